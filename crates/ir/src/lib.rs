@@ -1,0 +1,3 @@
+//! The model in memory.
+mod dtype;
+pub use dtype::{BlockFormat, DType, UnknownDType};

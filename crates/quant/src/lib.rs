@@ -1,0 +1,2 @@
+//! Numbers into numbers, slice to slice.
+#![forbid(unsafe_code)]
