@@ -215,14 +215,20 @@ const PLAIN: &[(DType, &str, u32, u32)] = &[
 impl DType {
     /// Every type, block formats last.
     pub fn all() -> impl Iterator<Item = Self> {
-        PLAIN.iter().map(|row| row.0).chain(BlockFormat::all().map(Self::Block))
+        PLAIN
+            .iter()
+            .map(|row| row.0)
+            .chain(BlockFormat::all().map(Self::Block))
     }
 
     /// The name shown to people and accepted from them.
     pub fn name(self) -> &'static str {
         match self {
             Self::Block(block) => block.name(),
-            plain => PLAIN.iter().find(|row| row.0 == plain).map_or("?", |row| row.1),
+            plain => PLAIN
+                .iter()
+                .find(|row| row.0 == plain)
+                .map_or("?", |row| row.1),
         }
     }
 
@@ -262,7 +268,7 @@ impl DType {
     /// Bytes of `elements` elements: whole units only, checked arithmetic.
     pub fn byte_len(self, elements: u64) -> Option<u64> {
         let (per, bytes) = self.block();
-        if elements % u64::from(per) != 0 {
+        if !elements.is_multiple_of(u64::from(per)) {
             return None;
         }
         (elements / u64::from(per)).checked_mul(u64::from(bytes))

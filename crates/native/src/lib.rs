@@ -1,1 +1,13 @@
-//! The floor of the house.
+//! What the operating system gives: file maps, positioned I/O, copies made inside the kernel, and
+//! files that have no name until they are whole.
+//!
+//! This is the only crate of the house that may hold `unsafe`; each block says why it is sound.
+//! Everything here has a plain twin that works anywhere, and falls back to it by itself.
+
+mod copy;
+mod map;
+mod publish;
+
+pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
+pub use map::Map;
+pub use publish::{Unpublished, sync_folder};

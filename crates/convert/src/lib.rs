@@ -1,0 +1,2 @@
+//! Passes, the planner and the streaming pump: all parallelism is here.
+#![forbid(unsafe_code)]

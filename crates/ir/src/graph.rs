@@ -1,0 +1,235 @@
+//! Operator graphs: values and nodes by typed handle.
+//!
+//! Complete enough to hold any ONNX model: unknown operators, attributes and domains are carried
+//! whole, subgraphs and functions are bodies like the main one.
+
+use crate::{DType, TensorId};
+use bytes::Bytes;
+
+/// The place of a value in its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(u32);
+
+impl ValueId {
+    /// Its position.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A whole graph: the main body, what it calls, and the operator sets both are written in.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Imported operator sets: domain (empty for the standard one) and version.
+    pub opsets: Vec<(String, i64)>,
+    /// The main body.
+    pub body: GraphBody,
+    /// Functions that nodes may call.
+    pub functions: Vec<Function>,
+    /// Bodies run before training starts, with the bindings of their outputs.
+    pub training: Vec<Training>,
+}
+
+/// Training information of a graph, carried whole.
+#[derive(Clone, Debug, Default)]
+pub struct Training {
+    /// Run once.
+    pub initialization: Option<GraphBody>,
+    /// Run each step.
+    pub algorithm: Option<GraphBody>,
+    /// Which initializer takes which output, after initialization.
+    pub initialization_binding: Vec<(String, String)>,
+    /// Which initializer takes which output, after a step.
+    pub update_binding: Vec<(String, String)>,
+}
+
+/// Nodes in topological order over a list of values.
+#[derive(Clone, Debug, Default)]
+pub struct GraphBody {
+    /// Its name.
+    pub name: String,
+    /// Text for people.
+    pub doc: String,
+    /// All values this body names, outer ones that a subgraph uses included.
+    pub values: Vec<Value>,
+    /// Its nodes.
+    pub nodes: Vec<Node>,
+    /// What is fed.
+    pub inputs: Vec<ValueId>,
+    /// What comes out.
+    pub outputs: Vec<ValueId>,
+    /// Values that are tensors of the model.
+    pub initializers: Vec<Initializer>,
+    /// Free pairs.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl GraphBody {
+    /// Adds a value. `None` when ids run out, at 2^32 values.
+    pub fn add_value(&mut self, value: Value) -> Option<ValueId> {
+        let id = ValueId(u32::try_from(self.values.len()).ok()?);
+        self.values.push(value);
+        Some(id)
+    }
+
+    /// The value of an id.
+    pub fn value(&self, id: ValueId) -> Option<&Value> {
+        self.values.get(id.index())
+    }
+}
+
+/// A value: something a node takes or gives.
+#[derive(Clone, Debug, Default)]
+pub struct Value {
+    /// Its name, unique in its body.
+    pub name: String,
+    /// Its type, where it is declared.
+    pub ty: Option<ValueType>,
+    /// Whether it is defined in an enclosing body.
+    pub outer: bool,
+    /// Text for people.
+    pub doc: String,
+    /// Free pairs.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// A declared type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueType {
+    /// A tensor; `None` dims for unknown rank.
+    Tensor(Option<DType>, Option<Vec<Dim>>),
+    /// A sparse tensor.
+    Sparse(Option<DType>, Option<Vec<Dim>>),
+    /// A list.
+    Sequence(Box<ValueType>),
+    /// A map from a key type.
+    Map(DType, Box<ValueType>),
+    /// Something or nothing.
+    Optional(Box<ValueType>),
+    /// A type of another domain.
+    Opaque {
+        /// Its domain.
+        domain: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// One dimension of a declared shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dim {
+    /// Its size.
+    pub size: DimSize,
+    /// What it means, e.g. `DATA_BATCH`.
+    pub denotation: String,
+}
+
+/// The size of a declared dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DimSize {
+    /// Known.
+    Known(u64),
+    /// The same wherever the name stands.
+    Named(String),
+    /// Not known.
+    Unknown,
+}
+
+/// An operator applied.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// Its name; may be empty.
+    pub name: String,
+    /// The operator, e.g. `MatMul`.
+    pub op: String,
+    /// The operator's domain; empty for the standard one.
+    pub domain: String,
+    /// Which overload of a function.
+    pub overload: String,
+    /// What it takes; `None` for an optional input left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// What it gives; `None` for an output not wanted.
+    pub outputs: Vec<Option<ValueId>>,
+    /// Its attributes, in order.
+    pub attributes: Vec<Attribute>,
+    /// Text for people.
+    pub doc: String,
+    /// Free pairs.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// A named constant of a node.
+#[derive(Clone, Debug)]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: AttributeValue,
+    /// Text for people.
+    pub doc: String,
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // the names say it all
+pub enum AttributeValue {
+    Float(f32),
+    Int(i64),
+    Str(Bytes),
+    Tensor(TensorId),
+    Sparse(SparseTensor),
+    Graph(Box<GraphBody>),
+    Type(ValueType),
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+    Strs(Vec<Bytes>),
+    Tensors(Vec<TensorId>),
+    Sparses(Vec<SparseTensor>),
+    Graphs(Vec<GraphBody>),
+    Types(Vec<ValueType>),
+    /// Inside a function: the value of the caller's attribute of that name.
+    Ref(String),
+}
+
+/// A sparse tensor: values and their places.
+#[derive(Clone, Debug)]
+pub struct SparseTensor {
+    /// The values that are not zero.
+    pub values: TensorId,
+    /// Where they stand.
+    pub indices: TensorId,
+    /// The dense shape.
+    pub dims: Vec<u64>,
+}
+
+/// A value that is a tensor of the model.
+#[derive(Clone, Debug)]
+pub enum Initializer {
+    /// A dense one.
+    Dense(ValueId, TensorId),
+    /// A sparse one.
+    Sparse(ValueId, SparseTensor),
+}
+
+/// A function: a body with parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Its domain.
+    pub domain: String,
+    /// Which overload.
+    pub overload: String,
+    /// Attributes without defaults.
+    pub attributes: Vec<String>,
+    /// Attributes with defaults.
+    pub defaults: Vec<Attribute>,
+    /// The operator sets its body is written in.
+    pub opsets: Vec<(String, i64)>,
+    /// Its body.
+    pub body: GraphBody,
+    /// Text for people.
+    pub doc: String,
+    /// Free pairs.
+    pub metadata: Vec<(String, String)>,
+}

@@ -1,0 +1,45 @@
+//! The model: everything a file or a repository holds.
+
+use crate::{Graph, Metadata, Objects, Record, Region, TensorTable};
+use std::path::PathBuf;
+
+/// Everything a file or a repository holds, bytes unread.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// The tensors, in the source's order.
+    pub tensors: TensorTable,
+    /// The operators, where the format has them.
+    pub graph: Option<Graph>,
+    /// The Python objects, where the format has them.
+    pub objects: Option<Objects>,
+    /// Typed key-value pairs.
+    pub metadata: Metadata,
+    /// Files that travel along unparsed: `config.json`, `tokenizer.json`, a licence.
+    pub assets: Vec<Asset>,
+    /// Where all this comes from.
+    pub provenance: Provenance,
+}
+
+/// A file that travels along unparsed.
+#[derive(Clone, Debug)]
+pub struct Asset {
+    /// Its path relative to the repository.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Region,
+}
+
+/// Where a model comes from and what its reader has to say about it.
+#[derive(Clone, Debug, Default)]
+pub struct Provenance {
+    /// The format's id, e.g. `ckpt`.
+    pub format: &'static str,
+    /// The format's version and container, in words: `zip, torch 2.x`.
+    pub version: String,
+    /// The files that were opened, with their sizes.
+    pub files: Vec<(PathBuf, u64)>,
+    /// What the reader chose, changed and left out.
+    pub records: Vec<Record>,
+    /// Remarks for people.
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,233 @@
+//! An output: one file or several, none of which anyone sees before all are whole.
+
+use crate::{Error, Fault, Result};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where a model is written.
+///
+/// Each file is written under no name or a temporary one. [`Output::commit`] syncs all, then gives
+/// them their names; dropping an output that was not committed removes everything.
+#[derive(Debug)]
+pub struct Output {
+    target: PathBuf,
+    overwrite: bool,
+    files: Vec<OutFile>,
+    /// Folders made for this output, removed again if they stay empty.
+    made: Vec<PathBuf>,
+}
+
+/// A file of an output, written by position from any thread.
+#[derive(Debug)]
+pub struct OutFile {
+    draft: native::Unpublished,
+}
+
+/// The files that a commit gave their names, with their sizes.
+pub type Published = Vec<(PathBuf, u64)>;
+
+impl Output {
+    /// An output at `target`: a file, or for several files the name they derive theirs from.
+    pub fn new(target: &Path, overwrite: bool) -> Self {
+        Self {
+            target: target.to_owned(),
+            overwrite,
+            files: Vec::new(),
+            made: Vec::new(),
+        }
+    }
+
+    /// The path asked for.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Starts the file of the path asked for.
+    pub fn main_file(&mut self) -> Result<usize> {
+        self.file(&self.target.clone())
+    }
+
+    /// Starts a file beside the target, or inside it where the target is a folder.
+    pub fn side_file(&mut self, name: &str) -> Result<usize> {
+        let path = self.target.with_file_name(name);
+        self.file(&path)
+    }
+
+    /// Starts a file at a path and answers its number. Missing folders are made. Fails if the file
+    /// is there and may not be replaced.
+    pub fn file(&mut self, path: &Path) -> Result<usize> {
+        if !self.overwrite && fs::symlink_metadata(path).is_ok() {
+            return Err(Error::from(Fault::OutputExists).in_file(path));
+        }
+        if fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
+            let what = "the output is a folder".to_owned();
+            return Err(Error::from(Fault::Usage { what }).in_file(path));
+        }
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            self.make_folder(parent)?;
+        }
+        let draft = native::Unpublished::new(path)
+            .map_err(|source| Error::io("create the output", path, source))?;
+        self.files.push(OutFile { draft });
+        Ok(self.files.len() - 1)
+    }
+
+    fn make_folder(&mut self, folder: &Path) -> Result<()> {
+        if folder.as_os_str().is_empty() || folder.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = folder.parent() {
+            self.make_folder(parent)?;
+        }
+        match fs::create_dir(folder) {
+            Ok(()) => self.made.push(folder.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::io("create the folder", folder, source)),
+        }
+        Ok(())
+    }
+
+    /// A file that was started.
+    pub fn get(&self, number: usize) -> Result<&OutFile> {
+        self.files.get(number).ok_or_else(|| {
+            Fault::Invalid {
+                what: format!("output file {number} was not started"),
+            }
+            .into()
+        })
+    }
+
+    /// Syncs every file, then gives each its name, the last one started last: an index should be
+    /// started after what it points to.
+    pub fn commit(mut self) -> Result<Published> {
+        let mut published = Vec::new();
+        for file in &self.files {
+            file.draft
+                .file()
+                .sync_all()
+                .map_err(|source| Error::io("sync the output", file.path(), source))?;
+        }
+        let mut folders = BTreeSet::new();
+        for file in std::mem::take(&mut self.files) {
+            let path = file.path().to_owned();
+            let len = file.len()?;
+            folders.extend(path.parent().map(Path::to_owned));
+            file.draft.publish(self.overwrite).map_err(|source| {
+                if source.kind() == io::ErrorKind::AlreadyExists {
+                    Error::from(Fault::OutputExists).in_file(&path)
+                } else {
+                    Error::io("name the output", &path, source)
+                }
+            })?;
+            published.push((path, len));
+        }
+        self.made.clear();
+        for folder in folders {
+            native::sync_folder(&folder)
+                .map_err(|source| Error::io("sync the folder", &folder, source))?;
+        }
+        Ok(published)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.files.clear();
+        for folder in self.made.drain(..).rev() {
+            // Fails, rightly, if someone else put something there meanwhile.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl OutFile {
+    /// The name it is to get.
+    pub fn path(&self) -> &Path {
+        self.draft.target()
+    }
+
+    /// Its length so far.
+    pub fn len(&self) -> Result<u64> {
+        let meta = self.draft.file().metadata();
+        Ok(meta
+            .map_err(|source| Error::io("look at the output", self.path(), source))?
+            .len())
+    }
+
+    /// Whether nothing is written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len().is_ok_and(|len| len == 0)
+    }
+
+    /// Sets its final length, so that bytes no piece covers are zero.
+    pub fn set_len(&self, len: u64) -> Result<()> {
+        self.draft
+            .file()
+            .set_len(len)
+            .map_err(|source| Error::io("size the output", self.path(), source))
+    }
+
+    /// Writes `bytes` at `offset`.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        native::write_all_at(self.draft.file(), bytes, offset)
+            .map_err(|source| Error::io("write", self.path(), source))
+    }
+
+    /// The file itself, for copies inside the kernel.
+    pub fn file(&self) -> &fs::File {
+        self.draft.file()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("ir-output-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn nothing_is_left_without_a_commit() {
+        let dir = folder("drop");
+        {
+            let mut out = Output::new(&dir.join("deep/er/x.bin"), false);
+            let n = out.main_file().unwrap();
+            out.get(n).unwrap().write_at(3, b"abc").unwrap();
+            assert!(dir.join("deep/er").is_dir());
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn all_files_appear_together() {
+        let dir = folder("commit");
+        let mut out = Output::new(&dir.join("a.bin"), false);
+        let a = out.main_file().unwrap();
+        let b = out.side_file("b.json").unwrap();
+        out.get(a).unwrap().write_at(0, b"one").unwrap();
+        out.get(b).unwrap().set_len(2).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        let sizes: Vec<_> = out
+            .commit()
+            .unwrap()
+            .into_iter()
+            .map(|(_, len)| len)
+            .collect();
+        assert_eq!(sizes, [3, 2]);
+        let again = Output::new(&dir.join("a.bin"), false)
+            .main_file()
+            .unwrap_err();
+        assert_eq!(again.class(), crate::Class::Usage);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

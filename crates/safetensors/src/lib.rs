@@ -1,0 +1,2 @@
+//! Reads and writes safetensors, single files and sharded sets.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Converts model files between formats: the registry and the one call.
+#![forbid(unsafe_code)]
