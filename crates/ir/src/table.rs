@@ -1,8 +1,9 @@
 //! The ordered table of a model's tensors.
 
-use crate::{Fault, Payload, Result, Tensor, View};
+use crate::{ByteOrder, Fault, Payload, Result, Strides, Tensor, TensorSpec, View};
 use std::collections::HashMap;
 use std::ops::Index;
+use std::sync::Arc;
 
 /// The place of a tensor in its model's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,28 +112,39 @@ impl TensorTable {
     }
 
     /// For each tensor, the first tensor of the table that is the very same: same type, shape and
-    /// strides over the same bytes. A tensor that is the first of its kind answers itself.
+    /// strides over the same bytes, or the same computation. A tensor that is the first of its
+    /// kind answers itself.
     ///
     /// Tensors of no elements are never tied: they share nothing.
     pub fn ties(&self) -> Vec<TensorId> {
+        /// What makes two tensors the same.
+        #[derive(PartialEq, Eq, Hash)]
+        enum Same<'a> {
+            Bytes(usize, u64, &'a TensorSpec, Option<&'a Strides>, ByteOrder),
+            Computation(usize, &'a TensorSpec),
+        }
         let mut first = HashMap::new();
         self.ids()
-            .map(|(id, tensor)| match &tensor.payload {
-                Payload::Stored(view) if tensor.byte_len() > 0 => {
-                    let View {
+            .map(|(id, tensor)| {
+                let spec = &tensor.spec;
+                let same = match &tensor.payload {
+                    _ if tensor.byte_len() == 0 => return id,
+                    Payload::Strings(_) => return id,
+                    Payload::Computed(compute) => {
+                        Same::Computation(Arc::as_ptr(compute).cast::<()>() as usize, spec)
+                    }
+                    Payload::Stored(View {
                         region,
                         offset,
                         strides,
                         byte_order,
-                    } = view;
-                    let at = region.start().saturating_add(*offset);
-                    let strides = strides
-                        .as_ref()
-                        .filter(|strides| !strides.is_row_major(&tensor.spec.shape));
-                    let key = (region.source_key(), at, &tensor.spec, strides, *byte_order);
-                    *first.entry(key).or_insert(id)
-                }
-                _ => id,
+                    }) => {
+                        let strides = strides.as_ref().filter(|s| !s.is_row_major(&spec.shape));
+                        let at = region.start().saturating_add(*offset);
+                        Same::Bytes(region.source_key(), at, spec, strides, *byte_order)
+                    }
+                };
+                *first.entry(same).or_insert(id)
             })
             .collect()
     }

@@ -1,0 +1,71 @@
+//! What can be wrong with a request to convert.
+
+use ir::{Class, DType, Diagnose};
+
+/// Why a conversion cannot be planned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// A regular expression does not compile.
+    #[error("{flag} {pattern:?} is not a regular expression: {why}")]
+    BadPattern {
+        /// The flag it was given to.
+        flag: &'static str,
+        /// The text.
+        pattern: String,
+        /// What the parser says.
+        why: String,
+    },
+    /// Two tensors would get one name.
+    #[error("--rename gives the name {name:?} to both {first:?} and {second:?}")]
+    RenameClash {
+        /// The name.
+        name: String,
+        /// Who got it first.
+        first: String,
+        /// Who wants it too.
+        second: String,
+    },
+    /// The target has no way to hold a tensor.
+    #[error("{target} cannot hold type {dtype} of tensor {name:?}")]
+    NoType {
+        /// The target format.
+        target: &'static str,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// Nothing is left to write.
+    #[error("no tensor is left to write: {why}")]
+    NothingLeft {
+        /// What took them away.
+        why: String,
+    },
+    /// A cast that does not exist was planned: a bug in the planner.
+    #[error("{0}")]
+    Cast(quant::CastError),
+}
+
+impl Diagnose for ConvertError {
+    fn class(&self) -> Class {
+        match self {
+            Self::BadPattern { .. } | Self::RenameClash { .. } | Self::NothingLeft { .. } => {
+                Class::Usage
+            }
+            Self::NoType { .. } | Self::Cast(_) => Class::Unsupported,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::NoType { .. } => {
+                Some("Cast it with --dtype, or leave it out with --drop".to_owned())
+            }
+            Self::RenameClash { .. } => {
+                Some("Make the pattern narrower, or the new name use its groups: ${1}".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Rewrites of a model's tensors. Each takes the model and adds to the records; none reads data.
+
+mod cast;
+mod fit;
+mod names;
+mod ties;
+
+pub use cast::{CastCounts, DTypeChoice};
+pub use names::{NameFilter, Rename};
+
+pub(crate) use cast::cast;
+pub(crate) use fit::{fit, restore_types};
+pub(crate) use names::{filter, rename};
+pub(crate) use ties::{resolve_ties, restore_ties};

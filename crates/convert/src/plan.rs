@@ -1,0 +1,142 @@
+//! From the model a reader gave to the model a writer gets.
+
+use crate::passes::{self, CastCounts, DTypeChoice, NameFilter, Rename};
+use ir::{Capabilities, Limits, MetaValue, MetadataKinds, Model, Record, Result, ns};
+
+/// What becomes of tensors that share their bytes, where the target cannot share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shared {
+    /// One is kept, the other names are noted.
+    #[default]
+    KeepOne,
+    /// Each is written out.
+    Copy,
+}
+
+/// What the user asked for.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Which tensors.
+    pub names: NameFilter,
+    /// Under which names.
+    pub rename: Vec<Rename>,
+    /// In which type.
+    pub dtype: DTypeChoice,
+    /// What of shared ones.
+    pub shared: Shared,
+}
+
+/// A model that fits its target.
+#[derive(Debug)]
+pub struct Planned {
+    /// What the writer gets.
+    pub model: Model,
+    /// What was done to it, the reader's own records first.
+    pub records: Vec<Record>,
+    /// Filled while the data is pulled.
+    pub casts: CastCounts,
+}
+
+/// Undoes what notes in the metadata tell: stand-in types, second names. Every reader's model
+/// goes through this first.
+pub fn restore(model: &mut Model) -> Result<()> {
+    passes::restore_types(model)?;
+    passes::restore_ties(model)
+}
+
+/// Plans the way of `model` into the format `target` with these capabilities.
+pub fn plan(
+    mut model: Model,
+    target: &'static str,
+    capabilities: &Capabilities,
+    options: &PlanOptions,
+    limits: &Limits,
+) -> Result<Planned> {
+    let mut records = std::mem::take(&mut model.provenance.records);
+    let casts = CastCounts::default();
+    passes::filter(&mut model, &options.names, &mut records)?;
+    passes::rename(&mut model, &options.rename, &mut records)?;
+    passes::cast(&mut model, options.dtype, &casts, &mut records)?;
+    passes::resolve_ties(
+        &mut model,
+        capabilities.aliasing,
+        options.shared,
+        &mut records,
+    )?;
+    passes::fit(&mut model, target, capabilities, &mut records)?;
+    note_views(&model, &mut records);
+    fit_rest(&mut model, target, capabilities, &mut records);
+    model.validate(limits)?;
+    Ok(Planned {
+        model,
+        records,
+        casts,
+    })
+}
+
+/// One record for all views that a writer will write out contiguous.
+fn note_views(model: &Model, records: &mut Vec<Record>) {
+    let strided = model.tensors.iter().filter(|tensor| {
+        let strides = tensor.view().and_then(|view| view.strides.as_ref());
+        strides.is_some_and(|strides| !strides.is_row_major(&tensor.spec.shape))
+    });
+    let names: Vec<&str> = strided.map(|tensor| tensor.name.as_str()).collect();
+    if let Some(first) = names.first() {
+        let what = match names.len() {
+            1 => (*first).to_owned(),
+            n => format!("{first} and {} more", n - 1),
+        };
+        let why = "transposed or sliced views, written contiguous with the same values";
+        records.push(Record::carried("made-contiguous", what, why));
+    }
+}
+
+/// Graph, objects and metadata that the target has no place for.
+fn fit_rest(
+    model: &mut Model,
+    target: &'static str,
+    capabilities: &Capabilities,
+    records: &mut Vec<Record>,
+) {
+    if !capabilities.graph
+        && let Some(graph) = model.graph.take()
+    {
+        let what = format!("the graph of {} nodes", graph.body.nodes.len());
+        records.push(Record::dropped(
+            "graph",
+            what,
+            format!("{target} holds tensors only"),
+        ));
+    }
+    if !capabilities.objects {
+        // What the tree held beside the tensors is in the reader's records already.
+        model.objects = None;
+    }
+    if capabilities.metadata == MetadataKinds::None {
+        // Scalars of a checkpoint stay in its object tree; `format` only tells loaders the library.
+        let tree = model.objects.is_some();
+        let lost = model.metadata.iter().filter(|entry| {
+            let implied = entry.namespace == ns::SAFETENSORS && entry.key == "format";
+            !(implied || tree && entry.namespace == ns::CKPT)
+        });
+        let keys: Vec<&str> = lost.map(|entry| entry.key.as_str()).collect();
+        if !keys.is_empty() {
+            let shown = keys.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+            let more = if keys.len() > 8 { ", …" } else { "" };
+            let what = format!("{} metadata keys: {shown}{more}", keys.len());
+            records.push(Record::dropped(
+                "metadata",
+                what,
+                format!("{target} has no place for it"),
+            ));
+        }
+        model.metadata.retain(|_| false);
+    }
+    let untold = model.metadata.get(ns::SAFETENSORS, "format").is_none();
+    if target == "safetensors" && model.provenance.format != "safetensors" && untold {
+        // Loaders refuse a file that does not say which library its tensors are for.
+        model
+            .metadata
+            .set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
+    }
+}
