@@ -7,6 +7,9 @@ pub struct Lookalike {
     pub what: &'static str,
     /// What to do about it.
     pub help: &'static str,
+    /// Whether it stands where a model should: a pointer, a web page, a half download. `false` for
+    /// a file that is sound, only of another format.
+    pub placeholder: bool,
 }
 
 const DOWNLOAD: &str = "Download the file again, and look at what the server answers";
@@ -19,6 +22,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
         Lookalike {
             what: "a Git LFS pointer, not the file it points to",
             help: "Fetch the file itself: git lfs pull",
+            placeholder: true,
         },
     ),
     (
@@ -26,6 +30,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
         Lookalike {
             what: "a zip archive, as PyTorch checkpoints are",
             help: PROBE,
+            placeholder: false,
         },
     ),
     (
@@ -33,6 +38,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
         Lookalike {
             what: "a GGUF file",
             help: PROBE,
+            placeholder: false,
         },
     ),
     (
@@ -40,6 +46,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
         Lookalike {
             what: "an HDF5 file",
             help: "HDF5 is not read; save the weights as safetensors first",
+            placeholder: false,
         },
     ),
     (
@@ -47,6 +54,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
         Lookalike {
             what: "a gzip archive",
             help: "Unpack it first",
+            placeholder: false,
         },
     ),
     (
@@ -54,6 +62,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
         Lookalike {
             what: "a 7-Zip archive",
             help: "Unpack it first",
+            placeholder: false,
         },
     ),
 ];
@@ -72,6 +81,7 @@ pub fn sniff(head: &[u8]) -> Option<Lookalike> {
                     _ => "a Python pickle",
                 },
                 help: PROBE,
+                placeholder: false,
             });
         }
     }
@@ -84,18 +94,21 @@ pub fn sniff(head: &[u8]) -> Option<Lookalike> {
         return Some(Lookalike {
             what: "a web page, not the file itself",
             help: DOWNLOAD,
+            placeholder: true,
         });
     }
     if begins(b"{\"error") || begins(b"Entry not found") || begins(b"Invalid credentials") {
         return Some(Lookalike {
             what: "the error message of a server, not the file itself",
             help: DOWNLOAD,
+            placeholder: true,
         });
     }
     if head.len() >= 16 && head.iter().all(|byte| *byte == 0) {
         return Some(Lookalike {
             what: "a file that begins with zeros",
             help: "A download that did not finish looks so: download the file again",
+            placeholder: true,
         });
     }
     None

@@ -12,9 +12,10 @@ use crate::wire::{ID, LENGTH_LEN, MAX_HEADER_LEN, NOTE_PREFIX};
 use bytes::Bytes;
 use header::Header;
 use ir::{
-    Context, Input, Limits, MetaValue, Metadata, Model, Provenance, Reader, Region, Result, Survey,
-    Tensor, TensorTable, View, ns,
+    Context, Fault, Input, Limits, MetaValue, Metadata, Model, Provenance, Reader, Region, Result,
+    Survey, Tensor, TensorTable, View, ns,
 };
+use std::collections::HashSet;
 
 /// Reads safetensors.
 ///
@@ -67,6 +68,7 @@ fn read(region: &Region, limits: &Limits, odd: &mut Vec<Oddity>) -> Result<Model
         Ok(parsed) => parsed,
         Err(error) => return Err(something_else(region).unwrap_or(error)),
     };
+    check_names(&header)?;
     let buffer = region.tail(LENGTH_LEN.saturating_add(header_len))?;
     body::check(
         &header.tensors,
@@ -100,6 +102,19 @@ fn header_bytes(region: &Region, limits: &Limits) -> Result<Bytes> {
     region.bytes(LENGTH_LEN, n)
 }
 
+/// The format forbids a name that is used twice; the reference library does not look.
+fn check_names(header: &Header) -> Result<()> {
+    let mut seen = HashSet::new();
+    let mut names = header.tensors.iter().map(|entry| entry.name.as_str());
+    match names.find(|name| !seen.insert(*name)) {
+        None => Ok(()),
+        Some(name) => Err(ir::Error::from(Fault::DuplicateName {
+            name: name.to_owned(),
+        })
+        .with_help("Loaders disagree on which of the two counts: get the file again")),
+    }
+}
+
 /// The error that names what a file without a safetensors header is, where that can be told.
 fn something_else(region: &Region) -> Option<ir::Error> {
     let head = usize::try_from(region.len()).unwrap_or(64).min(64);
@@ -117,9 +132,7 @@ fn model_of(header: Header, buffer: &Region) -> Result<Model> {
     let mut tensors = TensorTable::new();
     for entry in header.tensors {
         let view = View::contiguous(buffer.slice(entry.begin, entry.end - entry.begin)?);
-        tensors
-            .push(Tensor::stored(entry.name, entry.spec, view))
-            .map_err(|error| error.with_help("Loaders disagree on which of the two counts"))?;
+        tensors.push(Tensor::stored(entry.name, entry.spec, view))?;
     }
     let mut metadata = Metadata::new();
     for (key, value) in header.metadata {
