@@ -1,2 +1,54 @@
-//! Converts model files between formats: the registry and the one call.
+//! Converts ML model files between formats, judges them, compares them.
+//!
+//! This crate is the public face of the house: it knows which formats there are
+//! ([`registry`]), tells which one a file is ([`detect`]), and has one call for each thing the
+//! command line does. Everything it answers is data: printing is the caller's.
+//!
+//! ```no_run
+//! use weightbridge::{ConvertRequest, Session};
+//!
+//! let session = Session::default();
+//! let request = ConvertRequest::new("model.pt", "model.safetensors");
+//! let done = weightbridge::convert(&request, &session)?;
+//! for record in &done.report.records {
+//!     println!("{record}");
+//! }
+//! # Ok::<(), ir::Error>(())
+//! ```
+//!
+//! A hostile file is an error, never a panic, and leaves nothing behind:
+//!
+//! ```
+//! use weightbridge::{ConvertRequest, Session};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let input = dir.path().join("model.pt");
+//! let output = dir.path().join("model.safetensors");
+//! // cos\nsystem … : a pickle that would run a command.
+//! std::fs::write(&input, b"cos\nsystem\n(S'true'\ntR.")?;
+//! let error = weightbridge::convert(&ConvertRequest::new(&input, &output), &Session::default())
+//!     .expect_err("refused");
+//! assert_eq!(error.class(), ir::Class::Refused);
+//! assert!(!output.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 #![forbid(unsafe_code)]
+
+mod convert;
+mod describe;
+mod error;
+mod open;
+mod policy;
+mod registry;
+mod scan;
+mod session;
+
+pub use convert::{Converted, ConvertRequest, convert, diff};
+pub use describe::{Description, TensorLine, describe};
+pub use error::FacadeError;
+pub use open::{Opened, open, open_input};
+pub use policy::Policy;
+pub use registry::{Detected, by_id, by_output, detect, registry};
+pub use scan::{ScanReport, Scanned, scan};
+pub use session::Session;

@@ -1,0 +1,264 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+use weightbridge::Policy;
+
+/// Converts ML model files, safely and at the speed of a file copy.
+///
+/// Reads PyTorch checkpoints without Python and without running anything in them.
+#[derive(Debug, Parser)]
+#[command(name = "weightbridge", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// Worker threads (0: one a core)
+    #[arg(long, global = true, default_value_t = 0, value_name = "N", hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// Upper bound of all buffers, e.g. 512MiB
+    #[arg(long, global = true, default_value = "256MiB", value_name = "SIZE")]
+    pub(crate) memory: Size,
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but errors and the answer
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// When to use colours
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub(crate) color: When,
+    /// Draw no progress bar
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Convert a model from any format to any format
+    Convert(ConvertArgs),
+    /// Show what is inside: format, metadata, tensors, object tree
+    Inspect(InspectArgs),
+    /// Tell what files would do to the person who loads them elsewhere
+    Scan(ScanArgs),
+    /// Compare two models, tensor by tensor, across formats
+    Diff(DiffArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// What to convert, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// A file, a sharded set (its index or any shard), a model folder, or - for standard input
+    pub(crate) input: PathBuf,
+    /// The file to write; a folder (or a name ending in /) gets a model repository
+    pub(crate) output: PathBuf,
+    /// The input's format, instead of telling it from the content
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) from: Option<String>,
+    /// The output's format, instead of telling it from the extension
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: Option<String>,
+    /// Replace an output that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Show the whole plan and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Treat any loss as an error
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Element type of float tensors in the output
+    #[arg(long, default_value = "keep", value_name = "TYPE")]
+    pub(crate) dtype: DTypeArg,
+    /// Dotted path to the part of a checkpoint to take, e.g. state_dict
+    #[arg(long, value_name = "PATH", conflicts_with = "all")]
+    pub(crate) key: Option<String>,
+    /// Take every tensor of a checkpoint, under its full path
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// How strict to be with pickles: default, strict or extract
+    #[arg(long, default_value = "default", value_name = "POLICY")]
+    pub(crate) policy: Policy,
+    /// A global that --policy strict shall admit (repeatable)
+    #[arg(long, value_name = "MODULE.NAME")]
+    pub(crate) allow_global: Vec<String>,
+    /// Take only tensors whose names match (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) include: Vec<String>,
+    /// Leave out tensors whose names match (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) drop: Vec<String>,
+    /// Rename tensors; ${1} stands for the pattern's first group (repeatable)
+    #[arg(long, value_name = "REGEX=NAME")]
+    pub(crate) rename: Vec<String>,
+    /// Tensors that share memory: keep one and note the rest, or write each out
+    #[arg(long, default_value = "keep-one", value_name = "HOW")]
+    pub(crate) shared: SharedArg,
+    /// Spread the output over files of at most this many bytes of tensors, e.g. 5GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shard_size: Option<Size>,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A file, a sharded set, a model folder, or -
+    pub(crate) input: PathBuf,
+    /// The input's format, instead of telling it from the content
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) from: Option<String>,
+    /// Dotted path to the part of a checkpoint to show
+    #[arg(long, value_name = "PATH", conflicts_with = "all")]
+    pub(crate) key: Option<String>,
+    /// Show every tensor of a checkpoint, under its full path
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Show the Python object tree of a checkpoint
+    #[arg(long)]
+    pub(crate) tree: bool,
+}
+
+/// What to scan.
+#[derive(Debug, Args)]
+pub(crate) struct ScanArgs {
+    /// Files, folders, or -
+    #[arg(required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// One model
+    pub(crate) a: PathBuf,
+    /// The other
+    pub(crate) b: PathBuf,
+    /// Values at most this far apart count as the same
+    #[arg(long, value_name = "X")]
+    pub(crate) tolerance: Option<f64>,
+    /// Round both to this type before comparing
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) as_dtype: Option<DTypeArg>,
+}
+
+/// `keep-one` or `copy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SharedArg {
+    /// Keep one.
+    KeepOne,
+    /// Write each out.
+    Copy,
+}
+
+/// An element type to cast to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DTypeArg {
+    /// As it is
+    Keep,
+    /// 32 bit float
+    F32,
+    /// IEEE half
+    F16,
+    /// bfloat16
+    Bf16,
+}
+
+impl DTypeArg {
+    /// The type, or none to keep.
+    pub(crate) fn dtype(self) -> Option<ir::DType> {
+        match self {
+            Self::Keep => None,
+            Self::F32 => Some(ir::DType::F32),
+            Self::F16 => Some(ir::DType::F16),
+            Self::Bf16 => Some(ir::DType::BF16),
+        }
+    }
+}
+
+/// A size in bytes, as people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    /// `512MiB`, `5GB`, `4G`, `1000`: KB, MB, GB, TB count by 1000, KiB and its kind by 1024.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+        let scale: f64 = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kb" => 1e3,
+            "m" | "mb" => 1e6,
+            "g" | "gb" => 1e9,
+            "t" | "tb" => 1e12,
+            "kib" => 1024.0,
+            "mib" => 1_048_576.0,
+            "gib" => 1_073_741_824.0,
+            "tib" => 1_099_511_627_776.0,
+            other => return Err(format!("{other:?} is no unit: use KB, MB, GB, KiB, MiB or GiB")),
+        };
+        let number: f64 = digits.parse().map_err(|_| format!("{text:?} is not a size like 5GB"))?;
+        let bytes = number * scale;
+        if !(1.0..=1e18).contains(&bytes) {
+            return Err(format!("{text:?} is out of range"));
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // range just checked
+        Ok(Self(bytes as u64))
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        let size = |text: &str| text.parse::<Size>().map(|s| s.0);
+        assert_eq!(size("512MiB"), Ok(512 << 20));
+        assert_eq!(size("5GB"), Ok(5_000_000_000));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("7"), Ok(7));
+        assert!(size("0").is_err() && size("5XB").is_err() && size("GB").is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! `weightbridge convert`.
+
+use crate::args::{Common, ConvertArgs, SharedArg};
+use crate::exit;
+use crate::show::{self, Paint, Tone};
+use convert::{DTypeChoice, Shared};
+use ir::{Outcome, ReadOptions, Record, Result};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use weightbridge::{ConvertRequest, Converted, Session};
+
+/// Most records of one kind shown to a person without `--verbose`.
+const SHOWN: usize = 8;
+
+pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Result<u8> {
+    let request = ConvertRequest {
+        from: args.from.clone(),
+        to: args.to.clone(),
+        overwrite: args.overwrite,
+        dry_run: args.dry_run,
+        strict: args.strict,
+        dtype: args.dtype.dtype().map_or(DTypeChoice::Keep, DTypeChoice::To),
+        read: ReadOptions { key: args.key.clone(), all: args.all },
+        policy: args.policy,
+        allow_globals: args.allow_global.clone(),
+        include: args.include.clone(),
+        drop: args.drop.clone(),
+        rename: args.rename.clone(),
+        shared: match args.shared {
+            SharedArg::KeepOne => Shared::KeepOne,
+            SharedArg::Copy => Shared::Copy,
+        },
+        shard_size: args.shard_size.map(|size| size.0),
+        ..ConvertRequest::new(&args.input, &args.output)
+    };
+    let start = Instant::now();
+    let done = weightbridge::convert(&request, session)?;
+    let took = start.elapsed();
+    if common.json {
+        show::document(&document(args, &done, took));
+    }
+    if !common.quiet {
+        tell(args, &done, took, common);
+    }
+    Ok(exit::OK)
+}
+
+fn document(args: &ConvertArgs, done: &Converted, took: Duration) -> Value {
+    let files = done.files.iter();
+    let mut document = json!({
+        "input": args.input.to_string_lossy(),
+        "output": args.output.to_string_lossy(),
+        "from": done.from.id,
+        "to": done.to.id,
+        "dry_run": args.dry_run,
+        "files": files
+            .map(|(path, len)| json!({ "path": path.to_string_lossy(), "nbytes": len }))
+            .collect::<Vec<_>>(),
+        "tensor_count": done.report.tensors,
+        "nbytes": done.report.tensor_bytes,
+        "seconds": took.as_secs_f64(),
+        "report": done.report.records.iter().map(record).collect::<Vec<_>>(),
+    });
+    if args.dry_run {
+        let tensors = done.planned.tensors.iter().map(|tensor| {
+            json!({
+                "name": tensor.name,
+                "dtype": tensor.dtype().name(),
+                "shape": tensor.spec.shape.to_vec(),
+                "nbytes": tensor.byte_len(),
+                "from": tensor.history(),
+            })
+        });
+        document["tensors"] = tensors.collect();
+    }
+    document
+}
+
+fn record(record: &Record) -> Value {
+    json!({
+        "outcome": record.outcome.name(),
+        "kind": record.kind,
+        "what": record.what,
+        "why": record.why,
+        "flag": record.flag,
+        "loss": record.loss,
+    })
+}
+
+fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
+    let paint = Paint::new(common, false);
+    let version = &done.planned.provenance.version;
+    let detail = if version.is_empty() { String::new() } else { format!(" ({version})") };
+    eprintln!("{}{} to {}", done.from.title, show::printable(&detail), done.to.title);
+    if args.dry_run {
+        for tensor in &done.planned.tensors {
+            let line = format!(
+                "  {:8} {:24} {}  {}",
+                tensor.dtype(),
+                tensor.spec.shape.to_string(),
+                tensor.name,
+                paint.text(Tone::Dim, &format!("← {}", tensor.history()))
+            );
+            eprintln!("{}", if common.verbose { line } else { show_safe(&line) });
+        }
+    }
+    for note in &done.planned.provenance.notes {
+        eprintln!("  note     {}", show::printable(note));
+    }
+    tell_records(&done.report.records, common, paint);
+    let tensors = show::count(done.report.tensors, "tensor");
+    let size = show::bytes(done.report.tensor_bytes);
+    if args.dry_run {
+        eprintln!("would write {tensors}, {size}; nothing was written");
+        return;
+    }
+    for (path, len) in &done.files {
+        let path = paint.text(Tone::Strong, &show::printable(&path.to_string_lossy()));
+        eprintln!("wrote {path}, {}", show::bytes(*len));
+    }
+    let seconds = took.as_secs_f64().max(1e-6);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
+    let rate = show::bytes((done.report.tensor_bytes as f64 / seconds) as u64);
+    eprintln!("{tensors}, {size} in {seconds:.2} s, {rate}/s");
+}
+
+/// Keeps the colour codes this program made and nothing else.
+fn show_safe(line: &str) -> String {
+    line.split('\x1b').map(show::printable).collect::<Vec<_>>().join("\x1b")
+}
+
+/// Records, many of one kind in short.
+fn tell_records(records: &[Record], common: &Common, paint: Paint) {
+    let mut shown: Vec<(&str, usize)> = Vec::new();
+    for record in records {
+        let n = match shown.iter_mut().find(|(kind, _)| *kind == record.kind) {
+            Some((_, n)) => {
+                *n += 1;
+                *n
+            }
+            None => {
+                shown.push((record.kind, 1));
+                1
+            }
+        };
+        if n > SHOWN && !common.verbose {
+            continue;
+        }
+        let tone = match (record.outcome, record.loss) {
+            (Outcome::Carried, _) => Tone::Good,
+            (_, false) => Tone::Dim,
+            (Outcome::Changed | Outcome::Dropped, true) => Tone::Odd,
+        };
+        let word = paint.text(tone, &format!("{:8}", record.outcome.name()));
+        let flag = record.flag.map_or(String::new(), |flag| format!("  [{flag}]"));
+        let text = show::printable(&format!("{}: {}{flag}", record.what, record.why));
+        eprintln!("  {word} {text}");
+    }
+    for (kind, n) in shown {
+        if n > SHOWN && !common.verbose {
+            eprintln!("  …        {} more of kind {kind} (all with -v)", n - SHOWN);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `weightbridge inspect`.
+
+use crate::args::{Common, InspectArgs};
+use crate::exit;
+use crate::show::{self, Paint, Tone};
+use ir::{ReadOptions, Result};
+use std::collections::BTreeMap;
+use weightbridge::{Description, Session};
+
+/// Longest metadata value shown to a person.
+const VALUE_SHOWN: usize = 100;
+
+pub(crate) fn run(args: &InspectArgs, common: &Common, session: &Session) -> Result<u8> {
+    let read = ReadOptions { key: args.key.clone(), all: args.all };
+    let opened = weightbridge::open(&args.input, args.from.as_deref(), read, session)?;
+    let description = weightbridge::describe(&opened.model);
+    if common.json {
+        show::document(&serde_json::to_value(&description).unwrap_or_default());
+    } else {
+        tell(&description, opened.format.title, args, Paint::new(common, true));
+    }
+    Ok(exit::OK)
+}
+
+fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint) {
+    let version = match description.version.as_str() {
+        "" => String::new(),
+        version => format!(" ({version})"),
+    };
+    show::line(&paint.text(Tone::Strong, &show::printable(&format!("{title}{version}"))));
+    for file in &description.files {
+        show::line(&show::printable(&format!("  {}, {}", file.path, show::bytes(file.nbytes))));
+    }
+    show::line(&format!(
+        "  {}, {} parameters, {}",
+        show::count(description.tensor_count, "tensor"),
+        show::thousands(description.parameter_count),
+        show::bytes(description.nbytes)
+    ));
+    let mut types: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for tensor in &description.tensors {
+        let (n, bytes) = types.entry(&tensor.dtype).or_default();
+        *n += 1;
+        *bytes += tensor.nbytes;
+    }
+    for (dtype, (n, bytes)) in types {
+        let tensors = show::count(n, "tensor");
+        show::line(&format!("  {dtype:8} {tensors}, {}", show::bytes(bytes)));
+    }
+    if !description.metadata.is_empty() {
+        show::line(&paint.text(Tone::Strong, "metadata"));
+    }
+    for (key, value) in &description.metadata {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let mut short: String = text.chars().take(VALUE_SHOWN).collect();
+        if short.len() < text.len() {
+            short += &format!("… ({} characters)", text.chars().count());
+        }
+        show::line(&show::printable(&format!("  {key}: {}", short.replace('\n', "\\n"))));
+    }
+    if let Some(graph) = &description.graph {
+        show::line(&paint.text(Tone::Strong, "graph"));
+        show::line(&show::printable(&format!(
+            "  {} from {} to {}",
+            show::count(graph.node_count, "node"),
+            graph.inputs.join(", "),
+            graph.outputs.join(", ")
+        )));
+    }
+    if !description.tensors.is_empty() {
+        show::line(&paint.text(Tone::Strong, "tensors"));
+    }
+    let shapes: Vec<String> =
+        description.tensors.iter().map(|t| format!("{:?}", t.shape)).collect();
+    let width = shapes.iter().map(String::len).max().unwrap_or(0).min(28);
+    for (tensor, shape) in description.tensors.iter().zip(&shapes) {
+        let same = match &tensor.same_as {
+            Some(name) => format!("  = {name}"),
+            None => String::new(),
+        };
+        let line = format!("  {:8} {shape:width$}  {}{same}", tensor.dtype, tensor.name);
+        show::line(&show::printable(&line));
+    }
+    if let (true, Some(tree)) = (args.tree, &description.tree) {
+        show::line(&paint.text(Tone::Strong, "objects"));
+        let text = serde_json::to_string_pretty(tree).unwrap_or_default();
+        show::line(&show::printable(&text));
+    }
+    if !description.notes.is_empty() {
+        show::line(&paint.text(Tone::Strong, "notes"));
+    }
+    for note in &description.notes {
+        show::line(&show::printable(&format!("  {note}")));
+    }
+}

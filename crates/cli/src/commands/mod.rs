@@ -1,0 +1,7 @@
+//! One file a command: arguments to a request, the answer to text or JSON.
+
+pub(crate) mod convert;
+pub(crate) mod diff;
+pub(crate) mod extras;
+pub(crate) mod inspect;
+pub(crate) mod scan;

@@ -1,0 +1,120 @@
+//! The `weightbridge` command.
+//!
+//! `main` prints and exits, `run` works: it turns arguments into one request and hands it to the
+//! library. stdout carries the answer, stderr everything else.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)] // printing is this crate's job
+
+mod args;
+mod commands;
+mod progress;
+mod show;
+
+use args::{Cli, Command};
+use clap::Parser;
+use ir::{Cancel, Class, Error};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use weightbridge::Session;
+
+/// Exit codes, as `docs/cli.md` promises them.
+pub(crate) mod exit {
+    /// Done, and the answer is yes.
+    pub(crate) const OK: u8 = 0;
+    /// The answer is no: danger found, a difference found.
+    pub(crate) const NO: u8 = 1;
+    /// The command line is wrong.
+    pub(crate) const USAGE: u8 = 2;
+    /// The input is malformed, refused or not supported.
+    pub(crate) const INPUT: u8 = 3;
+    /// The machine said no.
+    pub(crate) const MACHINE: u8 = 4;
+    /// Stopped by SIGINT or SIGTERM: 128 and the number of SIGINT, as shells have it.
+    pub(crate) const STOPPED: u8 = 130;
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.common.json;
+    let code = match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            tell(&error, json);
+            code_of(&error)
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> ir::Result<u8> {
+    let common = cli.common;
+    let session = Session {
+        threads: common.threads,
+        memory: common.memory.0,
+        progress: progress::for_terminal(&common),
+        cancel: listen()?,
+        ..Session::default()
+    };
+    match cli.command {
+        Command::Convert(args) => commands::convert::run(&args, &common, &session),
+        Command::Inspect(args) => commands::inspect::run(&args, &common, &session),
+        Command::Scan(args) => commands::scan::run(&args, &common, &session),
+        Command::Diff(args) => commands::diff::run(&args, &common, &session),
+        Command::Completions { shell } => commands::extras::completions(shell),
+        Command::Man => commands::extras::man(),
+    }
+}
+
+/// A flag that SIGINT and SIGTERM set. The second signal ends the process at once; files are
+/// without a name until they are whole, so even that leaves nothing behind on Linux.
+fn listen() -> ir::Result<Cancel> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let now = signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(exit::STOPPED),
+            Arc::clone(&flag),
+        );
+        now.and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|source| Error::io("listen for signals", "", source))?;
+    }
+    Ok(Cancel::from_flag(flag))
+}
+
+fn code_of(error: &Error) -> u8 {
+    match error.class() {
+        Class::Usage => exit::USAGE,
+        Class::Io => exit::MACHINE,
+        Class::Interrupted => exit::STOPPED,
+        Class::Malformed | Class::Unsupported | Class::Limit | Class::Refused | Class::Lossy => {
+            exit::INPUT
+        }
+    }
+}
+
+fn tell(error: &Error, json: bool) {
+    if json {
+        let document = serde_json::json!({ "error": {
+            "class": format!("{:?}", error.class()).to_lowercase(),
+            "file": error.path().map(|path| path.to_string_lossy().into_owned()),
+            "place": error.place(),
+            "message": error.message(),
+            "help": error.help(),
+        }});
+        show::document(&document);
+    }
+    let mut text = String::from("error: ");
+    if let Some(path) = error.path().filter(|path| !path.as_os_str().is_empty()) {
+        text += &format!("{}: ", path.display());
+    }
+    if let Some(place) = error.place() {
+        text += &format!("{place}: ");
+    }
+    text += &error.message();
+    eprintln!("{}", show::printable(&text));
+    if let Some(help) = error.help() {
+        eprintln!("  {}", show::printable(&help));
+    }
+}

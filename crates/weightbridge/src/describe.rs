@@ -1,0 +1,235 @@
+//! What is inside a model, as data: the answer of `inspect`.
+
+use ir::{AttributeValue, Graph, GraphBody, Model, Object, ObjectId, Objects, Tensor};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The answer of `inspect --json`; its fields are a promise.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    /// The format's id.
+    pub format: String,
+    /// Its version and container, in words.
+    pub version: String,
+    /// The files it lies in.
+    pub files: Vec<FileLine>,
+    /// Metadata, namespaces apart from the format's own as `namespace:key`.
+    pub metadata: Map<String, Value>,
+    /// The tensors, in the source's order.
+    pub tensors: Vec<TensorLine>,
+    /// How many there are.
+    pub tensor_count: u64,
+    /// How many numbers they hold, ties counted once.
+    pub parameter_count: u64,
+    /// How many bytes they take, ties counted once.
+    pub nbytes: u64,
+    /// The graph, where there is one.
+    pub graph: Option<GraphLine>,
+    /// The Python object tree, where there is one.
+    pub tree: Option<Value>,
+    /// What the reader has to say.
+    pub notes: Vec<String>,
+}
+
+/// One file.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileLine {
+    /// Its path.
+    pub path: String,
+    /// Its size.
+    pub nbytes: u64,
+}
+
+/// One tensor.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorLine {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: String,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// Its size.
+    pub nbytes: u64,
+    /// The file its bytes lie in.
+    pub file: Option<String>,
+    /// Where in that file.
+    pub offset: Option<u64>,
+    /// The first tensor that is the very same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,
+}
+
+/// A graph in short.
+#[derive(Clone, Debug, Serialize)]
+pub struct GraphLine {
+    /// Names of what is fed.
+    pub inputs: Vec<String>,
+    /// Names of what comes out.
+    pub outputs: Vec<String>,
+    /// Nodes, those of subgraphs included.
+    pub node_count: u64,
+    /// How often each operator stands in it.
+    pub ops: BTreeMap<String, u64>,
+}
+
+/// Describes a model.
+pub fn describe(model: &Model) -> Description {
+    let ties = model.tensors.ties();
+    let mut parameter_count = 0u64;
+    let mut nbytes = 0u64;
+    let mut tensors = Vec::with_capacity(model.tensors.len());
+    for ((id, tensor), first) in model.tensors.ids().zip(ties) {
+        let mut line = tensor_line(tensor);
+        if first == id {
+            parameter_count = parameter_count.saturating_add(tensor.spec.elements().unwrap_or(0));
+            nbytes = nbytes.saturating_add(tensor.byte_len());
+        } else {
+            line.same_as = model.tensors.get(first).map(|kept| kept.name.clone());
+        }
+        tensors.push(line);
+    }
+    let provenance = &model.provenance;
+    let file = |(path, nbytes): &(std::path::PathBuf, u64)| FileLine {
+        path: path.to_string_lossy().into_owned(),
+        nbytes: *nbytes,
+    };
+    let records = provenance.records.iter().map(ToString::to_string);
+    Description {
+        format: provenance.format.to_owned(),
+        version: provenance.version.clone(),
+        files: provenance.files.iter().map(file).collect(),
+        metadata: metadata(model),
+        tensor_count: tensors.len() as u64,
+        tensors,
+        parameter_count,
+        nbytes,
+        graph: model.graph.as_ref().map(graph_line),
+        tree: model.objects.as_ref().and_then(|objects| {
+            objects.root().map(|root| tree(objects, &model.tensors, root))
+        }),
+        notes: provenance.notes.iter().cloned().chain(records).collect(),
+    }
+}
+
+fn tensor_line(tensor: &Tensor) -> TensorLine {
+    let view = tensor.view();
+    TensorLine {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype().name().to_owned(),
+        shape: tensor.spec.shape.to_vec(),
+        nbytes: tensor.byte_len(),
+        file: view.and_then(|v| Some(v.region.path()?.to_string_lossy().into_owned())),
+        offset: view.map(|v| v.region.start().saturating_add(v.offset)),
+        same_as: None,
+    }
+}
+
+fn metadata(model: &Model) -> Map<String, Value> {
+    let own = model.provenance.format;
+    let pairs = model.metadata.iter().map(|entry| {
+        let key = if entry.namespace == own {
+            entry.key.clone()
+        } else {
+            format!("{}:{}", entry.namespace, entry.key)
+        };
+        let value = match &entry.value {
+            ir::MetaValue::Bool(b) => Value::from(*b),
+            ir::MetaValue::I64(n) => Value::from(*n),
+            ir::MetaValue::F64(n) => Value::from(*n),
+            ir::MetaValue::F32(n) => Value::from(*n),
+            other => other.as_u64().map_or_else(|| Value::from(other.to_string()), Value::from),
+        };
+        (key, value)
+    });
+    pairs.collect()
+}
+
+fn graph_line(graph: &Graph) -> GraphLine {
+    let names = |ids: &[ir::ValueId]| {
+        ids.iter().filter_map(|id| Some(graph.body.value(*id)?.name.clone())).collect()
+    };
+    let mut line = GraphLine {
+        inputs: names(&graph.body.inputs),
+        outputs: names(&graph.body.outputs),
+        node_count: 0,
+        ops: BTreeMap::new(),
+    };
+    // Nesting is bounded by the validated model; a list keeps the walk flat all the same.
+    let mut bodies: Vec<&GraphBody> = vec![&graph.body];
+    while let Some(body) = bodies.pop() {
+        for node in &body.nodes {
+            line.node_count += 1;
+            let name = match node.domain.as_str() {
+                "" => node.op.clone(),
+                domain => format!("{domain}.{}", node.op),
+            };
+            *line.ops.entry(name).or_default() += 1;
+            for attribute in &node.attributes {
+                match &attribute.value {
+                    AttributeValue::Graph(body) => bodies.push(body),
+                    AttributeValue::Graphs(list) => bodies.extend(list),
+                    _ => {}
+                }
+            }
+        }
+    }
+    line
+}
+
+/// How much of a tree is shown: objects in all, and levels.
+const TREE_OBJECTS: usize = 20_000;
+const TREE_DEPTH: usize = 24;
+
+/// The object tree as JSON: mappings as objects, sequences as arrays, tensors and calls as text.
+/// What is shared is shown each time, within a bound on the whole.
+fn tree(objects: &Objects, tensors: &ir::TensorTable, root: ObjectId) -> Value {
+    let mut budget = TREE_OBJECTS;
+    branch(objects, tensors, root, 0, &mut budget)
+}
+
+// The recursion is bounded by TREE_DEPTH.
+fn branch(
+    objects: &Objects,
+    tensors: &ir::TensorTable,
+    id: ObjectId,
+    depth: usize,
+    budget: &mut usize,
+) -> Value {
+    if *budget == 0 || depth > TREE_DEPTH {
+        return Value::from("…");
+    }
+    *budget -= 1;
+    let mut below = |id: ObjectId| branch(objects, tensors, id, depth + 1, budget);
+    if let Some(pairs) = objects.pairs(id) {
+        let mut map = Map::new();
+        for &(key, value) in pairs.iter().take(TREE_OBJECTS) {
+            let value = below(value);
+            map.insert(scan::render(objects, key, 80).trim_matches('\'').to_owned(), value);
+        }
+        return Value::Object(map);
+    }
+    match objects.get(id) {
+        Object::None => Value::Null,
+        Object::Bool(b) => Value::from(*b),
+        Object::Int(n) => Value::from(*n),
+        Object::Float(n) => Value::from(*n),
+        Object::Str(text) if text.len() <= 1000 => Value::from(&**text),
+        Object::List(items) | Object::Tuple(items) => {
+            items.iter().take(TREE_OBJECTS).map(|item| below(*item)).collect()
+        }
+        Object::Tensor(tensor) => match tensors.get(*tensor) {
+            Some(t) => Value::from(format!("tensor {} {}", t.spec.dtype, t.spec.shape)),
+            None => Value::Null,
+        },
+        Object::Call(call) if !call.states.is_empty() => {
+            let mut map = Map::new();
+            map.insert("object".to_owned(), Value::from(scan::render(objects, id, 120)));
+            let states = call.states.iter().map(|state| below(*state)).collect::<Vec<_>>();
+            map.insert("state".to_owned(), Value::Array(states));
+            Value::Object(map)
+        }
+        _ => Value::from(scan::render(objects, id, 200)),
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong above the formats.
+
+use ir::{Class, Diagnose};
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FacadeError {
+    /// No format of that name.
+    #[error("{name:?} is no format; known are {known}")]
+    NoSuchFormat {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The output's name does not tell its format.
+    #[error("cannot tell the output's format from its name")]
+    NoOutputFormat,
+    /// A format that can only be read, or only be written.
+    #[error("{format} cannot be {verb}")]
+    OneWay {
+        /// The format.
+        format: &'static str,
+        /// `read` or `written`.
+        verb: &'static str,
+    },
+    /// A file in which `scan` finds danger.
+    #[error("refused: loading it elsewhere would {findings}")]
+    Dangerous {
+        /// What was found, shortest first.
+        findings: String,
+    },
+    /// A file with globals that `weights_only` does not allow.
+    #[error("refused by --policy strict: unsupported globals {}", names.join(", "))]
+    OutsideWeightsOnly {
+        /// The globals.
+        names: Vec<String>,
+    },
+    /// The output would be written over an input.
+    #[error("the output is the input")]
+    SameFile,
+    /// A loss, and `--strict`.
+    #[error("--strict: {count} losses, the first: {first}")]
+    Losses {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A model without tensors.
+    #[error("there are no tensors in it")]
+    NoTensors,
+}
+
+impl Diagnose for FacadeError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoSuchFormat { .. } | Self::NoOutputFormat | Self::SameFile => Class::Usage,
+            Self::OneWay { .. } | Self::NoTensors => Class::Unsupported,
+            Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
+            Self::Losses { .. } => Class::Lossy,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let text = match self {
+            Self::NoOutputFormat => "Say it with --to, or end the name in .safetensors or .pt",
+            Self::Dangerous { .. } => {
+                "See all findings with `weightbridge scan`; --policy extract takes the tensors all \
+                 the same, and executes nothing"
+            }
+            Self::OutsideWeightsOnly { .. } => {
+                "Admit a global you trust with --allow-global MODULE.NAME, or use --policy default, \
+                 which reads them as inert data"
+            }
+            Self::SameFile => "Give the output another name",
+            Self::Losses { .. } => "See all with --dry-run, or leave out --strict",
+            Self::NoTensors => "See what is in it with `weightbridge inspect`",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,141 @@
+//! Judging files: what they would do to the person who loads them elsewhere.
+
+use crate::{Session, detect, open_input};
+use ir::{Error, Input, ReadOptions, Result};
+use scan::{Finding, Verdict};
+use std::path::{Path, PathBuf};
+
+/// The answer of `scan`.
+#[derive(Debug, Default)]
+pub struct ScanReport {
+    /// One entry a file, in the order they were given or found.
+    pub files: Vec<Scanned>,
+    /// Files of a folder that hold no model and no code: text, images.
+    pub passed_over: u64,
+}
+
+/// One file's verdict.
+#[derive(Debug)]
+pub struct Scanned {
+    /// The file.
+    pub path: PathBuf,
+    /// Its format, if it is one.
+    pub format: Option<&'static str>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it rests on.
+    pub findings: Vec<Finding>,
+    /// Why the file could not be read, where it could not.
+    pub error: Option<Error>,
+}
+
+impl ScanReport {
+    /// How many files have a verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.files.iter().filter(|file| file.verdict == verdict).count()
+    }
+}
+
+/// Most files taken from one folder, and how deep it is walked.
+const FOLDER_FILES: usize = 1_000_000;
+const FOLDER_DEPTH: usize = 64;
+
+/// Scans files, and everything below folders.
+pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
+    let mut report = ScanReport::default();
+    for path in paths {
+        if path.is_dir() {
+            for file in walk(path)? {
+                session.cancel.check()?;
+                match scan_one(&file, session) {
+                    Ok(scanned) => report.files.push(scanned),
+                    Err(error) if error.class() == ir::Class::Unsupported => {
+                        report.passed_over += 1;
+                    }
+                    Err(error) => report.files.push(unreadable(file, error)),
+                }
+            }
+        } else {
+            session.cancel.check()?;
+            let scanned = match scan_one(path, session) {
+                Err(error) if error.class() == ir::Class::Io => return Err(error),
+                Err(error) => unreadable(path.clone(), error),
+                Ok(scanned) => scanned,
+            };
+            report.files.push(scanned);
+        }
+    }
+    Ok(report)
+}
+
+fn unreadable(path: PathBuf, error: Error) -> Scanned {
+    Scanned {
+        path,
+        format: None,
+        verdict: Verdict::Malformed,
+        findings: Vec::new(),
+        error: Some(error),
+    }
+}
+
+fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
+    let input = open_input(path)?;
+    // A folder's set is scanned file by file, so a shard is taken by itself here.
+    let format = detect_file(&input)?;
+    let cx = session.reading(ReadOptions { all: true, ..ReadOptions::default() });
+    let survey = match format.reader {
+        Some(reader) => reader.survey(&input, &cx),
+        None => ir::Survey::default(),
+    };
+    let judgement = scan::judge(&survey);
+    Ok(Scanned {
+        path: path.to_owned(),
+        format: Some(format.id),
+        verdict: judgement.verdict,
+        findings: judgement.findings,
+        error: survey.error.map(|error| error.in_file(path)),
+    })
+}
+
+fn detect_file(input: &Input) -> Result<&'static ir::Format> {
+    let found = detect(input)?.format;
+    if found.id != repo::FORMAT.id {
+        return Ok(found);
+    }
+    // The name says it is one of a set; its content says what it is by itself.
+    let peek = input.peek()?;
+    [&st::FORMAT, &ckpt::FORMAT]
+        .into_iter()
+        .find(|format| (format.probe)(&peek).points > 10)
+        .ok_or_else(|| {
+            ir::Fault::UnknownFormat { why: "an index, which holds no data".to_owned() }.into()
+        })
+}
+
+/// All regular files below a folder, sorted; links are not followed out of it.
+fn walk(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![(root.to_owned(), 0usize)];
+    while let Some((folder, depth)) = folders.pop() {
+        let listing = std::fs::read_dir(&folder).map_err(|e| Error::io("list", &folder, e))?;
+        for entry in listing {
+            let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
+            let kind = entry.file_type().map_err(|e| Error::io("look at", entry.path(), e))?;
+            if kind.is_dir() && depth < FOLDER_DEPTH {
+                folders.push((entry.path(), depth + 1));
+            } else if kind.is_file() || kind.is_symlink() && entry.path().is_file() {
+                files.push(entry.path());
+            }
+            if files.len() > FOLDER_FILES {
+                return Err(ir::Fault::OverLimit {
+                    what: "files in a folder",
+                    found: files.len() as u64,
+                    limit: FOLDER_FILES as u64,
+                }
+                .into());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

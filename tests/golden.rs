@@ -1,0 +1,69 @@
+//! What the readers find in files made by the original tools equals what those tools say.
+
+use ir::{Model, ReadOptions};
+use serde_json::Value;
+use weightbridge::Session;
+use weightbridge_tests::{expected, sha256, short};
+
+/// Names, types, shapes, values and order, all of them, or the list of what differs.
+fn compare(model: &Model, truth: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let nameless = truth["nameless"] == true;
+    let tensors: Vec<&Value> =
+        truth["tensors"].as_array().unwrap().iter().filter(|t| t["meta"] != true).collect();
+    let names: Vec<&str> = tensors.iter().map(|t| t["name"].as_str().unwrap()).collect();
+    let found: Vec<&str> = model.tensors.iter().map(|t| t.name.as_str()).collect();
+    if nameless && found.len() == 1 {
+        // One tensor: any name will do.
+    } else if found != names {
+        wrong.push(format!("names {found:?}, expected {names:?}"));
+        return wrong;
+    }
+    for (tensor, truth) in model.tensors.iter().zip(tensors) {
+        let shape: Vec<u64> =
+            truth["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).collect();
+        let dtype = truth["dtype"].as_str().unwrap();
+        // Types without arithmetic are read as the bytes they are.
+        let dtype = if dtype.starts_with("BITS") { tensor.dtype().name() } else { dtype };
+        if tensor.dtype().name() != dtype || *tensor.spec.shape != *shape {
+            wrong.push(format!(
+                "{}: {} {}, expected {dtype} {shape:?}",
+                tensor.name,
+                tensor.dtype(),
+                tensor.spec.shape
+            ));
+        } else if sha256(&tensor.read_all().unwrap()) != truth["sha256"] {
+            wrong.push(format!("{}: other values", tensor.name));
+        }
+    }
+    wrong
+}
+
+fn check(folder: &str, at_least: usize) {
+    let session = Session::default();
+    let mut wrong = Vec::new();
+    let cases = expected(folder);
+    assert!(cases.len() >= at_least, "only {} files described in {folder}", cases.len());
+    for (path, truth) in cases {
+        if truth["frozen"] == true {
+            continue;
+        }
+        match weightbridge::open(&path, None, ReadOptions::default(), &session) {
+            Ok(opened) => wrong.extend(
+                compare(&opened.model, &truth).into_iter().map(|w| format!("{}: {w}", short(&path))),
+            ),
+            Err(error) => wrong.push(error.to_string()),
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn checkpoints_hold_what_torch_says() {
+    check("ckpt/good", 100);
+}
+
+#[test]
+fn safetensors_hold_what_the_library_says() {
+    check("safetensors/good", 15);
+}

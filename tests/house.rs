@@ -1,0 +1,55 @@
+//! The house's own rules: which crate stands on which, and where `unsafe` may be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use weightbridge_tests::repository;
+
+/// What each crate may stand on. An arrow that is not here is a change of the house.
+const STANDS_ON: &[(&str, &[&str])] = &[
+    ("native", &[]),
+    ("ir", &["native"]),
+    ("quant", &["ir"]),
+    ("safetensors", &["ir"]),
+    ("ckpt", &["ir"]),
+    ("repo", &["ir"]),
+    ("scan", &["ir"]),
+    ("convert", &["ir", "native", "quant"]),
+    ("weightbridge", &["ckpt", "convert", "ir", "repo", "scan", "st"]),
+    ("cli", &["convert", "ir", "scan", "weightbridge"]),
+];
+
+const OURS: &[&str] =
+    &["native", "ir", "quant", "st", "ckpt", "repo", "scan", "convert", "weightbridge"];
+
+#[test]
+fn arrows_run_down() {
+    let rules: BTreeMap<_, _> = STANDS_ON.iter().copied().collect();
+    for entry in fs::read_dir(repository().join("crates")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let allowed = rules.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no room yet"));
+        let manifest = fs::read_to_string(path.join("Cargo.toml")).unwrap();
+        let start = manifest.find("\n[dependencies]").unwrap();
+        let section = &manifest[start + 1..];
+        let section = section.split("\n[").next().unwrap();
+        for line in section.lines().skip(1) {
+            let dependency = line.split(['.', ' ', '=']).next().unwrap();
+            if OURS.contains(&dependency) {
+                assert!(allowed.contains(&dependency), "{name} stands on {dependency}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_lives_in_native_only() {
+    for entry in fs::read_dir(repository().join("crates")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with("native") {
+            continue;
+        }
+        let root = ["src/lib.rs", "src/main.rs"].map(|file| path.join(file));
+        let text = root.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{}", path.display());
+    }
+}

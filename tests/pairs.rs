@@ -1,0 +1,57 @@
+//! Every reader, every writer, and the way back: the tensors are the same, bit for bit.
+//!
+//! The pairs come from the registry, so a new format is tested before anyone writes a test for it.
+
+use convert::{DiffOptions, Shared};
+use ir::ReadOptions;
+use weightbridge::{ConvertRequest, Policy, Session, registry};
+use weightbridge_tests::{expected, folder, short};
+
+#[test]
+fn there_and_back() {
+    let session = Session::default();
+    let dir = folder();
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for (path, truth) in expected("ckpt/good").into_iter().chain(expected("safetensors/good")) {
+        if truth["frozen"] == true {
+            continue;
+        }
+        let source = weightbridge::open(&path, None, ReadOptions::default(), &session);
+        let Ok(source) = source else { continue };
+        if source.model.tensors.is_empty() {
+            continue;
+        }
+        // What is chosen from a checkpoint, as one flat file: the point the ways start from.
+        let start = dir.path().join("start.safetensors");
+        let request = ConvertRequest {
+            overwrite: true,
+            shared: Shared::KeepOne,
+            policy: Policy::Default,
+            ..ConvertRequest::new(&path, &start)
+        };
+        if let Err(error) = weightbridge::convert(&request, &session) {
+            wrong.push(format!("{}: {error}", short(&path)));
+            continue;
+        }
+        for target in registry().iter().filter(|format| format.writer.is_some()) {
+            let there = dir.path().join(format!("there.{}", target.extensions[0]));
+            let back = dir.path().join("back.safetensors");
+            for (from, to) in [(&start, &there), (&there, &back)] {
+                let request =
+                    ConvertRequest { overwrite: true, ..ConvertRequest::new(from, to) };
+                if let Err(error) = weightbridge::convert(&request, &session) {
+                    wrong.push(format!("{} by {}: {error}", short(&path), target.id));
+                }
+            }
+            let report = weightbridge::diff(&start, &back, DiffOptions::default(), &session);
+            match report {
+                Ok(report) if report.same() => tried += 1,
+                Ok(report) => wrong.push(format!("{} by {}: {report:?}", short(&path), target.id)),
+                Err(error) => wrong.push(format!("{} by {}: {error}", short(&path), target.id)),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(tried >= 100, "only {tried} ways tried");
+}

@@ -1,0 +1,68 @@
+//! What the tests that cross crates share: the test files, their expected contents, folders.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// The folder of test files.
+pub fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").canonicalize().expect("testdata")
+}
+
+/// The top of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("repository")
+}
+
+/// All files below `testdata/FOLDER`, sorted.
+pub fn files(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![testdata().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder:?}: {e}")) {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Test files that the original tools described, with what they said.
+pub fn expected(folder: &str) -> Vec<(PathBuf, Value)> {
+    files(&format!("expected/{folder}"))
+        .into_iter()
+        .map(|json| {
+            let value: Value =
+                serde_json::from_slice(&std::fs::read(&json).unwrap()).expect("expected JSON");
+            (testdata().join(value["file"].as_str().expect("file")), value)
+        })
+        .collect()
+}
+
+/// The name of a test file, short enough for a message.
+pub fn short(path: &Path) -> String {
+    path.strip_prefix(testdata()).unwrap_or(path).display().to_string()
+}
+
+/// SHA-256 as lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A fresh folder, removed when dropped.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder for the test")
+}
+
+/// The files in a folder, hidden ones too.
+pub fn left_in(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
