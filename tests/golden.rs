@@ -1,5 +1,7 @@
 //! What the readers find in files made by the original tools equals what those tools say.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
+
 use ir::{Model, ReadOptions};
 use serde_json::Value;
 use weightbridge::Session;
@@ -9,9 +11,16 @@ use weightbridge_tests::{expected, sha256, short};
 fn compare(model: &Model, truth: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let nameless = truth["nameless"] == true;
-    let tensors: Vec<&Value> =
-        truth["tensors"].as_array().unwrap().iter().filter(|t| t["meta"] != true).collect();
-    let names: Vec<&str> = tensors.iter().map(|t| t["name"].as_str().unwrap()).collect();
+    let tensors: Vec<&Value> = truth["tensors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|t| t["meta"] != true)
+        .collect();
+    let names: Vec<&str> = tensors
+        .iter()
+        .map(|t| t["name"].as_str().unwrap())
+        .collect();
     let found: Vec<&str> = model.tensors.iter().map(|t| t.name.as_str()).collect();
     if nameless && found.len() == 1 {
         // One tensor: any name will do.
@@ -20,11 +29,19 @@ fn compare(model: &Model, truth: &Value) -> Vec<String> {
         return wrong;
     }
     for (tensor, truth) in model.tensors.iter().zip(tensors) {
-        let shape: Vec<u64> =
-            truth["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).collect();
+        let shape: Vec<u64> = truth["shape"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| d.as_u64().unwrap())
+            .collect();
         let dtype = truth["dtype"].as_str().unwrap();
         // Types without arithmetic are read as the bytes they are.
-        let dtype = if dtype.starts_with("BITS") { tensor.dtype().name() } else { dtype };
+        let dtype = if dtype.starts_with("BITS") {
+            tensor.dtype().name()
+        } else {
+            dtype
+        };
         if tensor.dtype().name() != dtype || *tensor.spec.shape != *shape {
             wrong.push(format!(
                 "{}: {} {}, expected {dtype} {shape:?}",
@@ -43,19 +60,30 @@ fn check(folder: &str, at_least: usize) {
     let session = Session::default();
     let mut wrong = Vec::new();
     let cases = expected(folder);
-    assert!(cases.len() >= at_least, "only {} files described in {folder}", cases.len());
+    assert!(
+        cases.len() >= at_least,
+        "only {} files described in {folder}",
+        cases.len()
+    );
     for (path, truth) in cases {
         if truth["frozen"] == true {
             continue;
         }
         match weightbridge::open(&path, None, ReadOptions::default(), &session) {
             Ok(opened) => wrong.extend(
-                compare(&opened.model, &truth).into_iter().map(|w| format!("{}: {w}", short(&path))),
+                compare(&opened.model, &truth)
+                    .into_iter()
+                    .map(|w| format!("{}: {w}", short(&path))),
             ),
             Err(error) => wrong.push(error.to_string()),
         }
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]

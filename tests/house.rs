@@ -1,5 +1,7 @@
 //! The house's own rules: which crate stands on which, and where `unsafe` may be.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
+
 use std::collections::BTreeMap;
 use std::fs;
 use weightbridge_tests::repository;
@@ -14,12 +16,24 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("repo", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
-    ("weightbridge", &["ckpt", "convert", "ir", "repo", "scan", "st"]),
+    (
+        "weightbridge",
+        &["ckpt", "convert", "ir", "repo", "scan", "st"],
+    ),
     ("cli", &["convert", "ir", "scan", "weightbridge"]),
 ];
 
-const OURS: &[&str] =
-    &["native", "ir", "quant", "st", "ckpt", "repo", "scan", "convert", "weightbridge"];
+const OURS: &[&str] = &[
+    "native",
+    "ir",
+    "quant",
+    "st",
+    "ckpt",
+    "repo",
+    "scan",
+    "convert",
+    "weightbridge",
+];
 
 #[test]
 fn arrows_run_down() {
@@ -27,7 +41,9 @@ fn arrows_run_down() {
     for entry in fs::read_dir(repository().join("crates")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let allowed = rules.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no room yet"));
+        let allowed = rules
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} has no room yet"));
         let manifest = fs::read_to_string(path.join("Cargo.toml")).unwrap();
         let start = manifest.find("\n[dependencies]").unwrap();
         let section = &manifest[start + 1..];
@@ -35,7 +51,10 @@ fn arrows_run_down() {
         for line in section.lines().skip(1) {
             let dependency = line.split(['.', ' ', '=']).next().unwrap();
             if OURS.contains(&dependency) {
-                assert!(allowed.contains(&dependency), "{name} stands on {dependency}");
+                assert!(
+                    allowed.contains(&dependency),
+                    "{name} stands on {dependency}"
+                );
             }
         }
     }
@@ -49,7 +68,14 @@ fn unsafe_lives_in_native_only() {
             continue;
         }
         let root = ["src/lib.rs", "src/main.rs"].map(|file| path.join(file));
-        let text = root.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap();
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{}", path.display());
+        let text = root
+            .iter()
+            .find_map(|file| fs::read_to_string(file).ok())
+            .unwrap();
+        assert!(
+            text.contains("#![forbid(unsafe_code)]"),
+            "{}",
+            path.display()
+        );
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The pairs come from the registry, so a new format is tested before anyone writes a test for it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
+
 use convert::{DiffOptions, Shared};
 use ir::ReadOptions;
 use weightbridge::{ConvertRequest, Policy, Session, registry};
@@ -13,7 +15,10 @@ fn there_and_back() {
     let dir = folder();
     let mut wrong = Vec::new();
     let mut tried = 0;
-    for (path, truth) in expected("ckpt/good").into_iter().chain(expected("safetensors/good")) {
+    for (path, truth) in expected("ckpt/good")
+        .into_iter()
+        .chain(expected("safetensors/good"))
+    {
         if truth["frozen"] == true {
             continue;
         }
@@ -38,8 +43,10 @@ fn there_and_back() {
             let there = dir.path().join(format!("there.{}", target.extensions[0]));
             let back = dir.path().join("back.safetensors");
             for (from, to) in [(&start, &there), (&there, &back)] {
-                let request =
-                    ConvertRequest { overwrite: true, ..ConvertRequest::new(from, to) };
+                let request = ConvertRequest {
+                    overwrite: true,
+                    ..ConvertRequest::new(from, to)
+                };
                 if let Err(error) = weightbridge::convert(&request, &session) {
                     wrong.push(format!("{} by {}: {error}", short(&path), target.id));
                 }
@@ -52,6 +59,11 @@ fn there_and_back() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(tried >= 100, "only {tried} ways tried");
 }

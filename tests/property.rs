@@ -1,5 +1,7 @@
 //! Random models through every format and back.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
+
 use convert::DiffOptions;
 use ir::{ByteOrder, Context, DType, Model, Output, Region, Strides, Tensor, TensorSpec, View};
 use proptest::prelude::*;
@@ -60,7 +62,11 @@ fn tensor(recipe: &Recipe, index: usize) -> Tensor {
     let bytes: Vec<u8> = (0..spec.byte_len().unwrap())
         .map(|i| {
             let byte = (i as u8).wrapping_mul(31).wrapping_add(recipe.seed);
-            if recipe.dtype == DType::Bool { byte & 1 } else { byte }
+            if recipe.dtype == DType::Bool {
+                byte & 1
+            } else {
+                byte
+            }
         })
         .collect();
     // Column-major strides: a transposed view wherever there are two real dimensions.
@@ -77,8 +83,17 @@ fn tensor(recipe: &Recipe, index: usize) -> Tensor {
             .collect();
         Strides::new(steps)
     });
-    let byte_order = if recipe.swapped { ByteOrder::Big } else { ByteOrder::Little };
-    let view = View { region: Region::memory(bytes), offset: 0, strides, byte_order };
+    let byte_order = if recipe.swapped {
+        ByteOrder::Big
+    } else {
+        ByteOrder::Little
+    };
+    let view = View {
+        region: Region::memory(bytes),
+        offset: 0,
+        strides,
+        byte_order,
+    };
     Tensor::stored(format!("{index}.{}", recipe.name), spec, view)
 }
 

@@ -9,12 +9,18 @@ use std::path::{Path, PathBuf};
 
 /// The folder of test files.
 pub fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").canonicalize().expect("testdata")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../testdata")
+        .canonicalize()
+        .expect("testdata")
 }
 
 /// The top of the repository.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("repository")
 }
 
 /// All files below `testdata/FOLDER`, sorted.
@@ -22,7 +28,9 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![testdata().join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder:?}: {e}")) {
+        for entry in
+            std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+        {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_dir() {
                 folders.push(entry.path());
@@ -42,19 +50,27 @@ pub fn expected(folder: &str) -> Vec<(PathBuf, Value)> {
         .map(|json| {
             let value: Value =
                 serde_json::from_slice(&std::fs::read(&json).unwrap()).expect("expected JSON");
-            (testdata().join(value["file"].as_str().expect("file")), value)
+            (
+                testdata().join(value["file"].as_str().expect("file")),
+                value,
+            )
         })
         .collect()
 }
 
 /// The name of a test file, short enough for a message.
 pub fn short(path: &Path) -> String {
-    path.strip_prefix(testdata()).unwrap_or(path).display().to_string()
+    path.strip_prefix(testdata())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// SHA-256 as lower-case hex.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A fresh folder, removed when dropped.
@@ -64,5 +80,8 @@ pub fn folder() -> tempfile::TempDir {
 
 /// The files in a folder, hidden ones too.
 pub fn left_in(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
 }

@@ -9,7 +9,12 @@ use weightbridge::Policy;
 ///
 /// Reads PyTorch checkpoints without Python and without running anything in them.
 #[derive(Debug, Parser)]
-#[command(name = "weightbridge", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "weightbridge",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -21,7 +26,13 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// Worker threads (0: one a core)
-    #[arg(long, global = true, default_value_t = 0, value_name = "N", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 0,
+        value_name = "N",
+        hide_default_value = true
+    )]
     pub(crate) threads: usize,
     /// Upper bound of all buffers, e.g. 512MiB
     #[arg(long, global = true, default_value = "256MiB", value_name = "SIZE")]
@@ -224,9 +235,15 @@ impl FromStr for Size {
             "mib" => 1_048_576.0,
             "gib" => 1_073_741_824.0,
             "tib" => 1_099_511_627_776.0,
-            other => return Err(format!("{other:?} is no unit: use KB, MB, GB, KiB, MiB or GiB")),
+            other => {
+                return Err(format!(
+                    "{other:?} is no unit: use KB, MB, GB, KiB, MiB or GiB"
+                ));
+            }
         };
-        let number: f64 = digits.parse().map_err(|_| format!("{text:?} is not a size like 5GB"))?;
+        let number: f64 = digits
+            .parse()
+            .map_err(|_| format!("{text:?} is not a size like 5GB"))?;
         let bytes = number * scale;
         if !(1.0..=1e18).contains(&bytes) {
             return Err(format!("{text:?} is out of range"));

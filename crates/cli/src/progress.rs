@@ -14,7 +14,10 @@ pub(crate) fn for_terminal(common: &Common) -> Arc<dyn Progress> {
     if common.quiet || common.no_progress || !std::io::stderr().is_terminal() {
         return Arc::new(Silent);
     }
-    Arc::new(Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())))
+    Arc::new(Bar(ProgressBar::with_draw_target(
+        None,
+        ProgressDrawTarget::hidden(),
+    )))
 }
 
 impl Progress for Bar {
@@ -28,7 +31,8 @@ impl Progress for Bar {
         self.0.reset();
         self.0.set_length(bytes);
         self.0.set_message(what.to_owned());
-        self.0.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        self.0
+            .set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
     }
 
     fn advance(&self, bytes: u64) {

@@ -45,7 +45,11 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1000.0;
         unit = next;
     }
-    if value < 10.0 { format!("{value:.2} {unit}") } else { format!("{value:.1} {unit}") }
+    if value < 10.0 {
+        format!("{value:.2} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// `1 tensor`, `2 tensors`.
@@ -93,8 +97,11 @@ impl Paint {
             When::Always => true,
             When::Never => false,
             When::Auto => {
-                let terminal =
-                    if stdout { std::io::stdout().is_terminal() } else { std::io::stderr().is_terminal() };
+                let terminal = if stdout {
+                    std::io::stdout().is_terminal()
+                } else {
+                    std::io::stderr().is_terminal()
+                };
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
             }
         })
@@ -109,7 +116,11 @@ impl Paint {
             Tone::Dim => "2",
             Tone::Strong => "1",
         };
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::open::open_with;
 use crate::session::path;
 use crate::{FacadeError, Policy, Session, by_id, by_output, open_input, policy};
-use convert::{DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Planned, Rename, Shared};
+use convert::{
+    DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Planned, Rename, Shared,
+};
 use ir::{Error, Fault, Format, Model, Output, ReadOptions, Report, Result, WriteOptions};
 use std::path::{Path, PathBuf};
 
@@ -100,23 +102,38 @@ fn target(request: &ConvertRequest) -> Result<Target> {
     };
     let file = if repository {
         // The names that loaders of a model folder look for.
-        let name = if format.id == ckpt::FORMAT.id { "pytorch_model.bin" } else { "model.safetensors" };
+        let name = if format.id == ckpt::FORMAT.id {
+            "pytorch_model.bin"
+        } else {
+            "model.safetensors"
+        };
         request.output.join(name)
     } else {
         request.output.clone()
     };
-    Ok(Target { format, file, repository })
+    Ok(Target {
+        format,
+        file,
+        repository,
+    })
 }
 
 /// Converts one input to one output.
 pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted> {
     let target = target(request)?;
     let writer = target.format.writer.ok_or_else(|| {
-        Error::from(FacadeError::OneWay { format: target.format.id, verb: "written" })
+        Error::from(FacadeError::OneWay {
+            format: target.format.id,
+            verb: "written",
+        })
     })?;
     let options = PlanOptions {
         names: NameFilter::new(&request.include, &request.drop)?,
-        rename: request.rename.iter().map(|text| Rename::parse(text)).collect::<Result<_>>()?,
+        rename: request
+            .rename
+            .iter()
+            .map(|text| Rename::parse(text))
+            .collect::<Result<_>>()?,
         dtype: request.dtype,
         shared: request.shared,
     };
@@ -128,7 +145,10 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         // A checkpoint is written with its whole tree: nothing needs to be chosen from it.
         read.all = true;
     }
-    let write = WriteOptions { shard_size: request.shard_size, ..WriteOptions::default() };
+    let write = WriteOptions {
+        shard_size: request.shard_size,
+        ..WriteOptions::default()
+    };
     let pump = session.pump()?;
     let cx = session.converting(read, write, &pump, &target.file);
 
@@ -140,9 +160,18 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
     }
     let capabilities = writer.capabilities();
-    let Planned { model, mut records, casts } =
-        convert::plan(opened.model, target.format.id, capabilities, &options, &cx.limits)
-            .map_err(|error| error.in_file(&request.input))?;
+    let Planned {
+        model,
+        mut records,
+        casts,
+    } = convert::plan(
+        opened.model,
+        target.format.id,
+        capabilities,
+        &options,
+        &cx.limits,
+    )
+    .map_err(|error| error.in_file(&request.input))?;
     refuse_losses(request, &records)?;
 
     let mut report = Report {
@@ -168,7 +197,13 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         report.file_bytes = files.iter().map(|(_, len)| len).sum();
     }
     report.records = records;
-    Ok(Converted { from: opened.format, to: target.format, report, files, planned: model })
+    Ok(Converted {
+        from: opened.format,
+        to: target.format,
+        report,
+        files,
+        planned: model,
+    })
 }
 
 fn refuse_losses(request: &ConvertRequest, records: &[ir::Record]) -> Result<()> {

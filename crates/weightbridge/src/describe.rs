@@ -107,7 +107,9 @@ pub fn describe(model: &Model) -> Description {
         nbytes,
         graph: model.graph.as_ref().map(graph_line),
         tree: model.objects.as_ref().and_then(|objects| {
-            objects.root().map(|root| tree(objects, &model.tensors, root))
+            objects
+                .root()
+                .map(|root| tree(objects, &model.tensors, root))
         }),
         notes: provenance.notes.iter().cloned().chain(records).collect(),
     }
@@ -139,7 +141,9 @@ fn metadata(model: &Model) -> Map<String, Value> {
             ir::MetaValue::I64(n) => Value::from(*n),
             ir::MetaValue::F64(n) => Value::from(*n),
             ir::MetaValue::F32(n) => Value::from(*n),
-            other => other.as_u64().map_or_else(|| Value::from(other.to_string()), Value::from),
+            other => other
+                .as_u64()
+                .map_or_else(|| Value::from(other.to_string()), Value::from),
         };
         (key, value)
     });
@@ -148,7 +152,9 @@ fn metadata(model: &Model) -> Map<String, Value> {
 
 fn graph_line(graph: &Graph) -> GraphLine {
     let names = |ids: &[ir::ValueId]| {
-        ids.iter().filter_map(|id| Some(graph.body.value(*id)?.name.clone())).collect()
+        ids.iter()
+            .filter_map(|id| Some(graph.body.value(*id)?.name.clone()))
+            .collect()
     };
     let mut line = GraphLine {
         inputs: names(&graph.body.inputs),
@@ -206,7 +212,10 @@ fn branch(
         let mut map = Map::new();
         for &(key, value) in pairs.iter().take(TREE_OBJECTS) {
             let value = below(value);
-            map.insert(scan::render(objects, key, 80).trim_matches('\'').to_owned(), value);
+            map.insert(
+                scan::render(objects, key, 80).trim_matches('\'').to_owned(),
+                value,
+            );
         }
         return Value::Object(map);
     }
@@ -216,17 +225,26 @@ fn branch(
         Object::Int(n) => Value::from(*n),
         Object::Float(n) => Value::from(*n),
         Object::Str(text) if text.len() <= 1000 => Value::from(&**text),
-        Object::List(items) | Object::Tuple(items) => {
-            items.iter().take(TREE_OBJECTS).map(|item| below(*item)).collect()
-        }
+        Object::List(items) | Object::Tuple(items) => items
+            .iter()
+            .take(TREE_OBJECTS)
+            .map(|item| below(*item))
+            .collect(),
         Object::Tensor(tensor) => match tensors.get(*tensor) {
             Some(t) => Value::from(format!("tensor {} {}", t.spec.dtype, t.spec.shape)),
             None => Value::Null,
         },
         Object::Call(call) if !call.states.is_empty() => {
             let mut map = Map::new();
-            map.insert("object".to_owned(), Value::from(scan::render(objects, id, 120)));
-            let states = call.states.iter().map(|state| below(*state)).collect::<Vec<_>>();
+            map.insert(
+                "object".to_owned(),
+                Value::from(scan::render(objects, id, 120)),
+            );
+            let states = call
+                .states
+                .iter()
+                .map(|state| below(*state))
+                .collect::<Vec<_>>();
             map.insert("state".to_owned(), Value::Array(states));
             Value::Object(map)
         }

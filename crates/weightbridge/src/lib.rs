@@ -44,7 +44,7 @@ mod registry;
 mod scan;
 mod session;
 
-pub use convert::{Converted, ConvertRequest, convert, diff};
+pub use convert::{ConvertRequest, Converted, convert, diff};
 pub use describe::{Description, TensorLine, describe};
 pub use error::FacadeError;
 pub use open::{Opened, open, open_input};

@@ -55,7 +55,7 @@ pub fn open(
 
 pub(crate) fn open_with(input: &Input, from: Option<&str>, cx: &Context) -> Result<Opened> {
     let format = format_of(input, from)?;
-    let mut model = self::read(input, format, cx)?;
+    let mut model = read(input, format, cx)?;
     convert::restore(&mut model)?;
     Ok(Opened { model, format })
 }
@@ -70,7 +70,13 @@ pub(crate) fn format_of(input: &Input, from: Option<&str>) -> Result<&'static Fo
 fn read(input: &Input, format: &Format, cx: &Context) -> Result<Model> {
     let named = |error: Error| error.in_file(input.path());
     let reader = format.reader.ok_or_else(|| {
-        named(crate::FacadeError::OneWay { format: format.id, verb: "read" }.into())
+        named(
+            crate::FacadeError::OneWay {
+                format: format.id,
+                verb: "read",
+            }
+            .into(),
+        )
     })?;
     let model = reader.open(input, cx).map_err(named)?;
     model.validate(&cx.limits).map_err(named)?;

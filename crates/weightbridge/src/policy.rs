@@ -46,7 +46,9 @@ const SHOWN: usize = 5;
 /// Holds a model against a policy. Under `extract` a dangerous object tree is taken away, so that
 /// it reaches no output, and a record says so.
 pub(crate) fn check(model: &mut Model, policy: Policy, allowed: &[String]) -> Result<()> {
-    let Some(objects) = &model.objects else { return Ok(()) };
+    let Some(objects) = &model.objects else {
+        return Ok(());
+    };
     if policy == Policy::Strict {
         let names = scan::outside_weights_only(objects, allowed);
         if !names.is_empty() {
@@ -62,8 +64,11 @@ pub(crate) fn check(model: &mut Model, policy: Policy, allowed: &[String]) -> Re
     if dangers.is_empty() {
         return Ok(());
     }
-    let mut findings: Vec<String> =
-        dangers.iter().take(SHOWN).map(|what| format!("reach {what}")).collect();
+    let mut findings: Vec<String> = dangers
+        .iter()
+        .take(SHOWN)
+        .map(|what| format!("reach {what}"))
+        .collect();
     if dangers.len() > SHOWN {
         findings.push(format!("and {} more", dangers.len() - SHOWN));
     }
@@ -73,7 +78,8 @@ pub(crate) fn check(model: &mut Model, policy: Policy, allowed: &[String]) -> Re
     }
     model.objects = None;
     let why = format!("loading it elsewhere would {findings}; nothing of it was executed");
-    let record = Record::dropped("dangerous", "the Python object tree", why).flag("--policy extract");
+    let record =
+        Record::dropped("dangerous", "the Python object tree", why).flag("--policy extract");
     debug_assert_eq!(record.outcome, Outcome::Dropped);
     model.provenance.records.push(record.wanted());
     Ok(())

@@ -14,17 +14,36 @@ pub fn registry() -> &'static [&'static Format] {
 pub fn by_id(name: &str) -> Result<&'static Format> {
     let fits = |format: &Format| {
         format.id.eq_ignore_ascii_case(name)
-            || format.names.iter().any(|other| other.eq_ignore_ascii_case(name))
+            || format
+                .names
+                .iter()
+                .any(|other| other.eq_ignore_ascii_case(name))
     };
-    registry().iter().copied().find(|format| fits(format)).ok_or_else(|| {
-        let known = registry().iter().map(|format| format.id).collect::<Vec<_>>().join(", ");
-        FacadeError::NoSuchFormat { name: name.to_owned(), known }.into()
-    })
+    registry()
+        .iter()
+        .copied()
+        .find(|format| fits(format))
+        .ok_or_else(|| {
+            let known = registry()
+                .iter()
+                .map(|format| format.id)
+                .collect::<Vec<_>>()
+                .join(", ");
+            FacadeError::NoSuchFormat {
+                name: name.to_owned(),
+                known,
+            }
+            .into()
+        })
 }
 
 /// The format that an output's extension names.
 pub fn by_output(path: &Path) -> Result<&'static Format> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_lowercase();
     registry()
         .iter()
         .copied()
@@ -54,7 +73,7 @@ pub fn detect(input: &Input) -> Result<Detected> {
     // What only an extension says is worth 10 at most.
     best.filter(|best| best.points > 10).ok_or_else(|| {
         let why = match ir::sniff(&peek.head) {
-            Some(what) => format!("this is {what}, not a model this version reads"),
+            Some(it) => format!("this is {}, not a model this version reads", it.what),
             None if input.region().is_none() => "no model files in this folder".to_owned(),
             None => format!("no known model format in these {} bytes", peek.len),
         };

@@ -32,7 +32,10 @@ pub struct Scanned {
 impl ScanReport {
     /// How many files have a verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
-        self.files.iter().filter(|file| file.verdict == verdict).count()
+        self.files
+            .iter()
+            .filter(|file| file.verdict == verdict)
+            .count()
     }
 }
 
@@ -82,7 +85,10 @@ fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
     let input = open_input(path)?;
     // A folder's set is scanned file by file, so a shard is taken by itself here.
     let format = detect_file(&input)?;
-    let cx = session.reading(ReadOptions { all: true, ..ReadOptions::default() });
+    let cx = session.reading(ReadOptions {
+        all: true,
+        ..ReadOptions::default()
+    });
     let survey = match format.reader {
         Some(reader) => reader.survey(&input, &cx),
         None => ir::Survey::default(),
@@ -108,7 +114,10 @@ fn detect_file(input: &Input) -> Result<&'static ir::Format> {
         .into_iter()
         .find(|format| (format.probe)(&peek).points > 10)
         .ok_or_else(|| {
-            ir::Fault::UnknownFormat { why: "an index, which holds no data".to_owned() }.into()
+            ir::Fault::UnknownFormat {
+                why: "an index, which holds no data".to_owned(),
+            }
+            .into()
         })
 }
 
@@ -120,7 +129,9 @@ fn walk(root: &Path) -> Result<Vec<PathBuf>> {
         let listing = std::fs::read_dir(&folder).map_err(|e| Error::io("list", &folder, e))?;
         for entry in listing {
             let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
-            let kind = entry.file_type().map_err(|e| Error::io("look at", entry.path(), e))?;
+            let kind = entry
+                .file_type()
+                .map_err(|e| Error::io("look at", entry.path(), e))?;
             if kind.is_dir() && depth < FOLDER_DEPTH {
                 folders.push((entry.path(), depth + 1));
             } else if kind.is_file() || kind.is_symlink() && entry.path().is_file() {

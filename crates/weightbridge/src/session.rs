@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes of buffers when nothing else is said.
-pub const DEFAULT_MEMORY: u64 = 256 << 20;
+const DEFAULT_MEMORY: u64 = 256 << 20;
 
 /// Settings that every command shares.
 #[derive(Clone)]
@@ -64,7 +64,12 @@ impl Session {
     ) -> Context {
         let folder = output.parent().filter(|parent| parent.is_dir());
         let scratch = folder.map_or_else(std::env::temp_dir, Path::to_owned);
-        Context { write, pump: Arc::clone(pump) as _, scratch, ..self.reading(read) }
+        Context {
+            write,
+            pump: Arc::clone(pump) as _,
+            scratch,
+            ..self.reading(read)
+        }
     }
 }
 

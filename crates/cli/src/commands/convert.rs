@@ -19,8 +19,14 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
         overwrite: args.overwrite,
         dry_run: args.dry_run,
         strict: args.strict,
-        dtype: args.dtype.dtype().map_or(DTypeChoice::Keep, DTypeChoice::To),
-        read: ReadOptions { key: args.key.clone(), all: args.all },
+        dtype: args
+            .dtype
+            .dtype()
+            .map_or(DTypeChoice::Keep, DTypeChoice::To),
+        read: ReadOptions {
+            key: args.key.clone(),
+            all: args.all,
+        },
         policy: args.policy,
         allow_globals: args.allow_global.clone(),
         include: args.include.clone(),
@@ -90,8 +96,17 @@ fn record(record: &Record) -> Value {
 fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
     let paint = Paint::new(common, false);
     let version = &done.planned.provenance.version;
-    let detail = if version.is_empty() { String::new() } else { format!(" ({version})") };
-    eprintln!("{}{} to {}", done.from.title, show::printable(&detail), done.to.title);
+    let detail = if version.is_empty() {
+        String::new()
+    } else {
+        format!(" ({version})")
+    };
+    eprintln!(
+        "{}{} to {}",
+        done.from.title,
+        show::printable(&detail),
+        done.to.title
+    );
     if args.dry_run {
         for tensor in &done.planned.tensors {
             let line = format!(
@@ -101,7 +116,14 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
                 tensor.name,
                 paint.text(Tone::Dim, &format!("← {}", tensor.history()))
             );
-            eprintln!("{}", if common.verbose { line } else { show_safe(&line) });
+            eprintln!(
+                "{}",
+                if common.verbose {
+                    line
+                } else {
+                    show_safe(&line)
+                }
+            );
         }
     }
     for note in &done.planned.provenance.notes {
@@ -126,23 +148,24 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
 
 /// Keeps the colour codes this program made and nothing else.
 fn show_safe(line: &str) -> String {
-    line.split('\x1b').map(show::printable).collect::<Vec<_>>().join("\x1b")
+    line.split('\x1b')
+        .map(show::printable)
+        .collect::<Vec<_>>()
+        .join("\x1b")
 }
 
 /// Records, many of one kind in short.
 fn tell_records(records: &[Record], common: &Common, paint: Paint) {
     let mut shown: Vec<(&str, usize)> = Vec::new();
     for record in records {
-        let n = match shown.iter_mut().find(|(kind, _)| *kind == record.kind) {
-            Some((_, n)) => {
-                *n += 1;
-                *n
-            }
-            None => {
-                shown.push((record.kind, 1));
-                1
-            }
-        };
+        if !shown.iter().any(|(kind, _)| *kind == record.kind) {
+            shown.push((record.kind, 0));
+        }
+        let mut n = 0;
+        if let Some((_, count)) = shown.iter_mut().find(|(kind, _)| *kind == record.kind) {
+            *count += 1;
+            n = *count;
+        }
         if n > SHOWN && !common.verbose {
             continue;
         }
@@ -152,7 +175,9 @@ fn tell_records(records: &[Record], common: &Common, paint: Paint) {
             (Outcome::Changed | Outcome::Dropped, true) => Tone::Odd,
         };
         let word = paint.text(tone, &format!("{:8}", record.outcome.name()));
-        let flag = record.flag.map_or(String::new(), |flag| format!("  [{flag}]"));
+        let flag = record
+            .flag
+            .map_or(String::new(), |flag| format!("  [{flag}]"));
         let text = show::printable(&format!("{}: {}{flag}", record.what, record.why));
         eprintln!("  {word} {text}");
     }

@@ -1,6 +1,6 @@
 //! `weightbridge diff`.
 
-use crate::args::{Common, DiffArgs, DTypeArg};
+use crate::args::{Common, DTypeArg, DiffArgs};
 use crate::exit;
 use crate::show::{self, Paint, Tone};
 use convert::{DiffOptions, DiffReport};
@@ -68,11 +68,22 @@ fn tell(report: &DiffReport, common: &Common) {
             }
             _ => String::new(),
         };
-        show::line(&format!("{word}    {}  {}{figures}", show::printable(&d.name), d.reason));
+        show::line(&format!(
+            "{word}    {}  {}{figures}",
+            show::printable(&d.name),
+            d.reason
+        ));
     }
     if !common.quiet {
         let compared = show::count(report.compared, "tensor");
-        let word = if report.same() { "the same" } else { "different" };
-        eprintln!("{word}: {compared} compared, {} differ", report.differ.len());
+        let word = if report.same() {
+            "the same"
+        } else {
+            "different"
+        };
+        eprintln!(
+            "{word}: {compared} compared, {} differ",
+            report.differ.len()
+        );
     }
 }

@@ -15,15 +15,19 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<u8> {
 /// The manual: the page of the command, then one of each subcommand.
 pub(crate) fn man() -> Result<u8> {
     let mut text = Vec::new();
-    let render = |command: clap::Command, text: &mut Vec<u8>| {
-        clap_mangen::Man::new(command).render(text)
-    };
     let mut command = Cli::command();
     command.build();
-    let mut made = render(command.clone(), &mut text);
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        let name = format!("weightbridge-{}", sub.get_name());
-        made = made.and_then(|()| render(sub.clone().name(name), &mut text));
+    let mut made = clap_mangen::Man::new(command.clone()).render(&mut text);
+    for sub in command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+    {
+        let title = format!("weightbridge-{}", sub.get_name());
+        made = made.and_then(|()| {
+            clap_mangen::Man::new(sub.clone())
+                .title(title)
+                .render(&mut text)
+        });
     }
     made.map_err(|source| Error::io("write", "the manual", source))?;
     print(&text)

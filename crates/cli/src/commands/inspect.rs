@@ -11,13 +11,21 @@ use weightbridge::{Description, Session};
 const VALUE_SHOWN: usize = 100;
 
 pub(crate) fn run(args: &InspectArgs, common: &Common, session: &Session) -> Result<u8> {
-    let read = ReadOptions { key: args.key.clone(), all: args.all };
+    let read = ReadOptions {
+        key: args.key.clone(),
+        all: args.all,
+    };
     let opened = weightbridge::open(&args.input, args.from.as_deref(), read, session)?;
     let description = weightbridge::describe(&opened.model);
     if common.json {
         show::document(&serde_json::to_value(&description).unwrap_or_default());
     } else {
-        tell(&description, opened.format.title, args, Paint::new(common, true));
+        tell(
+            &description,
+            opened.format.title,
+            args,
+            Paint::new(common, true),
+        );
     }
     Ok(exit::OK)
 }
@@ -29,7 +37,11 @@ fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint
     };
     show::line(&paint.text(Tone::Strong, &show::printable(&format!("{title}{version}"))));
     for file in &description.files {
-        show::line(&show::printable(&format!("  {}, {}", file.path, show::bytes(file.nbytes))));
+        show::line(&show::printable(&format!(
+            "  {}, {}",
+            file.path,
+            show::bytes(file.nbytes)
+        )));
     }
     show::line(&format!(
         "  {}, {} parameters, {}",
@@ -51,12 +63,17 @@ fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint
         show::line(&paint.text(Tone::Strong, "metadata"));
     }
     for (key, value) in &description.metadata {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         let mut short: String = text.chars().take(VALUE_SHOWN).collect();
         if short.len() < text.len() {
             short += &format!("… ({} characters)", text.chars().count());
         }
-        show::line(&show::printable(&format!("  {key}: {}", short.replace('\n', "\\n"))));
+        show::line(&show::printable(&format!(
+            "  {key}: {}",
+            short.replace('\n', "\\n")
+        )));
     }
     if let Some(graph) = &description.graph {
         show::line(&paint.text(Tone::Strong, "graph"));
@@ -70,8 +87,11 @@ fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint
     if !description.tensors.is_empty() {
         show::line(&paint.text(Tone::Strong, "tensors"));
     }
-    let shapes: Vec<String> =
-        description.tensors.iter().map(|t| format!("{:?}", t.shape)).collect();
+    let shapes: Vec<String> = description
+        .tensors
+        .iter()
+        .map(|t| format!("{:?}", t.shape))
+        .collect();
     let width = shapes.iter().map(String::len).max().unwrap_or(0).min(28);
     for (tensor, shape) in description.tensors.iter().zip(&shapes) {
         let same = match &tensor.same_as {

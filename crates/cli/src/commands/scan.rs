@@ -80,7 +80,10 @@ fn tell(report: &ScanReport, common: &Common) {
             Verdict::Clean => Tone::Good,
         };
         let word = paint.text(tone, &format!("{:10}", verdict(file.verdict)));
-        show::line(&format!("{word} {}", show::printable(&file.path.to_string_lossy())));
+        show::line(&format!(
+            "{word} {}",
+            show::printable(&file.path.to_string_lossy())
+        ));
         for finding in &file.findings {
             let tone = match finding.severity {
                 Severity::Dangerous => Tone::Bad,

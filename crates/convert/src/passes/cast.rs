@@ -143,26 +143,26 @@ pub(crate) fn cast(
             table.push(tensor.clone())?;
             continue;
         }
-        let payload = match made.get(first.index()).cloned().flatten() {
-            Some(payload) => payload,
-            None => {
-                let counted = Arc::new(Counted {
-                    name: tensor.name.clone(),
-                    label: format!("{from} to {to}"),
-                    overflowed: AtomicU64::new(0),
-                    underflowed: AtomicU64::new(0),
-                });
-                counted_list.push(Arc::clone(&counted));
-                let spec = TensorSpec {
-                    dtype: to,
-                    shape: tensor.spec.shape.clone(),
-                };
-                Payload::Computed(Arc::new(CastCompute {
-                    spec,
-                    input: [tensor.clone()],
-                    counted,
-                }))
-            }
+        let spec = TensorSpec {
+            dtype: to,
+            shape: tensor.spec.shape.clone(),
+        };
+        let payload = if let Some(payload) = made.get(first.index()).cloned().flatten() {
+            payload
+        } else {
+            let counted = Arc::new(Counted {
+                name: tensor.name.clone(),
+                label: format!("{from} to {to}"),
+                overflowed: AtomicU64::new(0),
+                underflowed: AtomicU64::new(0),
+            });
+            counted_list.push(Arc::clone(&counted));
+            let input = [tensor.clone()];
+            Payload::Computed(Arc::new(CastCompute {
+                spec: spec.clone(),
+                input,
+                counted,
+            }))
         };
         if let Some(slot) = made.get_mut(id.index()) {
             *slot = Some(payload.clone());

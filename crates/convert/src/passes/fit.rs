@@ -10,8 +10,8 @@
 
 use crate::ConvertError;
 use ir::{
-    Capabilities, Compute, DType, MetaValue, Metadata, MetadataKinds, Model, Payload, Record,
-    Result, Shape, Tensor, TensorSpec, TensorTable, View, ns,
+    Capabilities, Compute, DType, MetaValue, Metadata, MetadataKinds, Model, Record, Result, Shape,
+    Tensor, TensorSpec, TensorTable, View, ns,
 };
 use std::ops::Range;
 use std::sync::Arc;
