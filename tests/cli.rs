@@ -1,0 +1,166 @@
+//! The command line as scripts see it: exit codes, stdout, stderr.
+
+#![allow(clippy::unwrap_used)] // tests
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
+fn run(args: &[&std::ffi::OsStr]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weightbridge")).args(args).output().unwrap()
+}
+
+macro_rules! weightbridge {
+    ($($arg:expr),* $(,)?) => { run(&[$(AsRef::<std::ffi::OsStr>::as_ref(&$arg)),*]) };
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const GOOD: &str = "ckpt/good/zip/state_dict.pt";
+const FAIRSEQ: &str = "ckpt/good/layouts/fairseq.pt";
+const EXEC: &str = "ckpt/hostile/reduce_exec/exec_print_p2.pt";
+
+#[test]
+fn converts_and_says_what_it_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    let done = weightbridge!("convert", data(GOOD), out);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert!(out.exists() && done.stdout.is_empty());
+    assert!(stderr(&done).contains("wrote "));
+}
+
+#[test]
+fn the_report_is_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    let done = weightbridge!("convert", "--json", "-q", data(FAIRSEQ), out);
+    let document = json(&done);
+    assert_eq!(document["from"], "ckpt");
+    assert_eq!(document["to"], "safetensors");
+    assert!(document["report"].as_array().unwrap().iter().any(|r| r["kind"] == "chosen"));
+    assert!(done.stderr.is_empty());
+}
+
+#[test]
+fn an_existing_output_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    std::fs::write(&out, "precious").unwrap();
+    let refused = weightbridge!("convert", data(GOOD), out);
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+    assert_eq!(weightbridge!("convert", "--overwrite", data(GOOD), out).status.code(), Some(0));
+    assert_ne!(std::fs::read(&out).unwrap(), b"precious");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    let done = weightbridge!("convert", "--dry-run", "--json", data(GOOD), out);
+    assert!(!json(&done)["tensors"].as_array().unwrap().is_empty());
+    assert!(!out.exists());
+}
+
+#[test]
+fn exit_codes_tell_whose_fault_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    assert_eq!(weightbridge!("convert", "only-one").status.code(), Some(2));
+    assert_eq!(weightbridge!("convert", data(GOOD), dir.path().join("x.xyz")).status.code(), Some(2));
+    assert_eq!(weightbridge!("convert", "no-such-file.pt", out).status.code(), Some(4));
+    assert_eq!(weightbridge!("convert", data("README.md"), out).status.code(), Some(3));
+    let cut = weightbridge!("convert", "--json", data("ckpt/bad/zip/cut_in_storage.pt"), out);
+    assert_eq!(cut.status.code(), Some(3));
+    assert_eq!(json(&cut)["error"]["class"], "malformed");
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn the_fairseq_case() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    let strict = weightbridge!("convert", "--policy", "strict", data(FAIRSEQ), out);
+    assert_eq!(strict.status.code(), Some(3));
+    assert!(stderr(&strict).contains("fairseq.data.dictionary.Dictionary"), "{}", stderr(&strict));
+    assert!(stderr(&strict).contains("argparse.Namespace"));
+    let allowed = weightbridge!(
+        "convert", "--policy", "strict",
+        "--allow-global", "fairseq.data.dictionary.Dictionary",
+        "--allow-global", "argparse.Namespace",
+        data(FAIRSEQ), out,
+    );
+    assert_eq!(allowed.status.code(), Some(0), "{}", stderr(&allowed));
+}
+
+#[test]
+fn danger_is_refused_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let scan = weightbridge!("scan", "--json", data(EXEC), data(GOOD));
+    assert_eq!(scan.status.code(), Some(1));
+    let document = json(&scan);
+    assert_eq!(document["files"][0]["verdict"], "dangerous");
+    assert_eq!(document["files"][1]["verdict"], "clean");
+    assert!(scan.stdout.windows(5).any(|w| w == b"hello"), "the code is shown");
+    let out = dir.path().join("x.safetensors");
+    assert_eq!(weightbridge!("convert", data(EXEC), out).status.code(), Some(3));
+    assert_eq!(weightbridge!("scan", data(GOOD)).status.code(), Some(0));
+}
+
+#[test]
+fn inspect_is_a_promise() {
+    let done = weightbridge!("inspect", "--json", data(GOOD));
+    let document = json(&done);
+    for key in [
+        "format", "version", "files", "metadata", "tensors", "tensor_count", "parameter_count",
+        "nbytes", "graph", "tree", "notes",
+    ] {
+        assert!(document.get(key).is_some(), "{key}");
+    }
+    for key in ["name", "dtype", "shape", "nbytes", "file", "offset"] {
+        assert!(document["tensors"][0].get(key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn diff_answers_yes_and_no() {
+    let dir = tempfile::tempdir().unwrap();
+    let (same, half) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"));
+    weightbridge!("convert", data(GOOD), same);
+    weightbridge!("convert", "--dtype", "bf16", data(GOOD), half);
+    assert_eq!(weightbridge!("diff", data(GOOD), same).status.code(), Some(0));
+    let differ = weightbridge!("diff", "--json", data(GOOD), half);
+    assert_eq!(differ.status.code(), Some(1));
+    assert_eq!(json(&differ)["same"], false);
+    assert_eq!(weightbridge!("diff", "--as-dtype", "bf16", data(GOOD), half).status.code(), Some(0));
+}
+
+#[test]
+fn standard_input_is_an_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.safetensors");
+    let status = Command::new(env!("CARGO_BIN_EXE_weightbridge"))
+        .args([std::ffi::OsStr::new("convert"), "-".as_ref(), out.as_ref()])
+        .stdin(std::fs::File::open(data(GOOD)).unwrap())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn completions_and_manual_print() {
+    assert!(!weightbridge!("completions", "bash").stdout.is_empty());
+    assert!(weightbridge!("man").stdout.starts_with(b".ie"));
+}
