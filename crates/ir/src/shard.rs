@@ -75,7 +75,12 @@ pub fn split(tensors: &TensorTable, limit: u64, aliasing: Aliasing) -> Result<Ve
 
 /// The name of shard `number` (counted from 1) of `count`: `model-00002-of-00005.safetensors`.
 pub fn shard_name(stem: &str, number: usize, count: usize, extension: &str) -> String {
-    format!("{stem}-{number:05}-of-{count:05}.{extension}")
+    format!("{}.{extension}", shard_stem(stem, number, count))
+}
+
+/// The same without the extension.
+pub fn shard_stem(stem: &str, number: usize, count: usize) -> String {
+    format!("{stem}-{number:05}-of-{count:05}")
 }
 
 /// What a shard's name says.
