@@ -1,2 +1,67 @@
 //! Judges what a file would do to the person who loads it elsewhere.
+//!
+//! A pickle is a program. This crate reads the record a reader made of it (an [`ir::Survey`]:
+//! every name it imports, every call it makes, whatever becomes of the result) and says what
+//! Python would do. The method is default-deny: names known to be harmless are listed one by one,
+//! and what is on no list is at least suspicious. A list of dangerous names exists only to say
+//! *how* something is dangerous. `docs/scan.md` has every rule with its reason and an example.
+//!
+//! ```
+//! use ir::{Call, CallKind, Object, Objects, Survey, SurveyedObjects};
+//! use weightbridge_scan::{Verdict, judge};
+//!
+//! // What a pickle leaves whose `__reduce__` is `(exec, ("print('hello')",))`.
+//! let mut objects = Objects::new();
+//! let exec = Object::Global { module: "builtins".into(), name: "exec".into() };
+//! let callee = objects.push(exec, 2).unwrap();
+//! let code = objects.push(Object::Str("print('hello')".into()), 20).unwrap();
+//! let args = objects.push(Object::Tuple(vec![code]), 38).unwrap();
+//! objects.push(
+//!     Object::Call(Box::new(Call {
+//!         kind: CallKind::Reduce,
+//!         callee,
+//!         args,
+//!         kwargs: None,
+//!         states: vec![],
+//!         items: vec![],
+//!         pairs: vec![],
+//!     })),
+//!     39,
+//! );
+//! let survey = Survey {
+//!     format: "ckpt",
+//!     objects: vec![SurveyedObjects { place: "data.pkl".into(), objects, complete: true }],
+//!     ..Survey::default()
+//! };
+//!
+//! let judgement = judge(&survey);
+//! assert_eq!(judgement.verdict, Verdict::Dangerous);
+//! let finding = &judgement.findings[0];
+//! assert_eq!(finding.rule, "code-execution");
+//! assert_eq!(finding.where_, "data.pkl, byte 39");
+//! assert!(finding.detail.contains(r#"builtins.exec("print('hello')")"#));
+//! ```
+
 #![forbid(unsafe_code)]
+
+mod calls;
+mod conditions;
+mod finding;
+mod judge;
+mod ledger;
+mod objects;
+mod render;
+mod rules;
+mod script;
+mod standing;
+mod tables;
+#[cfg(test)]
+mod testing;
+mod weights_only;
+
+pub use finding::{Finding, Judgement, Severity, Verdict};
+pub use judge::judge;
+pub use objects::judge_objects;
+pub use render::render;
+pub use rules::{RULES, Rule};
+pub use weights_only::outside_weights_only;

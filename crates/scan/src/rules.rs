@@ -1,0 +1,82 @@
+//! The rules, each with its id, its severity and one sentence on why it is there.
+//!
+//! Ids are stable: scripts filter on them. `docs/scan.md` has an example for each.
+
+use crate::Severity::{self, Dangerous, Suspicious};
+
+/// A rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The stable id.
+    pub id: &'static str,
+    /// The severity of all its findings.
+    pub severity: Severity,
+    /// Why what it finds matters, as the beginning of a finding's detail.
+    pub why: &'static str,
+}
+
+const fn dangerous(id: &'static str, why: &'static str) -> Rule {
+    Rule {
+        id,
+        severity: Dangerous,
+        why,
+    }
+}
+
+const fn suspicious(id: &'static str, why: &'static str) -> Rule {
+    Rule {
+        id,
+        severity: Suspicious,
+        why,
+    }
+}
+
+macro_rules! rules {
+    ($($name:ident = $make:ident($id:literal, $why:literal);)*) => {
+        $(pub(crate) const $name: Rule = $make($id, $why);)*
+        /// Every rule, in the order of `docs/scan.md`.
+        pub const RULES: &[Rule] = &[$($name),*];
+    };
+}
+
+rules! {
+    CODE_EXECUTION = dangerous("code-execution", "runs code that the file brings along");
+    PROCESS = dangerous("process", "starts or controls other programs");
+    FILE_ACCESS = dangerous("file-access", "reads or writes files on the loader's machine");
+    NETWORK = dangerous("network", "talks to the network");
+    IMPORT_RESOLUTION = dangerous("import-resolution", "imports modules or resolves names chosen by the file");
+    INDIRECTION = dangerous("indirection", "reaches or calls something that the file does not name outright");
+    NESTED_PICKLE = dangerous("nested-pickle", "loads another pickle while this one is loaded");
+    STATE_POISONING = dangerous("state-poisoning", "changes a module, a class or an object's methods");
+    LOADER_TAMPERING = dangerous("loader-tampering", "changes what the loader, or Python itself, trusts");
+    EXTENSION_REGISTRY = dangerous("extension-registry", "names an object through copyreg's extension registry, which hides the name");
+    PERSISTENT_CALLABLE = dangerous("persistent-callable", "hides a callable or a call in a persistent id");
+    MODULE_ATTRIBUTE_PATH = dangerous("module-attribute-path", "walks from an innocent module into another one");
+    STANDARD_LIBRARY = dangerous("standard-library", "uses a part of Python that no checkpoint needs");
+    LIBRARY_FUNCTION = dangerous("library-function", "calls a library function that builds no tensor");
+    CONSTRUCTOR_ARGUMENTS = dangerous("constructor-arguments", "hands text or a callable to a library class that no checkpoint needs");
+    CODE_ARGUMENT = dangerous("code-argument", "hands text that reads like code, a command, a path or an address to something unknown");
+    PARSER_DISAGREEMENT = dangerous("parser-disagreement", "is written so that unpicklers read it differently; what runs may not be what is shown");
+    TORCHSCRIPT_FILE_ACCESS = dangerous("torchscript-file-access", "is TorchScript that reads or writes files");
+    UNKNOWN_GLOBAL = suspicious("unknown-global", "is a class or function nobody here knows");
+    UNKNOWN_CALL = suspicious("unknown-call", "calls a function nobody here knows");
+    CLASS_ARGUMENTS = suspicious("class-arguments", "hands arguments to the constructor of a class that checkpoints hold without any");
+    ATTRIBUTE_LOOKUP = suspicious("attribute-lookup", "takes a method from a class or an object without calling it");
+    ODD_PERSISTENT_ID = suspicious("odd-persistent-id", "is a persistent id that names no storage");
+    ODD_OBJECT = suspicious("odd-object", "does what no pickle written by a program does");
+    BROKEN_PICKLE = suspicious("broken-pickle", "is a pickle that ends before its end");
+    TORCHSCRIPT_CUSTOM_OP = suspicious("torchscript-custom-op", "is TorchScript that calls an operator from outside PyTorch");
+    TORCHSCRIPT_ALIAS = suspicious("torchscript-alias", "is TorchScript that uses a module in a way its printer never writes");
+    DUPLICATE_ENTRY = suspicious("duplicate-entry", "is there twice, and loaders disagree on which counts");
+    HEADER_MISMATCH = suspicious("header-mismatch", "is described differently by its own header and by the archive's directory");
+    CHECKSUM_MISMATCH = suspicious("checksum-mismatch", "does not have the checksum it claims");
+    HIDDEN_BYTES = suspicious("hidden-bytes", "is data that no entry of the archive owns");
+    SECOND_DIRECTORY = suspicious("second-directory", "gives the archive more than one table of contents");
+    ODD_FLAGS = suspicious("odd-flags", "has flags that no writer of checkpoints sets");
+    UNSAFE_NAME = suspicious("unsafe-name", "is a name that leaves the archive or has control characters");
+    HIDDEN_PAYLOAD = suspicious("hidden-payload", "is a pickle or archive where the loader does not look");
+    TRAILING_PICKLE = suspicious("trailing-pickle", "is data after the object a loader reads");
+    SIZE_MISMATCH = suspicious("size-mismatch", "has another size than it claims");
+    UNREADABLE = suspicious("unreadable", "could not be read");
+    MANY_FINDINGS = suspicious("many-findings", "has more findings than are shown");
+}

@@ -1,0 +1,122 @@
+//! A pickle's result built by hand, for tests.
+
+use ir::{Call, CallKind, Object, ObjectId, Objects, PatchKind};
+
+/// Puts objects together the way a reader would.
+pub(crate) struct Builder {
+    pub(crate) objects: Objects,
+    at: u64,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            objects: Objects::new(),
+            at: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, object: Object) -> ObjectId {
+        self.at += 10;
+        self.objects.push(object, self.at).unwrap()
+    }
+
+    pub(crate) fn none(&mut self) -> ObjectId {
+        self.push(Object::None)
+    }
+
+    pub(crate) fn str(&mut self, text: &str) -> ObjectId {
+        self.push(Object::Str(text.into()))
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &'static [u8]) -> ObjectId {
+        self.push(Object::Bytes(ir::Blob::Held(bytes.into())))
+    }
+
+    pub(crate) fn int(&mut self, n: i64) -> ObjectId {
+        self.push(Object::Int(n))
+    }
+
+    pub(crate) fn tuple(&mut self, items: &[ObjectId]) -> ObjectId {
+        self.push(Object::Tuple(items.to_vec()))
+    }
+
+    pub(crate) fn dict(&mut self, pairs: &[(&str, ObjectId)]) -> ObjectId {
+        let pairs = pairs.iter().map(|(k, v)| (self.str(k), *v)).collect();
+        self.push(Object::Dict(pairs))
+    }
+
+    pub(crate) fn global(&mut self, module: &str, name: &str) -> ObjectId {
+        self.push(Object::Global {
+            module: module.into(),
+            name: name.into(),
+        })
+    }
+
+    pub(crate) fn call_of(
+        &mut self,
+        kind: CallKind,
+        callee: ObjectId,
+        args: &[ObjectId],
+        kwargs: Option<ObjectId>,
+    ) -> ObjectId {
+        let args = self.tuple(args);
+        self.push(Object::Call(Box::new(Call {
+            kind,
+            callee,
+            args,
+            kwargs,
+            states: Vec::new(),
+            items: Vec::new(),
+            pairs: Vec::new(),
+        })))
+    }
+
+    pub(crate) fn call(
+        &mut self,
+        kind: CallKind,
+        module: &str,
+        name: &str,
+        args: &[ObjectId],
+        kwargs: Option<ObjectId>,
+    ) -> ObjectId {
+        let callee = self.global(module, name);
+        self.call_of(kind, callee, args, kwargs)
+    }
+
+    pub(crate) fn reduce(&mut self, module: &str, name: &str, args: &[ObjectId]) -> ObjectId {
+        self.call(CallKind::Reduce, module, name, args, None)
+    }
+
+    pub(crate) fn new_object(&mut self, module: &str, name: &str) -> ObjectId {
+        self.call(CallKind::New, module, name, &[], None)
+    }
+
+    /// `BUILD`, as the reader records it.
+    pub(crate) fn build(&mut self, target: ObjectId, state: ObjectId) {
+        if let Some(Object::Call(call)) = self.objects.get_mut(target) {
+            call.states.push(state);
+        } else {
+            self.push(Object::Patch {
+                target,
+                kind: PatchKind::Build,
+                values: vec![state],
+            });
+        }
+    }
+
+    /// `rule what` of each finding.
+    pub(crate) fn findings(&self) -> Vec<String> {
+        crate::judge_objects(&self.objects, "data.pkl")
+            .into_iter()
+            .map(|f| format!("{} {}", f.rule, f.what))
+            .collect()
+    }
+
+    /// The one finding there is, or the reason there is not exactly one.
+    pub(crate) fn only(&self) -> String {
+        let all = self.findings();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.into_iter().next().unwrap()
+    }
+}
