@@ -1,0 +1,78 @@
+//! Lane kernels: what runs when nothing special is asked for.
+
+mod affine;
+mod lanes;
+mod symmetric;
+
+use std::marker::PhantomData;
+
+use ir::BlockFormat;
+
+use crate::dispatch::Level;
+
+/// Encodes whole blocks if the format has a lane kernel; says whether it did.
+pub(crate) fn encode(
+    level: Level,
+    format: BlockFormat,
+    src: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> bool {
+    macro_rules! affine {
+        ($format:ident, $bytes:literal, $sub:literal) => {{
+            let format = PhantomData::<affine::$format>;
+            if let Some(importance) = importance {
+                level.run(affine::Job::<_, $bytes, $sub, true> {
+                    src,
+                    importance,
+                    out,
+                    format,
+                });
+            } else {
+                let importance = &[];
+                level.run(affine::Job::<_, $bytes, $sub, false> {
+                    src,
+                    importance,
+                    out,
+                    format,
+                });
+            }
+        }};
+    }
+    macro_rules! symmetric {
+        ($format:ident) => {
+            if let Some(importance) = importance {
+                level.run(symmetric::$format::<true> {
+                    src,
+                    importance,
+                    out,
+                });
+            } else {
+                level.run(symmetric::$format::<false> {
+                    src,
+                    importance: &[],
+                    out,
+                });
+            }
+        };
+    }
+    match format {
+        BlockFormat::Q3_K => symmetric!(Q3K),
+        BlockFormat::Q6_K => symmetric!(Q6K),
+        BlockFormat::Q2_K => affine!(Q2K, 84, 16),
+        BlockFormat::Q4_K => affine!(Q4K, 144, 32),
+        BlockFormat::Q5_K => affine!(Q5K, 176, 32),
+        _ => return false,
+    }
+    true
+}
+
+/// Decodes whole blocks if the format has a lane kernel; says whether it did.
+pub(crate) fn decode(
+    _level: Level,
+    _format: BlockFormat,
+    _blocks: &[u8],
+    _out: &mut [f32],
+) -> bool {
+    false
+}
