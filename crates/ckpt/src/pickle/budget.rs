@@ -1,0 +1,83 @@
+//! What the pickles of one input may use together.
+
+use ir::{Fault, Limits, Result};
+
+/// Counts what pickles use, against [`Limits`].
+///
+/// An object is about 48 bytes, a reference 4; with the defaults the records of a pickle built to
+/// hurt stay below 200 MiB.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limits: Limits,
+    objects: u64,
+    steps: u64,
+    held: u64,
+    references: u64,
+}
+
+/// References held by containers, for each object allowed.
+const REFERENCES_AN_OBJECT: u64 = 4;
+/// Places on the stack, marks, and slots of the memo, for each object allowed.
+const SLOTS_AN_OBJECT: u64 = 2;
+
+impl Budget {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            limits: limits.clone(),
+            objects: 0,
+            steps: 0,
+            held: 0,
+            references: 0,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Another opcode.
+    pub(crate) fn step(&mut self) -> Result<()> {
+        self.steps += 1;
+        Limits::check("opcodes of the pickles", self.steps, self.limits.steps)
+    }
+
+    /// Another object.
+    pub(crate) fn object(&mut self) -> Result<()> {
+        self.objects += 1;
+        Limits::check("objects of the pickles", self.objects, self.limits.objects)
+    }
+
+    /// So many more references in containers and calls.
+    pub(crate) fn reference(&mut self, n: usize) -> Result<()> {
+        self.references = self.references.saturating_add(n as u64);
+        let limit = self.limits.objects.saturating_mul(REFERENCES_AN_OBJECT);
+        Limits::check("references between objects", self.references, limit)
+    }
+
+    /// The size a stack, a list of marks or a memo has now.
+    pub(crate) fn slots(&self, n: usize) -> Result<()> {
+        let limit = self.limits.objects.saturating_mul(SLOTS_AN_OBJECT);
+        Limits::check("values on the pickle's stack and memo", n as u64, limit)
+    }
+
+    /// So many more bytes held in memory.
+    pub(crate) fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.held = self.held.saturating_add(bytes);
+        Limits::check("bytes of text to hold", self.held, self.limits.held_bytes)
+    }
+
+    /// Bytes that may still be held.
+    pub(crate) fn holdable(&self) -> u64 {
+        self.limits.held_bytes.saturating_sub(self.held)
+    }
+
+    /// An error when `bytes` more than may be held are asked for.
+    pub(crate) fn over_held(&self, bytes: u64) -> Result<()> {
+        Err(Fault::OverLimit {
+            what: "bytes of text to hold",
+            found: self.held.saturating_add(bytes),
+            limit: self.limits.held_bytes,
+        }
+        .into())
+    }
+}

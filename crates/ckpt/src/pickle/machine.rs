@@ -1,0 +1,650 @@
+//! The loop over opcodes.
+
+use super::budget::Budget;
+use super::cursor::Cursor;
+use super::number::{self, Number};
+use super::stack::{Memo, Stack};
+use super::text::{self, Text};
+use super::{names, opcode as op};
+use crate::error::CkptError;
+use bytes::Bytes;
+use ir::{Blob, Error, Limits, Object, ObjectId, Objects, Region, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Byte strings longer than this stay in the file.
+const HELD_BYTES: u64 = 4096;
+/// `BINSTRING`s, which may be text, are looked at up to this length.
+const HELD_STRING: u64 = 64 << 10;
+/// Characters of a number written as text.
+const NUMBER_CHARS: u64 = 64 << 10;
+/// The newest protocol there is.
+const HIGHEST_PROTOCOL: u8 = 5;
+/// Disagreements recorded of one pickle; more say nothing new.
+const MAX_ODD: usize = 64;
+
+/// What became of one pickle.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// All it made; the root is set if it ran to its `STOP`.
+    pub(crate) objects: Objects,
+    /// One past its last byte, or where it broke, from the start of the region.
+    pub(crate) end: u64,
+    /// The protocol it names; 0 where it names none.
+    pub(crate) protocol: u8,
+    /// Text that other parsers read differently: offset and what it is.
+    pub(crate) odd: Vec<(u64, String)>,
+    /// Why it broke off.
+    pub(crate) error: Option<Error>,
+}
+
+impl Outcome {
+    /// Whether it ran to its `STOP`.
+    pub(crate) fn complete(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
+/// Runs the pickle that begins at byte `at` of `region`. `slot` names it in errors. Offsets of
+/// nodes count from `at`.
+pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> Outcome {
+    let mut machine = Machine {
+        cursor: Cursor::new(region.clone(), at),
+        start: at,
+        slot,
+        budget,
+        objects: Objects::new(),
+        stack: Stack::default(),
+        memo: Memo::default(),
+        protocol: 0,
+        registry: HashMap::new(),
+        cache: HashMap::new(),
+        odd: Vec::new(),
+        code: op::STOP,
+        code_at: 0,
+    };
+    let error = match machine.execute() {
+        Ok(root) => {
+            machine.objects.set_root(root);
+            None
+        }
+        Err(error) => Some(error),
+    };
+    Outcome {
+        end: machine.cursor.position(),
+        protocol: machine.protocol,
+        objects: machine.objects,
+        odd: machine.odd,
+        error,
+    }
+}
+
+pub(super) struct Machine<'a> {
+    cursor: Cursor,
+    start: u64,
+    slot: &'a str,
+    pub(super) budget: &'a mut Budget,
+    pub(super) objects: Objects,
+    pub(super) stack: Stack,
+    memo: Memo,
+    protocol: u8,
+    /// What the pickle itself put into `copyreg`'s extension registry: code to module and name.
+    pub(super) registry: HashMap<i64, (Arc<str>, Arc<str>)>,
+    /// What it put into `copyreg._extension_cache`: objects themselves.
+    pub(super) cache: HashMap<i64, ObjectId>,
+    odd: Vec<(u64, String)>,
+    /// The opcode being run, and its offset.
+    code: u8,
+    code_at: u64,
+}
+
+impl Machine<'_> {
+    fn execute(&mut self) -> Result<ObjectId> {
+        loop {
+            self.code_at = self.cursor.position() - self.start;
+            let Some(code) = self.cursor.byte()? else {
+                self.code = op::STOP;
+                return Err(self.cut("the pickle ends without STOP"));
+            };
+            self.code = code;
+            self.budget.step()?;
+            if code == op::STOP {
+                return self.pop();
+            }
+            self.opcode(code)?;
+        }
+    }
+
+    fn opcode(&mut self, code: u8) -> Result<()> {
+        match code {
+            op::PROTO => {
+                let [protocol] = self.array()?;
+                if protocol > HIGHEST_PROTOCOL {
+                    return Err(self.fail(format!("there is no pickle protocol {protocol}")));
+                }
+                self.protocol = protocol;
+                Ok(())
+            }
+            op::FRAME => {
+                let len = u64::from_le_bytes(self.array()?);
+                if len > self.cursor.remaining() {
+                    return Err(self.cut(format!("a frame of {len} bytes does not fit the pickle")));
+                }
+                Ok(())
+            }
+            // Constants and numbers.
+            op::NONE => self.push(Object::None),
+            op::NEWTRUE => self.push(Object::Bool(true)),
+            op::NEWFALSE => self.push(Object::Bool(false)),
+            op::BININT => {
+                let n = i32::from_le_bytes(self.array()?);
+                self.push(Object::Int(n.into()))
+            }
+            op::BININT1 => {
+                let [n] = self.array()?;
+                self.push(Object::Int(n.into()))
+            }
+            op::BININT2 => {
+                let n = u16::from_le_bytes(self.array()?);
+                self.push(Object::Int(n.into()))
+            }
+            op::BINFLOAT => {
+                let x = f64::from_be_bytes(self.array()?);
+                self.push(Object::Float(x))
+            }
+            op::LONG1 => {
+                let [n] = self.array()?;
+                self.long(n.into())
+            }
+            op::LONG4 => {
+                let n = i32::from_le_bytes(self.array()?);
+                let n = u64::try_from(n)
+                    .map_err(|_| self.fail(format!("a number of {n} bytes")))?;
+                self.long(n)
+            }
+            op::INT | op::LONG | op::FLOAT => self.number_line(code),
+            // Strings.
+            op::STRING => {
+                let line = self.line()?;
+                let bytes = text::quoted(&line)
+                    .ok_or_else(|| self.fail("a string without proper quotes or escapes"))?;
+                if !line.is_ascii() {
+                    self.odd("a text string with bytes outside ASCII");
+                }
+                self.push(byte_string(bytes))
+            }
+            op::UNICODE => {
+                let line = self.line_of(0)?;
+                let text = text::raw_unicode_escape(&line)
+                    .ok_or_else(|| self.fail("a string with a broken \\u escape"))?;
+                self.push_text(text)
+            }
+            op::SHORT_BINSTRING => {
+                let [n] = self.array()?;
+                self.binstring(n.into())
+            }
+            op::BINSTRING => {
+                let n = i32::from_le_bytes(self.array()?);
+                let n = u64::try_from(n)
+                    .map_err(|_| self.fail(format!("a string of {n} bytes")))?;
+                self.binstring(n)
+            }
+            op::SHORT_BINUNICODE => {
+                let [n] = self.array()?;
+                self.unicode(n.into())
+            }
+            op::BINUNICODE => {
+                let n = u32::from_le_bytes(self.array()?);
+                self.unicode(n.into())
+            }
+            op::BINUNICODE8 => {
+                let n = u64::from_le_bytes(self.array()?);
+                self.unicode(n)
+            }
+            op::SHORT_BINBYTES => {
+                let [n] = self.array()?;
+                let blob = self.blob(n.into())?;
+                self.push(Object::Bytes(blob))
+            }
+            op::BINBYTES => {
+                let n = u32::from_le_bytes(self.array()?);
+                let blob = self.blob(n.into())?;
+                self.push(Object::Bytes(blob))
+            }
+            op::BINBYTES8 => {
+                let n = u64::from_le_bytes(self.array()?);
+                let blob = self.blob(n)?;
+                self.push(Object::Bytes(blob))
+            }
+            op::BYTEARRAY8 => {
+                let n = u64::from_le_bytes(self.array()?);
+                let blob = self.blob(n)?;
+                self.push(Object::ByteArray(blob))
+            }
+            op::NEXT_BUFFER => self.push(Object::OutOfBand),
+            op::READONLY_BUFFER => match self.top()? {
+                id if self.is_value(id, |o| {
+                    !matches!(o, Object::Bytes(_) | Object::ByteArray(_) | Object::OutOfBand)
+                }) =>
+                {
+                    Err(self.fail("what lies on the stack is not a buffer"))
+                }
+                _ => Ok(()),
+            },
+            // Containers.
+            op::EMPTY_LIST => self.push(Object::List(Vec::new())),
+            op::EMPTY_TUPLE => self.push(Object::Tuple(Vec::new())),
+            op::EMPTY_DICT => self.push(Object::Dict(Vec::new())),
+            op::EMPTY_SET => self.push(Object::Set(Vec::new())),
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
+                let n = usize::from(code - op::TUPLE1) + 1;
+                let items = self.stack.pop_many(n);
+                let items = items.ok_or_else(|| self.underflow())?;
+                self.push_items(items, Object::Tuple)
+            }
+            op::TUPLE => {
+                let items = self.pop_to_mark()?;
+                self.push_items(items, Object::Tuple)
+            }
+            op::LIST => {
+                let items = self.pop_to_mark()?;
+                self.push_items(items, Object::List)
+            }
+            op::FROZENSET => {
+                let items = self.pop_to_mark()?;
+                for &item in &items {
+                    self.check_hashable(item)?;
+                }
+                self.push_items(items, Object::FrozenSet)
+            }
+            op::DICT => {
+                let items = self.pop_to_mark()?;
+                self.push(Object::Dict(Vec::new()))?;
+                let dict = self.top()?;
+                self.set_items(dict, &items)
+            }
+            op::APPEND => {
+                let item = self.pop()?;
+                let list = self.top()?;
+                self.append(list, &[item])
+            }
+            op::APPENDS => {
+                let items = self.pop_to_mark()?;
+                let list = self.top()?;
+                self.append(list, &items)
+            }
+            op::SETITEM => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                let dict = self.top()?;
+                self.set_items(dict, &[key, value])
+            }
+            op::SETITEMS => {
+                let items = self.pop_to_mark()?;
+                let dict = self.top()?;
+                self.set_items(dict, &items)
+            }
+            op::ADDITEMS => {
+                let items = self.pop_to_mark()?;
+                let set = self.top()?;
+                self.add(set, &items)
+            }
+            // The stack and the memo.
+            op::MARK => {
+                self.budget.slots(self.stack.marks())?;
+                self.stack.mark();
+                Ok(())
+            }
+            op::POP => {
+                let popped = self.stack.pop_value_or_mark();
+                popped.ok_or_else(|| self.underflow())
+            }
+            op::POP_MARK => self.pop_to_mark().map(|_| ()),
+            op::DUP => {
+                let id = self.top()?;
+                self.push_id(id)
+            }
+            op::PUT | op::BINPUT | op::LONG_BINPUT => {
+                let index = self.memo_index(code == op::PUT, code == op::BINPUT)?;
+                self.memoize(index)
+            }
+            op::MEMOIZE => self.memoize(self.memo.len() as u64),
+            op::GET | op::BINGET | op::LONG_BINGET => {
+                let index = self.memo_index(code == op::GET, code == op::BINGET)?;
+                let id = self.memo.get(index);
+                let id = id.ok_or_else(|| self.fail(format!("memo slot {index} is empty")))?;
+                self.push_id(id)
+            }
+            // Names and calls.
+            op::GLOBAL => {
+                let (module, name) = (self.name_line()?, self.name_line()?);
+                self.global(&module, &name)
+            }
+            op::STACK_GLOBAL => {
+                let name = self.pop()?;
+                let module = self.pop()?;
+                self.stack_global(module, name)
+            }
+            op::EXT1 => {
+                let [code] = self.array()?;
+                self.extension(code.into())
+            }
+            op::EXT2 => {
+                let code = u16::from_le_bytes(self.array()?);
+                self.extension(code.into())
+            }
+            op::EXT4 => {
+                let code = i32::from_le_bytes(self.array()?);
+                self.extension(code.into())
+            }
+            op::PERSID => {
+                let line = self.line_of(0)?;
+                let id = std::str::from_utf8(&line).ok().filter(|id| id.is_ascii());
+                let id = id.ok_or_else(|| self.fail("a persistent id outside ASCII"))?;
+                let id = self.add_node(Object::Str(id.into()))?;
+                self.push(Object::Persistent(id))
+            }
+            op::BINPERSID => {
+                let id = self.pop()?;
+                self.push(Object::Persistent(id))
+            }
+            op::REDUCE => self.reduce(),
+            op::NEWOBJ => self.new_object(),
+            op::NEWOBJ_EX => self.new_object_ex(),
+            op::INST => {
+                let (module, name) = (self.name_line()?, self.name_line()?);
+                self.inst(&module, &name)
+            }
+            op::OBJ => self.obj(),
+            op::BUILD => {
+                let state = self.pop()?;
+                let target = self.top()?;
+                self.build(target, state)
+            }
+            _ => Err(self.fail(format!("byte {code:#04x} is no opcode"))),
+        }
+    }
+
+    // Literals.
+
+    fn number_line(&mut self, code: u8) -> Result<()> {
+        let line = self.line()?;
+        let head = line.slice(..line.len().min(40));
+        let shown = || head.escape_ascii().to_string();
+        Limits::check("characters of a number", line.len() as u64, NUMBER_CHARS)?;
+        let (object, odd) = if code == op::FLOAT {
+            let parsed = number::float(&line).map(|p| (Object::Float(p.value), p.odd));
+            parsed.ok_or_else(|| self.fail(format!("`{}` is no float", shown())))?
+        } else {
+            let parsed = if code == op::INT {
+                number::int(&line)
+            } else {
+                number::long(&line)
+            };
+            let parsed = parsed.map(|p| (integer(p.value), p.odd));
+            parsed.ok_or_else(|| self.fail(format!("`{}` is no integer", shown())))?
+        };
+        if odd {
+            self.odd(format!("the number `{}`", shown()));
+        }
+        self.push(object)
+    }
+
+    fn long(&mut self, len: u64) -> Result<()> {
+        let bytes = self.held(len)?;
+        self.push(integer(number::from_twos_complement(&bytes)))
+    }
+
+    /// `BINSTRING` of Python 2, which is text or bytes: text if it is ASCII.
+    fn binstring(&mut self, len: u64) -> Result<()> {
+        if len > HELD_STRING {
+            let region = self.stored(len)?;
+            return self.push(Object::Bytes(Blob::Stored(region)));
+        }
+        let bytes = self.held(len)?;
+        self.push(byte_string(bytes.to_vec()))
+    }
+
+    fn unicode(&mut self, len: u64) -> Result<()> {
+        let bytes = self.held(len)?;
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            return self.push(Object::Str(text.into()));
+        }
+        let text = text::utf8(&bytes).ok_or_else(|| self.fail("a string that is not UTF-8"))?;
+        self.push_text(text)
+    }
+
+    fn push_text(&mut self, text: Text) -> Result<()> {
+        self.push(match text {
+            Text::Plain(text) => Object::Str(text.into()),
+            Text::Wild(bytes) => Object::WildStr(bytes.into()),
+        })
+    }
+
+    fn blob(&mut self, len: u64) -> Result<Blob> {
+        if len > HELD_BYTES {
+            return self.stored(len).map(Blob::Stored);
+        }
+        // A copy, so that a small string does not keep its whole window alive.
+        let bytes = self.held(len)?;
+        Ok(Blob::Held(Bytes::copy_from_slice(&bytes)))
+    }
+
+    /// The next `len` bytes, counted against what may be held.
+    fn held(&mut self, len: u64) -> Result<Bytes> {
+        if len > self.cursor.remaining() {
+            return Err(self.cut_of(len));
+        }
+        self.budget.hold(len)?;
+        let bytes = match usize::try_from(len) {
+            Ok(len) => self.cursor.bytes(len)?,
+            Err(_) => None,
+        };
+        bytes.ok_or_else(|| self.cut_of(len))
+    }
+
+    fn stored(&mut self, len: u64) -> Result<Region> {
+        let region = self.cursor.skip(len)?;
+        region.ok_or_else(|| self.cut_of(len))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let array = self.cursor.array()?;
+        array.ok_or_else(|| self.cut_of(N as u64))
+    }
+
+    /// A line with something in it.
+    fn line(&mut self) -> Result<Bytes> {
+        self.line_of(1)
+    }
+
+    fn line_of(&mut self, at_least: usize) -> Result<Bytes> {
+        let max = self.budget.holdable();
+        match self.cursor.line(max)? {
+            Ok(line) if line.len() >= at_least => {
+                self.budget.hold(line.len() as u64)?;
+                Ok(line)
+            }
+            Ok(_) => Err(self.fail("an empty line where a value was expected")),
+            Err(seen) if seen > max => {
+                self.budget.over_held(seen)?;
+                Err(self.cut_of(seen))
+            }
+            Err(_) => Err(self.cut("the pickle ends within a line")),
+        }
+    }
+
+    fn name_line(&mut self) -> Result<Arc<str>> {
+        let line = self.line()?;
+        let name = std::str::from_utf8(&line).ok();
+        let name = name.ok_or_else(|| self.fail("a name that is not UTF-8"))?;
+        if !name.is_ascii() {
+            self.odd("a name with letters outside ASCII");
+        }
+        Ok(name.into())
+    }
+
+    fn memo_index(&mut self, line: bool, short: bool) -> Result<u64> {
+        if line {
+            let line = self.line()?;
+            return number::index(&line)
+                .ok_or_else(|| self.fail("a memo slot that is no natural number"));
+        }
+        if short {
+            let [n] = self.array()?;
+            return Ok(n.into());
+        }
+        Ok(u32::from_le_bytes(self.array()?).into())
+    }
+
+    fn memoize(&mut self, index: u64) -> Result<()> {
+        let id = self.top()?;
+        self.budget.slots(self.memo.len())?;
+        self.memo.put(index, id);
+        Ok(())
+    }
+
+    // Names.
+
+    /// Pushes a global, its Python 2 name mapped where an unpickler maps it.
+    pub(super) fn global(&mut self, module: &Arc<str>, name: &Arc<str>) -> Result<()> {
+        let node = self.global_object(module, name);
+        self.push(node)
+    }
+
+    pub(super) fn global_object(&self, module: &Arc<str>, name: &Arc<str>) -> Object {
+        if self.protocol < 3 {
+            let (new_module, new_name) = names::fix_import(module, name);
+            if (new_module, new_name) != (&**module, &**name) {
+                return Object::Global {
+                    module: new_module.into(),
+                    name: new_name.into(),
+                };
+            }
+        }
+        Object::Global {
+            module: Arc::clone(module),
+            name: Arc::clone(name),
+        }
+    }
+
+    // The stack.
+
+    pub(super) fn add_node(&mut self, object: Object) -> Result<ObjectId> {
+        self.budget.object()?;
+        let id = self.objects.push(object, self.code_at);
+        id.ok_or_else(|| self.fail("too many objects"))
+    }
+
+    pub(super) fn push(&mut self, object: Object) -> Result<()> {
+        let id = self.add_node(object)?;
+        self.push_id(id)
+    }
+
+    pub(super) fn push_id(&mut self, id: ObjectId) -> Result<()> {
+        self.budget.slots(self.stack.len())?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn push_items(
+        &mut self,
+        items: Vec<ObjectId>,
+        kind: impl FnOnce(Vec<ObjectId>) -> Object,
+    ) -> Result<()> {
+        self.budget.reference(items.len())?;
+        self.push(kind(items))
+    }
+
+    pub(super) fn pop(&mut self) -> Result<ObjectId> {
+        let id = self.stack.pop();
+        id.ok_or_else(|| self.underflow())
+    }
+
+    pub(super) fn top(&self) -> Result<ObjectId> {
+        self.stack.top().ok_or_else(|| self.underflow())
+    }
+
+    pub(super) fn pop_to_mark(&mut self) -> Result<Vec<ObjectId>> {
+        let items = self.stack.pop_to_mark();
+        items.ok_or_else(|| self.fail("there is no mark on the stack"))
+    }
+
+    /// Whether an object is known for what it is, not the unknown result of a call, and `is`.
+    pub(super) fn is_value(&self, id: ObjectId, is: impl Fn(&Object) -> bool) -> bool {
+        let object = self.objects.get(id);
+        !unknown(object) && is(object)
+    }
+
+    // Errors.
+
+    pub(super) fn fail(&self, what: impl Into<String>) -> Error {
+        CkptError::Pickle {
+            slot: self.slot.to_owned(),
+            offset: self.code_at,
+            opcode: op::name(self.code),
+            what: what.into(),
+        }
+        .into()
+    }
+
+    fn cut(&self, what: impl Into<String>) -> Error {
+        let place = format!(
+            "{}, byte {} ({})",
+            self.slot,
+            self.code_at,
+            op::name(self.code)
+        );
+        CkptError::cut(place, what).into()
+    }
+
+    fn cut_of(&self, len: u64) -> Error {
+        self.cut(format!(
+            "{len} bytes were expected, the pickle has {} more",
+            self.cursor.remaining()
+        ))
+    }
+
+    pub(super) fn underflow(&self) -> Error {
+        self.fail("the stack holds too few values")
+    }
+
+    pub(super) fn odd(&mut self, what: impl Into<String>) {
+        if self.odd.len() < MAX_ODD {
+            let what = format!("{} {}", op::name(self.code), what.into());
+            self.odd.push((self.code_at, what));
+        }
+    }
+}
+
+/// Whether what an object is only running the pickle would tell.
+pub(super) fn unknown(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::Call(_)
+            | Object::Global { .. }
+            | Object::Persistent(_)
+            | Object::Extension(_)
+            | Object::OutOfBand
+            | Object::Patch { .. }
+    )
+}
+
+fn integer(number: Number) -> Object {
+    match number {
+        Number::Bool(b) => Object::Bool(b),
+        Number::Int(n) => Object::Int(n),
+        Number::Big(bytes) => Object::BigInt(bytes.into()),
+    }
+}
+
+/// A string of Python 2: text if it is ASCII, else bytes.
+fn byte_string(bytes: Vec<u8>) -> Object {
+    if bytes.is_ascii() {
+        if let Ok(text) = String::from_utf8(bytes) {
+            return Object::Str(text.into());
+        }
+        return Object::None;
+    }
+    Object::Bytes(Blob::Held(bytes.into()))
+}

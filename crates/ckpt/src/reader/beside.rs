@@ -1,0 +1,148 @@
+//! What is not a tensor: numbers and words go to the metadata, the rest is accounted for.
+
+use super::forest::{Forest, Node};
+use super::select::Choice;
+use super::structure::{Counts, Holds};
+use super::walk::Harvest;
+use super::{Assembly, numpy};
+use ir::{MetaValue, Object, Record, ns};
+use std::collections::HashSet;
+
+/// Words longer than this are left out.
+const TEXT: usize = 64 << 10;
+/// Scalars carried to the metadata.
+const SCALARS: usize = 1000;
+/// Objects looked at to say what classes a subtree has.
+const LOOK: usize = 10_000;
+/// Class names told of one subtree.
+const CLASSES: usize = 5;
+
+impl Assembly {
+    /// What lies beside the path to the chosen subtree.
+    pub(super) fn passed_by(&mut self, choice: &Choice, counts: &Counts) {
+        let mut prefix = String::new();
+        let steps = choice.passed.iter().zip(&choice.path);
+        for (&(mapping, taken), key) in steps {
+            let (_, children) = self.forest.children(mapping);
+            for (name, child) in children {
+                let name = self.forest.show(&name);
+                if child == taken && name == *key {
+                    continue;
+                }
+                let tensors = counts.of(child);
+                self.leave(&format!("{prefix}{name}"), child, tensors);
+            }
+            prefix.push_str(key);
+            prefix.push('.');
+        }
+    }
+
+    /// What lies beside the tensors within the chosen subtree.
+    pub(super) fn beside(&mut self, choice: &Choice, harvest: &Harvest) {
+        for beside in &harvest.beside {
+            self.leave(&beside.name, beside.node, 0);
+        }
+        if harvest.more > 0 {
+            let why = format!("{} more things that are no tensors", harvest.more);
+            self.record(Record::dropped("left-out", "…", why));
+        }
+        if self.forest.children(choice.node).0 == Holds::Module {
+            let class = self.forest.describe(choice.node);
+            let why = "the class and its settings: only parameters and buffers are kept";
+            self.record(Record::dropped("left-out", class, why));
+        }
+    }
+
+    /// Carries a scalar to the metadata, or records that something is left out.
+    fn leave(&mut self, name: &str, node: Node, tensors: u64) {
+        let scalars = self.model.metadata.of(ns::CKPT).count();
+        if tensors == 0 && scalars < SCALARS {
+            if let Some(value) = scalar(&mut self.forest, node) {
+                // Names can collide as those of tensors can; the metadata keeps the first.
+                if self.model.metadata.get(ns::CKPT, name).is_none() {
+                    self.model.metadata.set(ns::CKPT, name, value);
+                    let why = "kept in the metadata";
+                    self.record(Record::carried("scalar", name, why));
+                    return;
+                }
+            }
+        }
+        let mut record = Record::dropped("left-out", name, account(&self.forest, node, tensors));
+        if tensors > 0 {
+            record = record.flag("--all");
+        }
+        // Nothing is lost by leaving out nothing.
+        if is_empty(&self.forest, node) {
+            record = record.wanted();
+        }
+        self.record(record);
+    }
+}
+
+fn is_empty(forest: &Forest, node: Node) -> bool {
+    match forest.get(node) {
+        Object::None => true,
+        Object::List(items) | Object::Tuple(items) | Object::Set(items) => items.is_empty(),
+        Object::Dict(pairs) => pairs.is_empty(),
+        _ => false,
+    }
+}
+
+fn scalar(forest: &mut Forest, node: Node) -> Option<MetaValue> {
+    match forest.get(node) {
+        Object::Bool(b) => Some(MetaValue::Bool(*b)),
+        Object::Int(n) => Some(MetaValue::I64(*n)),
+        Object::Float(x) => Some(MetaValue::F64(*x)),
+        Object::Str(text) if text.len() <= TEXT => Some(MetaValue::text(text.to_string())),
+        Object::BigInt(bytes) => Some(MetaValue::text(crate::pickle::show_big(bytes))),
+        Object::Call(_) => numpy::scalar(forest, node),
+        _ => None,
+    }
+}
+
+/// What a subtree is: its class, its tensors, the classes in it.
+fn account(forest: &Forest, node: Node, tensors: u64) -> String {
+    let mut out = forest.describe(node);
+    if tensors > 0 {
+        out.push_str(&format!(" with {tensors} tensors"));
+    }
+    let mut classes: Vec<String> = Vec::new();
+    let mut seen = HashSet::from([node]);
+    let mut look = vec![node];
+    let mut looked = 0;
+    while let Some(here) = look.pop() {
+        looked += 1;
+        if looked > LOOK || classes.len() > CLASSES {
+            break;
+        }
+        if here != node {
+            if let Object::Call(call) = forest.get(here) {
+                let name = forest.objects(here.doc).global(call.callee);
+                // Tensors are counted, not listed.
+                if let Some((module, name)) = name.filter(|(module, _)| *module != "torch._utils") {
+                    let class = format!("{module}.{name}");
+                    if !classes.contains(&class) {
+                        classes.push(class);
+                    }
+                }
+            }
+        }
+        if forest.build(here).is_some() {
+            continue;
+        }
+        for child in forest.objects(here.doc).children(here.id) {
+            let child = here.with(child);
+            if seen.insert(child) {
+                look.push(child);
+            }
+        }
+    }
+    if !classes.is_empty() {
+        let more = classes.len() > CLASSES;
+        classes.truncate(CLASSES);
+        classes.sort();
+        let more = if more { ", …" } else { "" };
+        out.push_str(&format!("; holds {}{more}", classes.join(", ")));
+    }
+    out
+}

@@ -1,0 +1,215 @@
+//! Which tensors: the rule of `docs` for what a checkpoint's state dict is.
+
+use super::forest::{Forest, Node};
+use super::structure::{Counts, Holds, Name};
+use crate::error::CkptError;
+use ir::{ReadOptions, Result};
+
+/// Keys under which training programs keep their state dict, in the order they are tried.
+pub(crate) const KEYS: [&str; 9] = [
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "params_ema",
+    "params",
+    "net",
+    "ema",
+    "generator",
+];
+
+/// A chosen subtree.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) node: Node,
+    /// The names on the way to it.
+    pub(crate) path: Vec<String>,
+    /// The mappings on the way to it, each with what was taken of it.
+    pub(crate) passed: Vec<(Node, Node)>,
+    pub(crate) why: String,
+}
+
+impl Choice {
+    fn root(node: Node, why: impl Into<String>) -> Self {
+        Self {
+            node,
+            path: Vec::new(),
+            passed: Vec::new(),
+            why: why.into(),
+        }
+    }
+}
+
+/// How well an object serves as a state dict.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// A module, or a mapping with tensors and no tensors deeper down.
+    State,
+    /// A mapping whose tensors all lie in mappings and modules below it.
+    Nested,
+    No,
+}
+
+fn fit(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> Fit {
+    if counts.of(node) == 0 {
+        return Fit::No;
+    }
+    let (holds, children) = forest.children(node);
+    match holds {
+        Holds::Module => return Fit::State,
+        Holds::Mapping => {}
+        _ => return Fit::No,
+    }
+    let (mut direct, mut deeper, mut mappings) = (false, false, true);
+    for (_, child) in children {
+        match forest.build(child) {
+            Some(build) => direct |= build.is_tensor(),
+            None if counts.of(child) > 0 => {
+                deeper = true;
+                mappings = mappings
+                    && depth > 0
+                    && fit(forest, counts, child, depth - 1) != Fit::No;
+            }
+            None => {}
+        }
+    }
+    match (direct, deeper) {
+        (true, false) => Fit::State,
+        _ if deeper && mappings => Fit::Nested,
+        _ => Fit::No,
+    }
+}
+
+/// How deep nested mappings may be state dicts.
+const NESTED: u8 = 6;
+
+/// Chooses by the options, or by the rule.
+pub(crate) fn choose(
+    forest: &Forest,
+    counts: &Counts,
+    root: Node,
+    options: &ReadOptions,
+) -> Result<Choice> {
+    if let Some(key) = &options.key {
+        return by_key(forest, counts, root, key);
+    }
+    if options.all {
+        return Ok(Choice::root(root, "every tensor of the file, as --all asks"));
+    }
+    let mut choice = Choice::root(root, "");
+    for _ in 0..NESTED {
+        let node = choice.node;
+        let found = fit(forest, counts, node, NESTED);
+        if found == Fit::State {
+            let module = forest.children(node).0 == Holds::Module;
+            choice.why = if module {
+                format!("a whole module, {}: its parameters and buffers", forest.describe(node))
+            } else {
+                "a mapping of tensors".to_owned()
+            };
+            return Ok(choice);
+        }
+        let Some((key, child)) = listed_key(forest, counts, node) else {
+            break;
+        };
+        choice.passed.push((node, child));
+        choice.path.push(key.to_owned());
+        choice.node = child;
+    }
+    choice.why = if choice.path.is_empty() {
+        "no key known to hold a state dict: every tensor under its full path".to_owned()
+    } else {
+        "mappings of tensors".to_owned()
+    };
+    Ok(choice)
+}
+
+/// The first of the known keys under which a mapping holds something like a state dict.
+fn listed_key(forest: &Forest, counts: &Counts, node: Node) -> Option<(&'static str, Node)> {
+    let (holds, children) = forest.children(node);
+    if holds != Holds::Mapping {
+        return None;
+    }
+    let child = |wanted: &str| {
+        children.iter().find_map(|(name, child)| match name {
+            Name::Key(key) if forest.str(*key) == Some(wanted) => Some(*child),
+            _ => None,
+        })
+    };
+    let mut found = KEYS.iter().filter_map(|&key| Some((key, child(key)?)));
+    found.find(|&(_, child)| {
+        fit(forest, counts, child, NESTED) != Fit::No
+            || listed_key_below(forest, counts, child, NESTED)
+    })
+}
+
+fn listed_key_below(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> bool {
+    if depth == 0 || counts.of(node) == 0 {
+        return false;
+    }
+    let (holds, children) = forest.children(node);
+    holds == Holds::Mapping
+        && children.iter().any(|(name, child)| {
+            let known = match name {
+                Name::Key(key) => forest.str(*key).is_some_and(|key| KEYS.contains(&key)),
+                _ => false,
+            };
+            known
+                && (fit(forest, counts, *child, NESTED) != Fit::No
+                    || listed_key_below(forest, counts, *child, depth - 1))
+        })
+}
+
+/// Follows a dotted path; a key may hold dots itself.
+fn by_key(forest: &Forest, counts: &Counts, root: Node, wanted: &str) -> Result<Choice> {
+    let mut choice = Choice::root(root, "as --key asks");
+    let mut rest = wanted;
+    while !rest.is_empty() {
+        let (_, children) = forest.children(choice.node);
+        let mut best: Option<(String, Node)> = None;
+        for (name, child) in children {
+            let name = forest.show(&name);
+            let fits = rest == name
+                || rest.strip_prefix(&name).is_some_and(|tail| tail.starts_with('.'));
+            if fits && best.as_ref().is_none_or(|(best, _)| best.len() < name.len()) {
+                best = Some((name, child));
+            }
+        }
+        let Some((name, child)) = best else {
+            return Err(no_such_key(forest, counts, choice.node, wanted));
+        };
+        rest = rest.get(name.len()..).unwrap_or_default();
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+        choice.passed.push((choice.node, child));
+        choice.path.push(name);
+        choice.node = child;
+    }
+    if counts.of(choice.node) == 0 && counts.of(root) > 0 {
+        return Err(CkptError::tensor(format!("{wanted:?} holds no tensors"))
+            .into());
+    }
+    Ok(choice)
+}
+
+fn no_such_key(forest: &Forest, counts: &Counts, at: Node, key: &str) -> ir::Error {
+    const SHOWN: usize = 20;
+    let (_, children) = forest.children(at);
+    let holding = children.iter().filter(|(_, child)| counts.of(*child) > 0);
+    let mut names: Vec<String> = holding
+        .take(SHOWN + 1)
+        .map(|(name, _)| forest.show(name))
+        .collect();
+    if names.len() > SHOWN {
+        names.truncate(SHOWN);
+        names.push("…".to_owned());
+    }
+    let available = match names.is_empty() {
+        true => "none with tensors".to_owned(),
+        false => names.join(", "),
+    };
+    CkptError::NoSuchKey {
+        key: key.to_owned(),
+        available,
+    }
+    .into()
+}
