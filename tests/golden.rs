@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
 
-use ir::{Model, ReadOptions};
+use ir::{Model, ReadOptions, Tensor};
 use serde_json::Value;
 use weightbridge::Session;
 use weightbridge_tests::{expected, sha256, short};
@@ -28,7 +28,7 @@ fn compare(model: &Model, truth: &Value) -> Vec<String> {
         wrong.push(format!("names {found:?}, expected {names:?}"));
         return wrong;
     }
-    for (tensor, truth) in model.tensors.iter().zip(tensors) {
+    for (tensor, truth) in list.into_iter().zip(tensors) {
         let shape: Vec<u64> = truth["shape"]
             .as_array()
             .unwrap()
