@@ -19,6 +19,9 @@ pub(crate) const MAX_LEN: u64 = 64 << 20;
 /// Files an index may name.
 const MAX_FILES: u64 = 100_000;
 
+/// Bytes a text of the metadata takes in memory beside itself.
+const PAIR_COST: usize = 64;
+
 /// What an index says.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Index {
@@ -193,7 +196,7 @@ impl<'de> Visitor<'de> for Texts<'_> {
         let mut held = 0usize;
         while let Some((key, Text(value))) = map.next_entry::<String, Text>()? {
             let Some(value) = value else { continue };
-            held = held.saturating_add(key.len()).saturating_add(value.len());
+            held = held.saturating_add(PAIR_COST + key.len() + value.len());
             self.0
                 .check("bytes of metadata", held, self.0.limits.held_bytes)?;
             texts.push((key, value));
