@@ -11,6 +11,9 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
+/// Bytes a metadata pair takes in memory beside its text, so that millions of empty ones count.
+const PAIR_COST: usize = 64;
+
 /// What a header says, in its order.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
@@ -196,7 +199,7 @@ impl<'de> Visitor<'de> for MetadataSeed<'_> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         let mut held = 0usize;
         while let Some((key, value)) = map.next_entry::<String, String>()? {
-            held = held.saturating_add(key.len()).saturating_add(value.len());
+            held = held.saturating_add(PAIR_COST + key.len() + value.len());
             self.0
                 .check("bytes of metadata", held, self.0.limits.held_bytes)?;
             pairs.push((key, value));

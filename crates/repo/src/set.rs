@@ -1,0 +1,194 @@
+//! Which files an input stands for: the shards of a set, or the one file of a folder.
+
+use crate::RepoError;
+use crate::index::{self, Index};
+use crate::names::{INDEX_SUFFIX, belongs_to_set, choose, weights_in};
+use ir::shard::ShardName;
+use ir::{Context, Error, Fault, Input, Limits, Region, Result};
+use std::path::{Path, PathBuf};
+
+/// The files of one model.
+#[derive(Debug)]
+pub(crate) struct Set {
+    /// Where they lie.
+    pub(crate) folder: PathBuf,
+    /// Their names, sorted: the order in which their tensors go.
+    pub(crate) files: Vec<String>,
+    /// What the set's index says, where there is one.
+    pub(crate) index: Option<Index>,
+    /// The index file, for the list of files opened.
+    pub(crate) index_file: Option<(PathBuf, u64)>,
+    /// All names in the folder, sorted.
+    pub(crate) entries: Vec<String>,
+    /// Remarks on what was chosen.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Files that a download leaves while it is under way.
+const PARTIAL: &[&str] = &[
+    ".incomplete",
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".aria2",
+    ".download",
+    ".tmp",
+];
+/// Missing shards named in an error.
+const NAMED: usize = 5;
+
+/// Finds the files an input stands for, and makes sure that all are there.
+pub(crate) fn resolve(input: &Input, cx: &Context) -> Result<Set> {
+    let mut set = if input.region().is_none() {
+        of_folder(input.path(), cx)?
+    } else if belongs_to_set(input.path()) {
+        of_shard(input, cx)?
+    } else {
+        let region = input.file()?;
+        let folder = folder_of(input.path());
+        let mut set = Set::new(folder, cx)?;
+        set.read_index(input.path(), region, cx)?;
+        set
+    };
+    set.check_files()?;
+    set.notes.sort();
+    Ok(set)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
+    let mut set = Set::new(folder.to_owned(), cx)?;
+    let files = set
+        .entries
+        .iter()
+        .filter(|name| folder.join(name).is_file());
+    let chosen = choose(weights_in(files)).map_err(|error| Error::from(error).in_file(folder));
+    let (chosen, others) = chosen?;
+    for other in others {
+        let note = format!("{other} is in the folder too and was not read");
+        set.notes.push(note);
+    }
+    if let Some(whole) = chosen.whole {
+        set.files = vec![whole];
+    } else if let Some(name) = chosen.index {
+        let path = folder.join(&name);
+        let region = Region::open(&path)?;
+        set.read_index(&path, &region, cx)?;
+    } else if let Some(shard) = chosen.shard.as_deref().and_then(ShardName::parse) {
+        set.take_all(&shard);
+    }
+    Ok(set)
+}
+
+fn of_shard(input: &Input, cx: &Context) -> Result<Set> {
+    let mut set = Set::new(folder_of(input.path()), cx)?;
+    let name = input
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let Some(shard) = ShardName::parse(&name) else {
+        let what = "not a shard of a set".to_owned();
+        return Err(Error::from(Fault::Unsupported { what }).in_file(input.path()));
+    };
+    let index = set.folder.join(shard.index());
+    if index.is_file() {
+        let region = Region::open(&index)?;
+        set.read_index(&index, &region, cx)?;
+        if set.files.iter().any(|file| *file == name) {
+            return Ok(set);
+        }
+        let note = format!(
+            "{} does not name {name} and was not followed",
+            shard.index()
+        );
+        set.notes.push(note);
+        set.index = None;
+        set.index_file = None;
+    }
+    set.take_all(&shard);
+    Ok(set)
+}
+
+impl Set {
+    fn new(folder: PathBuf, cx: &Context) -> Result<Self> {
+        let mut entries = Vec::new();
+        // An input from memory may have a name in no folder at all: its shards are just missing.
+        if let Ok(listing) = std::fs::read_dir(&folder) {
+            for entry in listing {
+                let entry = entry.map_err(|source| Error::io("list", &folder, source))?;
+                let n = entries.len() as u64 + 1;
+                Limits::check("files in the folder", n, cx.limits.entries)?;
+                entries.extend(entry.file_name().into_string());
+            }
+        }
+        entries.sort();
+        Ok(Self {
+            folder,
+            files: Vec::new(),
+            index: None,
+            index_file: None,
+            entries,
+            notes: Vec::new(),
+        })
+    }
+
+    fn read_index(&mut self, path: &Path, region: &Region, cx: &Context) -> Result<()> {
+        let index = index::read(region, &cx.limits).map_err(|error| error.in_file(path))?;
+        self.files.clone_from(&index.files);
+        // An index that forgets a shard would drop its tensors without a word.
+        if let Some(shard) = self.files.iter().find_map(|file| ShardName::parse(file)) {
+            let named = |name: &String| self.files.binary_search(name).is_ok();
+            let mut all = (1..=shard.count).map(|number| shard.sibling(number));
+            let there = |name: &String| self.folder.join(name).is_file();
+            if let Some(forgotten) = all.find(|name| !named(name) && there(name)) {
+                let note = format!("{forgotten} is there and not in the index; it was not read");
+                self.notes.push(note);
+            }
+        }
+        self.index = Some(index);
+        self.index_file = Some((path.to_owned(), region.len()));
+        Ok(())
+    }
+
+    /// Takes all shards of a set that has no index.
+    fn take_all(&mut self, shard: &ShardName) {
+        self.files = (1..=shard.count)
+            .map(|number| shard.sibling(number))
+            .collect();
+    }
+
+    fn check_files(&self) -> Result<()> {
+        let missing = |name: &&String| std::fs::metadata(self.folder.join(name)).is_err();
+        let missing: Vec<&String> = self.files.iter().filter(missing).collect();
+        let Some(first) = missing.first() else {
+            return Ok(());
+        };
+        let partial = self.entries.iter().find(|entry| {
+            let rest = entry.strip_prefix(first.as_str());
+            rest.is_some_and(|rest| PARTIAL.contains(&rest))
+        });
+        let error = Error::from(RepoError::MissingShards {
+            missing: missing.len(),
+            count: self.files.len(),
+            names: missing.into_iter().take(NAMED).cloned().collect(),
+            partial: partial.cloned(),
+        });
+        Err(error.in_file(&self.folder))
+    }
+
+    /// Whether a name is one of the set's own files.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        name.ends_with(INDEX_SUFFIX)
+            || self
+                .files
+                .binary_search_by(|file| file.as_str().cmp(name))
+                .is_ok()
+    }
+}
