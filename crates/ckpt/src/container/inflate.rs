@@ -2,7 +2,7 @@
 //! are first read.
 
 use crate::error::CkptError;
-use flate2::read::DeflateDecoder;
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use ir::{ByteSource, Error, Fault, Limits, Region, Result};
 use std::fs::File;
 use std::io::Read;
@@ -102,6 +102,37 @@ pub(crate) fn to_memory(packed: &Region, size: u64, limits: &Limits) -> Result<V
         Ok(())
     })?;
     Ok(out)
+}
+
+/// Unpacks as much as there is, up to a cap, whatever was promised: for `scan`.
+pub(crate) fn what_there_is(packed: &Region) -> Vec<u8> {
+    let mut out = Vec::new();
+    let forward = Forward {
+        region: packed.clone(),
+        at: 0,
+    };
+    let decoder = DeflateDecoder::new(std::io::BufReader::with_capacity(CHUNK, forward));
+    // An error ends it; what came before counts.
+    let _ = decoder.take(ALWAYS).read_to_end(&mut out);
+    out
+}
+
+/// Unpacks what gzip or zlib packed, up to a cap: for `scan`.
+pub(crate) fn compressed(region: &Region, gzip: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let forward = std::io::BufReader::with_capacity(
+        CHUNK,
+        Forward {
+            region: region.clone(),
+            at: 0,
+        },
+    );
+    let _ = if gzip {
+        MultiGzDecoder::new(forward).take(ALWAYS).read_to_end(&mut out)
+    } else {
+        ZlibDecoder::new(forward).take(ALWAYS).read_to_end(&mut out)
+    };
+    out
 }
 
 /// Deflated storages of one archive. They get their places in one temporary file as they are

@@ -15,8 +15,7 @@ pub(crate) mod script;
 mod tar;
 pub(crate) mod zip;
 
-pub(crate) use archive::Layout;
-pub(crate) use legacy::{StorageId, run_stream, storage_id};
+pub(crate) use legacy::{SLOTS, StorageId, is_magic, run_stream, storage_id};
 pub(crate) use tar::{members, run_slots as run_tar_slots};
 
 use crate::error::CkptError;
@@ -157,7 +156,7 @@ pub(crate) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         return Err(CkptError::cut("", "the file is empty").into());
     }
     let first = pickle::run(region, 0, "pickle", budget);
-    if legacy::is_magic(&first) || wire::is_legacy_magic(&head) {
+    if is_magic(&first) || wire::is_legacy_magic(&head) {
         return legacy::open(region, first, budget);
     }
     if let Some(error) = first.error {

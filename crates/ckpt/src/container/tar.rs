@@ -71,6 +71,15 @@ fn octal(field: &[u8]) -> Option<u64> {
 
 /// The members of a tar, as far as it goes, and why it does not go further.
 pub(crate) fn members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
+    let (out, error) = whole_members(region);
+    let error = error.or_else(|| {
+        let what = format!("{} bytes are not whole blocks of 512", region.len());
+        (!region.len().is_multiple_of(BLOCK)).then(|| CkptError::cut("tar", what).into())
+    });
+    (out, error)
+}
+
+fn whole_members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
     let mut out = Vec::new();
     let mut at = 0;
     while out.len() < MOST && at + BLOCK <= region.len() {

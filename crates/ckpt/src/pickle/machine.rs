@@ -18,6 +18,8 @@ const HELD_BYTES: u64 = 4096;
 const HELD_STRING: u64 = 64 << 10;
 /// Characters of a number written as text.
 const NUMBER_CHARS: u64 = 64 << 10;
+/// Highest slot of the memo.
+const MEMO_SLOT: u64 = 1 << 28;
 /// The newest protocol there is.
 const HIGHEST_PROTOCOL: u8 = 5;
 /// Disagreements recorded of one pickle; more say nothing new.
@@ -500,6 +502,8 @@ impl Machine<'_> {
     fn memoize(&mut self, index: u64) -> Result<()> {
         let id = self.top()?;
         self.budget.slots(self.memo.len())?;
+        // CPython's memo is an array: it would need gigabytes.
+        Limits::check("the number of a memo slot", index, MEMO_SLOT)?;
         self.memo.put(index, id);
         Ok(())
     }

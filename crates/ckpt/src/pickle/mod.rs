@@ -28,7 +28,7 @@ mod text;
 pub(crate) use budget::Budget;
 pub(crate) use cursor::Cursor;
 pub(crate) use machine::{Outcome, run};
-pub(crate) use number::{Number, from_twos_complement, show as show_big};
+pub(crate) use number::show as show_big;
 
 /// The callee of a `STACK_GLOBAL` whose module or name is itself the result of a call, so that
 /// only running the pickle could tell it. The record is a call of this name with the two parts

@@ -1,10 +1,10 @@
 //! The object trees of a file: that of the checkpoint, and those inside byte strings that
 //! `torch.storage._load_from_bytes` would load.
 
+use super::bytes::bytes_of;
 use crate::container::{self, Document};
 use crate::error::CkptError;
 use crate::pickle::Budget;
-use bytes::Bytes;
 use ir::{Object, ObjectId, Objects, Region, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -142,37 +142,14 @@ impl Forest {
         self.loaded.get(&call).copied()
     }
 
-    /// The bytes an object stands for: `bytes`, `bytearray`, and the ways old protocols spell
-    /// them: Latin-1 text, `_codecs.encode(text, 'latin1')`, `bytes()`.
+    /// The bytes an object stands for; the same object gives the same region.
     pub(crate) fn bytes(&mut self, node: Node) -> Option<Region> {
         if let Some(region) = self.held.get(&node) {
             return Some(region.clone());
         }
-        let region = self.find_bytes(node, 4)?;
+        let region = bytes_of(self.objects(node.doc), node.id)?;
         self.held.insert(node, region.clone());
         Some(region)
-    }
-
-    fn find_bytes(&self, node: Node, depth: u8) -> Option<Region> {
-        let depth = depth.checked_sub(1)?;
-        match self.get(node) {
-            Object::Bytes(blob) | Object::ByteArray(blob) => Some(blob.region()),
-            Object::Str(text) => latin1(text),
-            Object::Call(_) => match self.call(node)? {
-                ("_codecs", "encode", _) => {
-                    let codec = self.arg(node, 1).and_then(|arg| self.str(arg))?;
-                    let text = self.arg(node, 0).and_then(|arg| self.str(arg))?;
-                    matches!(codec, "latin1" | "latin-1" | "iso-8859-1" | "raw_unicode_escape")
-                        .then(|| latin1(text))?
-                }
-                ("builtins", "bytes" | "bytearray", _) => match self.arg(node, 0) {
-                    None => Some(Region::memory(Bytes::new())),
-                    Some(inner) => self.find_bytes(inner, depth),
-                },
-                _ => None,
-            },
-            _ => None,
-        }
     }
 
     /// The storage a persistent id names.
@@ -182,10 +159,4 @@ impl Forest {
         };
         container::storage_id(self.objects(node.doc), id).map_err(|what| CkptError::tensor(what).into())
     }
-}
-
-/// Text as the bytes it has in Latin-1.
-fn latin1(text: &str) -> Option<Region> {
-    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-    bytes.map(Region::memory)
 }

@@ -2,6 +2,7 @@
 
 mod beside;
 mod build;
+mod bytes;
 mod flip;
 mod forest;
 mod lower;

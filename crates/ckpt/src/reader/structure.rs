@@ -26,7 +26,6 @@ pub(crate) enum Holds {
 pub(crate) enum Name {
     Index(usize),
     Key(Node),
-    Text(Box<str>),
 }
 
 /// An object's children by name.
@@ -272,7 +271,6 @@ impl Forest {
     pub(crate) fn show(&self, name: &Name) -> String {
         match name {
             Name::Index(i) => i.to_string(),
-            Name::Text(text) => text.to_string(),
             Name::Key(key) => self.show_key(*key, 4),
         }
     }

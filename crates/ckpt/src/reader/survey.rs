@@ -1,8 +1,198 @@
-//! Everything that would run when somebody loads the file.
+//! Everything that would run when somebody loads the file, or a part of it: for `scan`.
+//!
+//! Nothing is trusted: not names, not sizes, not the order of things. Every pickle that can be
+//! found is run, on its own, and what it made is kept even where it breaks off.
 
-use ir::{Context, Input, Reader, Survey};
+mod archive;
+mod inner;
+mod stream;
+
+use crate::container::{self, is_pickle_start, is_zip};
+use crate::pickle::{self, Budget, Outcome};
+use ir::{
+    Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey, SurveyedObjects,
+};
+
+/// Archives within archives that are looked into.
+const DEPTH: u8 = 8;
 
 /// Looks at a file without trusting it.
 pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
-    Survey::of("ckpt", super::CkptReader.open(input, cx))
+    let mut surveyor = Surveyor {
+        budget: Budget::new(&cx.limits),
+        out: Survey {
+            format: "ckpt",
+            ..Survey::default()
+        },
+        depth: 0,
+    };
+    match input.file() {
+        Ok(region) => {
+            surveyor.region(region, "");
+            let files = vec![(input.path().to_owned(), region.len())];
+            surveyor.out.provenance.files = files;
+        }
+        Err(error) => surveyor.error(error),
+    }
+    match super::open(input, cx) {
+        Ok(model) => {
+            surveyor.out.provenance = model.provenance.clone();
+            surveyor.out.model = Some(model);
+        }
+        // A file that is sound and cannot be converted is still one that can be judged.
+        Err(error) if error.class() == Class::Unsupported && !surveyor.out.objects.is_empty() => {
+            surveyor.out.provenance.notes.push(error.to_string());
+        }
+        Err(error) => surveyor.error(error),
+    }
+    surveyor.out.error = surveyor.out.error.map(|error| error.in_file(input.path()));
+    surveyor.out.provenance.format = "ckpt";
+    surveyor.out
+}
+
+struct Surveyor {
+    budget: Budget,
+    out: Survey,
+    depth: u8,
+}
+
+/// What a pickle was expected to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// A pickle must be here: if it breaks, the file is broken.
+    Yes,
+    /// There may be one.
+    Perhaps,
+}
+
+impl Surveyor {
+    fn error(&mut self, error: Error) {
+        self.out.error.get_or_insert(error);
+    }
+
+    fn odd(&mut self, kind: AnomalyKind, place: impl Into<String>, what: impl Into<String>) {
+        const MOST: usize = 2000;
+        if self.out.anomalies.len() < MOST {
+            self.out.anomalies.push(Anomaly {
+                kind,
+                place: place.into(),
+                what: what.into(),
+            });
+        }
+    }
+
+    /// Looks at bytes of any kind. `place` names them; empty for the file itself.
+    fn region(&mut self, region: &Region, place: &str) {
+        if self.depth >= DEPTH {
+            let what = format!("more than {DEPTH} archives within archives");
+            self.odd(AnomalyKind::Unreadable, place, what.clone());
+            self.error(crate::CkptError::container(place, what).into());
+            return;
+        }
+        self.depth += 1;
+        self.kinds(region, place);
+        self.depth -= 1;
+    }
+
+    fn kinds(&mut self, region: &Region, place: &str) {
+        let head_len = usize::try_from(region.len()).unwrap_or(usize::MAX).min(512);
+        let head = match region.bytes(0, head_len) {
+            Ok(head) => head,
+            Err(error) => return self.error(error),
+        };
+        match is_zip(region, &head) {
+            Ok(true) => return self.zip(region, place),
+            Ok(false) => {}
+            Err(error) => self.error(error),
+        }
+        if head.get(257..262) == Some(b"ustar") {
+            return self.tar(region, place);
+        }
+        if head.starts_with(b"\x93NUMPY") {
+            return self.npy(region, place);
+        }
+        let gzip = head.starts_with(b"\x1f\x8b");
+        if gzip || matches!(*head, [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) {
+            let inside = container::inflate::compressed(region, gzip);
+            if !inside.is_empty() {
+                let inner = join(place, "unpacked");
+                return self.region(&Region::memory(inside), &inner);
+            }
+        }
+        let expected = if place.is_empty() || is_pickle_start(&head) {
+            Expected::Yes
+        } else {
+            Expected::Perhaps
+        };
+        self.stream(region, place, expected);
+    }
+
+    /// Keeps what a pickle made, and looks into the byte strings it holds.
+    fn keep(&mut self, mut outcome: Outcome, place: &str, expected: Expected) {
+        for (at, what) in std::mem::take(&mut outcome.odd) {
+            let place = join(place, &format!("byte {at}"));
+            self.odd(AnomalyKind::ParserDisagreement, place, what);
+        }
+        let complete = outcome.complete();
+        if let Some(error) = outcome.error.take() {
+            if expected == Expected::Yes || error.class() == Class::Limit {
+                self.error(error);
+            }
+        }
+        self.inner(&outcome.objects, place);
+        self.out.objects.push(SurveyedObjects {
+            place: if place.is_empty() { "pickle" } else { place }.to_owned(),
+            objects: outcome.objects,
+            complete,
+        });
+    }
+
+    /// Runs what may be a pickle and keeps it if it does anything. Answers where it ended.
+    fn attempt(&mut self, region: &Region, at: u64, place: &str) -> Option<u64> {
+        let outcome = pickle::run(region, at, place, &mut self.budget);
+        let limit = outcome
+            .error
+            .as_ref()
+            .is_some_and(|error| error.class() == Class::Limit);
+        if !limit && !does_something(&outcome) {
+            return None;
+        }
+        let end = outcome.end;
+        self.keep(outcome, place, Expected::Perhaps);
+        Some(end)
+    }
+}
+
+/// Whether a pickle does anything: calls something, or names something and runs to its end.
+///
+/// Ordinary text can pass for the beginning of a pickle: `class Linear(Module):` is the naming of
+/// a global whose module is `lass Linear(Module):`. Such names are no names, and nothing calls
+/// them.
+fn does_something(outcome: &Outcome) -> bool {
+    let named = |id: ObjectId| match outcome.objects.global(id) {
+        Some((module, name)) => is_name(module) && is_name(name),
+        None => true,
+    };
+    outcome.objects.iter().any(|(id, node)| match &node.object {
+        Object::Call(call) => named(call.callee),
+        Object::Patch { target, .. } => named(*target),
+        Object::Global { .. } | Object::Extension(_) => outcome.complete() && named(id),
+        _ => false,
+    })
+}
+
+/// Whether a module or attribute could be called so.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+fn join(place: &str, part: &str) -> String {
+    if place.is_empty() {
+        part.to_owned()
+    } else {
+        format!("{place}: {part}")
+    }
 }

@@ -279,6 +279,53 @@ impl Archive {
         added.map_err(|error| error.at(self.place(entry)))
     }
 
+    /// The contents of an entry whatever lies it tells, for `scan`: in each way a reader might
+    /// take them.
+    pub(crate) fn loose(&self, entry: usize) -> Vec<Region> {
+        let Ok(row) = self.row(entry) else {
+            return Vec::new();
+        };
+        let Ok(head) = self.region.bytes(row.header_at, LOCAL_LEN) else {
+            return Vec::new();
+        };
+        let local = Row {
+            method: u16_at(&head, 8),
+            packed: u32_at(&head, 18).into(),
+            ..*row
+        };
+        let skip = LOCAL_LEN as u64 + u64::from(u16_at(&head, 26)) + u64::from(u16_at(&head, 28));
+        let data_at = row.header_at.saturating_add(skip);
+        let Some(most) = self.region.len().checked_sub(data_at) else {
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        let mut ways = vec![(row.method, row.packed.max(row.size))];
+        if local.method != row.method {
+            ways.push((local.method, row.packed.max(local.packed)));
+        }
+        for (method, len) in ways {
+            let Ok(packed) = self.region.slice(data_at, len.min(most)) else {
+                continue;
+            };
+            if method == STORED {
+                out.push(packed);
+            } else if method == DEFLATED {
+                out.push(Region::memory(inflate::what_there_is(&packed)));
+            }
+        }
+        out
+    }
+
+    /// Bytes before the archive.
+    pub(crate) fn before(&self) -> u64 {
+        self.starts.first().copied().unwrap_or(0)
+    }
+
+    /// Where the archive ends in its file.
+    pub(crate) fn end(&self) -> u64 {
+        self.directory.end
+    }
+
     /// Names of entries that no honest archive has.
     pub(crate) fn unsafe_name(name: &[u8]) -> Option<&'static str> {
         if name.first().is_some_and(|b| matches!(b, b'/' | b'\\')) || name.get(1) == Some(&b':') {
