@@ -2,12 +2,12 @@
 //! make itself.
 
 use crate::Finding;
-use crate::calls;
 use crate::conditions::Condition;
 use crate::ledger::Ledger;
 use crate::render::render;
 use crate::rules;
 use crate::standing::{self, Standing};
+use crate::{calls, persistent};
 use ir::{Call, Object, ObjectId, Objects, PatchKind};
 
 /// How much of an object a detail shows.
@@ -49,12 +49,14 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
                     String::new,
                 );
             }
-            Object::Str(text) if matches!(&**text, "aten::save" | "aten::from_file") => {
+            // A mobile model lists the operators it calls, one after another.
+            Object::Str(text)
+                if place.ends_with("bytecode.pkl")
+                    && matches!(&**text, "aten::save" | "aten::from_file") =>
+            {
                 bench
                     .ledger
-                    .note(rules::TORCHSCRIPT_CUSTOM_OP, text, node.at, || {
-                        "the name of an operator that touches files".to_owned()
-                    });
+                    .note(rules::TORCHSCRIPT_FILE_ACCESS, text, node.at, String::new);
             }
             _ => {}
         }
@@ -90,11 +92,7 @@ impl Bench<'_> {
                     (condition.rule(), "imported, not called")
                 }
             }
-            Standing::Dangerous(_) | Standing::LibraryFunction | Standing::UnknownFunction
-                if called =>
-            {
-                return;
-            }
+            _ if called => return,
             Standing::Dangerous(rule) => (
                 rule,
                 "imported, not called here; whatever uses the loaded object may call it",
@@ -127,7 +125,7 @@ impl Bench<'_> {
                 }
                 return;
             }
-            Object::Persistent(pid) if calls::module_in_pid(objects, *pid).is_none() => {
+            Object::Persistent(pid) if persistent::module_in_pid(objects, *pid).is_none() => {
                 rules::ODD_OBJECT
             }
             Object::Global { .. }
@@ -149,7 +147,7 @@ impl Bench<'_> {
     fn persistent(&mut self, id: ObjectId, pid: ObjectId) {
         let at = self.at(id);
         let objects = self.objects;
-        if let Some(callable) = calls::callable_in_pid(objects, pid) {
+        if let Some(callable) = persistent::callable_in_pid(objects, pid) {
             let what = match objects.global(callable) {
                 Some((module, name)) => format!("{module}.{name}"),
                 None => render(objects, callable, 60),
@@ -157,7 +155,7 @@ impl Bench<'_> {
             self.ledger.note(rules::PERSISTENT_CALLABLE, &what, at, || {
                 render(objects, id, DETAIL_CHARS)
             });
-        } else if !calls::is_storage_pid(objects, pid) {
+        } else if !persistent::is_storage_pid(objects, pid) {
             self.ledger
                 .note(rules::ODD_PERSISTENT_ID, "persistent id", at, || {
                     render(objects, id, DETAIL_CHARS)

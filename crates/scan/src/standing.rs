@@ -66,14 +66,14 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     let mut parts = name.split('.');
     let last = parts.next_back().unwrap_or_default();
     let path: Vec<&str> = parts.collect();
+    if let Some(rule) = known_danger(module, name, standard) {
+        return rule;
+    }
     if name
         .split('.')
         .any(|part| part.is_empty() || is_dunder(part))
     {
         return Standing::Dangerous(rules::MODULE_ATTRIBUTE_PATH);
-    }
-    if let Some(rule) = known_danger(module, name, standard) {
-        return rule;
     }
     let through_classes = path.iter().all(|part| is_class_like(part));
     if !path.is_empty() && (standard || !through_classes) {
