@@ -1,6 +1,6 @@
 //! The rules for calls: what is called, with what, and what is done to its result.
 
-use crate::code::{Reading, args_read_like, explain, has_text};
+use crate::code::{Signs, explain};
 use crate::conditions::{self, Condition};
 use crate::objects::{Bench, DETAIL_CHARS};
 use crate::persistent::module_in_pid;
@@ -13,7 +13,9 @@ use std::borrow::Cow;
 /// How many `getattr`s in a row are followed to find a name.
 const MAX_STEPS: usize = 16;
 /// How many objects among the arguments are looked at to see that all are numbers.
-const MAX_ARGS: usize = 1024;
+const MAX_ARGS: usize = 256;
+/// How long a name fetched by `getattr` may be, and one it is fetched from.
+const MAX_NAME: usize = 1024;
 
 /// Judges a call.
 pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
@@ -34,34 +36,38 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
             .note(rule, &what, at, || explain(objects, id, call));
         return;
     };
-    let what = format!("{module}.{name}");
+    let what = full_name(module, &name);
     let standing = standing::standing(module, &name);
     if let Standing::Conditional(condition) = standing {
         conditions::judge(bench, id, call, condition, &what);
         return;
     }
+    let signs = match standing {
+        Standing::Harmless | Standing::Dangerous(_) => Signs::default(),
+        _ => bench.texts.signs(objects, call),
+    };
     let rule = match standing {
         Standing::Harmless | Standing::Conditional(_) => None,
         Standing::Dangerous(rule) => Some(rule),
-        Standing::KnownClass => known_class(objects, call),
+        Standing::KnownClass => known_class(objects, call, signs),
         Standing::Guarded(rule) => Some(if takes_text(objects, call) {
             rule
         } else {
             rules::UNKNOWN_GLOBAL
         }),
-        Standing::LibraryClass { core } => Some(if is_commanded(objects, call, core) {
+        Standing::LibraryClass { core } => Some(if is_commanded(objects, call, core, signs) {
             rules::CONSTRUCTOR_ARGUMENTS
         } else {
-            unknown_class(objects, call)
+            unknown_class(signs)
         }),
-        Standing::UnknownClass => Some(unknown_class(objects, call)),
+        Standing::UnknownClass => Some(unknown_class(signs)),
         Standing::LibraryFunction => Some(if is_bare_new(objects, call) {
             rules::UNKNOWN_GLOBAL
         } else {
             rules::LIBRARY_FUNCTION
         }),
         Standing::UnknownFunction => Some(match call.kind {
-            _ if args_read_like(objects, call, Reading::Anything) => rules::CODE_ARGUMENT,
+            _ if signs.code || signs.place => rules::CODE_ARGUMENT,
             CallKind::New | CallKind::NewEx => rules::UNKNOWN_GLOBAL,
             _ => rules::UNKNOWN_CALL,
         }),
@@ -84,6 +90,9 @@ pub(crate) fn name_of(objects: &Objects, id: ObjectId) -> Option<(&str, Cow<'_, 
             if path.is_empty() {
                 return Some((module, Cow::Borrowed(name)));
             }
+            if name.len() > MAX_NAME {
+                return None;
+            }
             path.push(name);
             path.reverse();
             return Some((module, Cow::Owned(path.join("."))));
@@ -99,14 +108,28 @@ pub(crate) fn name_of(objects: &Objects, id: ObjectId) -> Option<(&str, Cow<'_, 
         let [target, attribute] = *objects.sequence(call.args)? else {
             return None;
         };
-        path.push(objects.str(attribute)?);
+        let attribute = objects.str(attribute)?;
+        if attribute.len() > MAX_NAME {
+            return None;
+        }
+        path.push(attribute);
         id = target;
     }
     None
 }
 
-fn known_class(objects: &Objects, call: &Call) -> Option<Rule> {
-    if args_read_like(objects, call, Reading::Code) {
+/// `module.name`, or as much of it as a finding shows.
+pub(crate) fn full_name(module: &str, name: &str) -> String {
+    let short = |text: &str| text.chars().take(MAX_NAME).collect::<String>();
+    if module.len().max(name.len()) > MAX_NAME {
+        format!("{}.{}", short(module), short(name))
+    } else {
+        format!("{module}.{name}")
+    }
+}
+
+fn known_class(objects: &Objects, call: &Call, signs: Signs) -> Option<Rule> {
+    if signs.code {
         return Some(rules::CODE_ARGUMENT);
     }
     let plain = match call.kind {
@@ -116,8 +139,8 @@ fn known_class(objects: &Objects, call: &Call) -> Option<Rule> {
     (!plain).then_some(rules::CLASS_ARGUMENTS)
 }
 
-fn unknown_class(objects: &Objects, call: &Call) -> Rule {
-    if args_read_like(objects, call, Reading::Code) {
+fn unknown_class(signs: Signs) -> Rule {
+    if signs.code {
         rules::CODE_ARGUMENT
     } else {
         rules::UNKNOWN_GLOBAL
@@ -125,12 +148,12 @@ fn unknown_class(objects: &Objects, call: &Call) -> Rule {
 }
 
 /// Whether a library's class is told what to do: a path, an address, a command.
-fn is_commanded(objects: &Objects, call: &Call, core: bool) -> bool {
+fn is_commanded(objects: &Objects, call: &Call, core: bool, signs: Signs) -> bool {
     let constructs = matches!(call.kind, CallKind::Reduce | CallKind::Inst | CallKind::Obj);
     if core {
         takes_text(objects, call)
     } else {
-        constructs && !is_plain_word(objects, call) && has_text(objects, call)
+        constructs && !is_plain_word(objects, call) && signs.text
     }
 }
 
@@ -196,6 +219,9 @@ pub(crate) fn planted_methods(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
         _ => &[],
     };
     for part in parts.iter().take(4).chain([&state]) {
+        if !bench.states.insert(*part) {
+            continue;
+        }
         for (key, value) in objects.pairs(*part).unwrap_or_default() {
             let Some(key) = objects.str(*key) else {
                 continue;

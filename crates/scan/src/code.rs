@@ -4,46 +4,87 @@ use crate::objects::DETAIL_CHARS;
 use crate::render::{is_unprintable, render};
 use ir::{Call, Object, ObjectId, Objects};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// How much of a text is searched for code.
 const MAX_SEARCHED: usize = 1 << 16;
 
-/// What a text is searched for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// Code and commands.
-    Code,
-    /// Those, and paths and addresses.
-    Anything,
+/// What the texts among a call's arguments read like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signs {
+    /// There is text.
+    pub(crate) text: bool,
+    /// Some of it reads like code or a command.
+    pub(crate) code: bool,
+    /// Some of it reads like a path or an address.
+    pub(crate) place: bool,
 }
 
-/// Whether any text among the arguments reads like that.
-pub(crate) fn args_read_like(objects: &Objects, call: &Call, reading: Reading) -> bool {
-    arguments(objects, call)
-        .filter_map(|id| text_of(objects, id))
-        .any(|text| reads_like(&text, reading))
+impl Signs {
+    fn add(&mut self, other: Self) {
+        self.text |= other.text;
+        self.code |= other.code;
+        self.place |= other.place;
+    }
 }
 
-/// Whether there is text among the arguments.
-pub(crate) fn has_text(objects: &Objects, call: &Call) -> bool {
-    arguments(objects, call).any(|id| {
-        matches!(
-            objects.get(id),
-            Object::Str(_) | Object::WildStr(_) | Object::Bytes(_) | Object::ByteArray(_)
-        )
-    })
+/// Searches arguments, each only once: a pickle may hand the same long text to every call.
+#[derive(Default)]
+pub(crate) struct Texts {
+    by_args: HashMap<(ObjectId, Option<ObjectId>), Signs>,
+    by_text: HashMap<ObjectId, Signs>,
 }
 
-/// The arguments, the keyword arguments, and the items of those that are lists.
-fn arguments(objects: &Objects, call: &Call) -> impl Iterator<Item = ObjectId> {
-    let keywords = call.kwargs.and_then(|kwargs| objects.pairs(kwargs));
-    let keywords = keywords.unwrap_or_default().iter().map(|(_, value)| value);
-    let args = objects.sequence(call.args).unwrap_or_default();
-    let nested = args.iter().chain(keywords).take(64).flat_map(|arg| {
-        let inner = objects.sequence(*arg).unwrap_or_default();
-        inner.iter().take(64).copied().chain([*arg])
-    });
-    nested.take(1024)
+/// What is at most this long is searched again rather than remembered.
+const CHEAP: usize = 64;
+
+impl Texts {
+    /// What the texts among the arguments read like: the arguments themselves, those given by
+    /// keyword, and the items of those that are lists.
+    pub(crate) fn signs(&mut self, objects: &Objects, call: &Call) -> Signs {
+        let key = (call.args, call.kwargs);
+        if let Some(signs) = self.by_args.get(&key) {
+            return *signs;
+        }
+        let keywords = call.kwargs.and_then(|kwargs| objects.pairs(kwargs));
+        let keywords = keywords.unwrap_or_default().iter().map(|(_, value)| value);
+        let args = objects.sequence(call.args).unwrap_or_default();
+        let mut signs = Signs::default();
+        let mut looked_at = 0;
+        for arg in args.iter().chain(keywords).take(64) {
+            let inner = objects.sequence(*arg).unwrap_or_default();
+            for id in inner.iter().take(64).chain([arg]) {
+                looked_at += 1;
+                signs.add(self.of_text(objects, *id));
+            }
+        }
+        if looked_at > CHEAP {
+            self.by_args.insert(key, signs);
+        }
+        signs
+    }
+
+    fn of_text(&mut self, objects: &Objects, id: ObjectId) -> Signs {
+        if let Some(signs) = self.by_text.get(&id) {
+            return *signs;
+        }
+        let signs = match text_of(objects, id) {
+            Some(text) => read(&text),
+            None => Signs {
+                text: matches!(objects.get(id), Object::WildStr(_) | Object::Bytes(_)),
+                ..Signs::default()
+            },
+        };
+        let len = match objects.get(id) {
+            Object::Str(text) => text.len(),
+            Object::Bytes(_) | Object::ByteArray(_) => usize::MAX,
+            _ => 0,
+        };
+        if len > CHEAP {
+            self.by_text.insert(id, signs);
+        }
+        signs
+    }
 }
 
 /// The beginning of a text or of bytes.
@@ -113,25 +154,22 @@ const SHORT_CODE_SIGNS: &[&str] = &[
 /// How long a text is that holds no code by chance.
 const SHORT: usize = 4096;
 
-fn reads_like(text: &str, reading: Reading) -> bool {
+fn read(text: &str) -> Signs {
     let short = if text.len() <= SHORT {
         SHORT_CODE_SIGNS
     } else {
         &[]
     };
-    if CODE_SIGNS
-        .iter()
-        .chain(short)
-        .any(|sign| text.contains(sign))
-    {
-        return true;
+    let found = |sign: &&str| text.contains(*sign);
+    Signs {
+        text: true,
+        code: CODE_SIGNS.iter().any(found) || short.iter().any(found),
+        place: text.starts_with(['/', '~'])
+            || text.contains("../")
+            || text.contains("..\\")
+            || text.contains("://")
+            || text.get(1..3) == Some(":\\"),
     }
-    let place = text.starts_with(['/', '~'])
-        || text.contains("../")
-        || text.contains("..\\")
-        || text.contains("://")
-        || text.get(1..3) == Some(":\\");
-    reading == Reading::Anything && place
 }
 
 /// A call as a detail: one line, and below it the code it brings along, if that has several lines.

@@ -4,7 +4,7 @@
 //! enum, or fetches `os.system`. So the arguments decide, and the arguments must be plain: what
 //! these names do with a value that is itself made by a call cannot be known.
 
-use crate::calls::name_of;
+use crate::calls::{full_name, name_of};
 use crate::code::explain;
 use crate::objects::Bench;
 use crate::rules::{self, Rule};
@@ -183,7 +183,7 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
     };
     let used = bench.uses.called(id) || bench.uses.handed(id);
     if let Some((module, name)) = name_of(objects, id) {
-        let subject = format!("{module}.{name}");
+        let subject = full_name(module, &name);
         let base = name
             .strip_suffix(attribute)
             .and_then(|n| n.strip_suffix('.'));

@@ -2,6 +2,7 @@
 //! make itself.
 
 use crate::Finding;
+use crate::code::Texts;
 use crate::conditions::Condition;
 use crate::ledger::Ledger;
 use crate::render::render;
@@ -9,6 +10,7 @@ use crate::rules;
 use crate::standing::{self, Standing};
 use crate::{calls, persistent};
 use ir::{Call, Object, ObjectId, Objects, PatchKind};
+use std::collections::HashSet;
 
 /// How much of an object a detail shows.
 pub(crate) const DETAIL_CHARS: usize = 400;
@@ -22,6 +24,8 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
         objects,
         uses: Uses::of(objects),
         ledger: Ledger::new(place),
+        texts: Texts::default(),
+        states: HashSet::new(),
     };
     for (id, node) in objects.iter() {
         match &node.object {
@@ -69,6 +73,9 @@ pub(crate) struct Bench<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) uses: Uses,
     pub(crate) ledger: Ledger<'a>,
+    pub(crate) texts: Texts,
+    /// The states whose keys were looked at.
+    pub(crate) states: HashSet<ObjectId>,
 }
 
 impl Bench<'_> {
@@ -109,7 +116,7 @@ impl Bench<'_> {
             | Standing::LibraryFunction
             | Standing::UnknownFunction => (rules::UNKNOWN_GLOBAL, ""),
         };
-        let what = format!("{module}.{name}");
+        let what = calls::full_name(module, name);
         self.ledger
             .note(rule, &what, self.at(id), || more.to_owned());
     }
@@ -136,7 +143,7 @@ impl Bench<'_> {
             _ => rules::ODD_OBJECT,
         };
         let what = match objects.global(target) {
-            Some((module, name)) => format!("{module}.{name}"),
+            Some((module, name)) => calls::full_name(module, name),
             None => render(objects, target, 60),
         };
         self.ledger
@@ -149,7 +156,7 @@ impl Bench<'_> {
         let objects = self.objects;
         if let Some(callable) = persistent::callable_in_pid(objects, pid) {
             let what = match objects.global(callable) {
-                Some((module, name)) => format!("{module}.{name}"),
+                Some((module, name)) => calls::full_name(module, name),
                 None => render(objects, callable, 60),
             };
             self.ledger.note(rules::PERSISTENT_CALLABLE, &what, at, || {
@@ -179,6 +186,8 @@ pub(crate) struct Uses(Vec<u8>);
 const CALLED: u8 = 1;
 const HANDED: u8 = 2;
 const HELD: u8 = 4;
+/// Arguments of a call that have been marked: many calls may share them.
+const ARGS: u8 = 8;
 
 impl Uses {
     fn of(objects: &Objects) -> Self {
@@ -214,7 +223,11 @@ impl Uses {
                 Some(Condition::Partial | Condition::Reconstructor | Condition::GetItem)
             )
         });
-        if !keeps && let Some(args) = objects.sequence(call.args) {
+        if !keeps
+            && !self.has(call.args, ARGS)
+            && let Some(args) = objects.sequence(call.args)
+        {
+            self.mark(call.args, ARGS);
             self.mark_all(args, HANDED | HELD);
         }
     }

@@ -24,7 +24,7 @@ pub(crate) fn is_storage_pid(objects: &Objects, pid: ObjectId) -> bool {
             key && objects.global(*class).is_some_and(listed)
         }
         [] => false,
-        parts => parts.iter().all(|part| objects.int(*part).is_some()),
+        parts => parts.len() <= 8 && parts.iter().all(|part| objects.int(*part).is_some()),
     }
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn module_in_pid(objects: &Objects, pid: ObjectId) -> Option<ObjectId
     (is_module && objects.global(class).is_some()).then_some(class)
 }
 
-/// A call, or a name that is not known to be harmless, inside a persistent id.
+/// A call, or a name that may be a function, inside a persistent id.
 pub(crate) fn callable_in_pid(objects: &Objects, pid: ObjectId) -> Option<ObjectId> {
     let module = module_in_pid(objects, pid);
     let mut todo = vec![pid];
@@ -52,22 +52,30 @@ pub(crate) fn callable_in_pid(objects: &Objects, pid: ObjectId) -> Option<Object
             return Some(pid);
         }
         match objects.get(id) {
-            Object::Call(_) | Object::Extension(_) | Object::Patch { .. } => return Some(id),
+            Object::Call(_)
+            | Object::Extension(_)
+            | Object::Patch { .. }
+            | Object::Set(_)
+            | Object::FrozenSet(_)
+            | Object::Dict(_) => return Some(id),
             Object::Global { module: m, name } => {
-                let harmless = matches!(
+                // The storages of some other device have classes that nobody here knows.
+                let class = matches!(
                     standing::standing(m, name),
-                    Standing::Harmless | Standing::KnownClass
+                    Standing::Harmless
+                        | Standing::KnownClass
+                        | Standing::LibraryClass { .. }
+                        | Standing::UnknownClass
                 );
-                if !harmless && module != Some(id) {
+                if !class && module != Some(id) {
                     return Some(id);
                 }
             }
-            _ => {
-                let mut children = objects.children(id);
-                children.truncate(MAX_PID_NODES + 1);
-                children.reverse();
-                todo.append(&mut children);
+            Object::Tuple(items) | Object::List(items) => {
+                todo.extend(items.iter().take(MAX_PID_NODES + 1).rev());
             }
+            Object::Persistent(inner) => todo.push(*inner),
+            _ => {}
         }
     }
     None

@@ -22,6 +22,9 @@ use crate::tables::stdlib::STANDARD;
 use crate::weights_only;
 use std::borrow::Cow;
 
+/// How long a name or a module may be: the longest known to us has some 120 characters.
+const MAX_NAME: usize = 1024;
+
 /// What is known of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -50,6 +53,9 @@ pub(crate) enum Standing {
 
 /// What is known of `module.name`.
 pub(crate) fn standing(module: &str, name: &str) -> Standing {
+    if module.len().max(name.len()) > MAX_NAME {
+        return Standing::Dangerous(rules::MODULE_ATTRIBUTE_PATH);
+    }
     let module = canonical(module);
     let module = module.as_ref();
     if is_torchscript(module) {

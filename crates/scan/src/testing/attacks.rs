@@ -641,3 +641,60 @@ fn unknown_things() {
     b.reduce("torch.something", "Runner", &[list]);
     assert_eq!(b.only(), "constructor-arguments torch.something.Runner");
 }
+
+/// Small files can share large parts among many calls; judging must not look at them again.
+#[test]
+fn crowds_of_calls_that_share_large_parts() {
+    let mut b = Builder::new();
+    let text = b.str(&"x import".repeat(8000));
+    let list = b.push(Object::List(vec![text; 10_000]));
+    let args = b.push(Object::Tuple(vec![list; 10_000]));
+    let method = b.global("my.project", "method");
+    let key = b.str("__call__");
+    let dict = b.push(Object::Dict(vec![(key, method); 10_000]));
+    let long = b.global(&"m".repeat(60_000), &"N".repeat(60_000));
+    let attribute = b.str(&"a".repeat(60_000));
+    let globals = [
+        b.global("my.project", "Class"),
+        b.global("my.project", "function"),
+        b.global("torch.nn.modules.linear", "Linear"),
+        b.global("torch.something", "Class"),
+        b.global("pandas.something", "Class"),
+        b.global("builtins", "getattr"),
+        b.global("builtins", "exec"),
+        long,
+        b.reduce("builtins", "getattr", &[long, attribute]),
+        b.reduce("builtins", "getattr", &[method, attribute]),
+        args,
+    ];
+    let pid = args;
+    for n in 0..50_000 {
+        let callee = globals[n % globals.len()];
+        let call = b.push(Object::Call(Box::new(ir::Call {
+            kind: CallKind::Reduce,
+            callee,
+            args,
+            kwargs: Some(dict),
+            states: vec![dict, args],
+            items: Vec::new(),
+            pairs: Vec::new(),
+        })));
+        b.push(Object::Persistent(pid));
+        b.push(Object::Patch {
+            target: callee,
+            kind: PatchKind::Build,
+            values: vec![dict],
+        });
+        b.build(call, dict);
+    }
+    let begun = std::time::Instant::now();
+    let findings = crate::judge_objects(&b.objects, "p");
+    let size: usize = findings.iter().map(|f| f.what.len() + f.detail.len()).sum();
+    assert!(
+        findings.len() < 1000 && size < 1 << 20,
+        "{} {size}",
+        findings.len()
+    );
+    let seconds = begun.elapsed().as_secs();
+    assert!(seconds < 20, "{seconds} s, even if this is a slow build");
+}
