@@ -4,7 +4,12 @@
 //! enum, or fetches `os.system`. So the arguments decide, and the arguments must be plain: what
 //! these names do with a value that is itself made by a call cannot be known.
 
+use crate::calls::{full_name, name_of};
+use crate::code::explain;
+use crate::objects::Bench;
 use crate::rules::{self, Rule};
+use crate::standing::{self, Standing, is_class_like};
+use ir::{Call, Object, ObjectId, Objects};
 
 /// A name whose arguments decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,5 +69,233 @@ impl Condition {
     /// cannot do more there than its callers, which are judged.
     pub(crate) fn may_be_held(self) -> bool {
         matches!(self, Self::Partial | Self::Encode | Self::GetLogger)
+    }
+}
+
+/// Judges a call whose arguments decide.
+pub(crate) fn judge(
+    bench: &mut Bench<'_>,
+    id: ObjectId,
+    call: &Call,
+    condition: Condition,
+    what: &str,
+) {
+    let objects = bench.objects;
+    let args = objects.sequence(call.args).unwrap_or_default();
+    let first = args.first().copied();
+    let only = if let [only] = args { Some(*only) } else { None };
+    let untouched = call.states.is_empty() && call.items.is_empty() && call.pairs.is_empty();
+    let (rule, subject) = match condition {
+        // What these give is shared by the whole process.
+        Condition::GetAttr | Condition::TypeOfSingleton | Condition::GetItem if !untouched => {
+            (Some(rules::STATE_POISONING), String::new())
+        }
+        Condition::GetAttr => match attribute(bench, id, args) {
+            Some((rule, subject)) => (Some(rule), subject),
+            None => (None, String::new()),
+        },
+        Condition::TypeOfSingleton => {
+            let singleton = only.is_some_and(|arg| {
+                matches!(objects.get(arg), Object::None)
+                    || matches!(
+                        objects.global(arg),
+                        Some(("builtins", "Ellipsis" | "NotImplemented"))
+                    )
+            });
+            ((!singleton).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::GetItem => {
+            let generic = first
+                .and_then(|arg| objects.global(arg))
+                .is_some_and(|(m, n)| {
+                    matches!(
+                        &*standing::canonical(m),
+                        "typing" | "typing_extensions" | "builtins"
+                    ) && standing::is_listed(&standing::canonical(m), n)
+                });
+            let fine = generic && args.len() == 2;
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::Partial => {
+            let states = call.states.iter().filter_map(|state| {
+                let parts = objects.sequence(*state)?;
+                parts.first().copied()
+            });
+            let fine = first
+                .into_iter()
+                .chain(states)
+                .all(|callee| may_be_kept(objects, callee))
+                && first.is_some();
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::Reconstructor => {
+            let base = args.get(1).and_then(|base| objects.global(*base));
+            let base = base.is_some_and(|(m, n)| standing::standing(m, n) == Standing::Harmless);
+            let fine = args.len() == 3 && base && first.is_some_and(|c| makes_class(objects, c));
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::NewObj => {
+            let fine = first.is_some_and(|class| makes_class(objects, class));
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::LoadFromBytes => {
+            let fine = only.is_some_and(|arg| is_constant_bytes(objects, arg));
+            ((!fine).then_some(rules::NESTED_PICKLE), String::new())
+        }
+        Condition::Encode => {
+            let fine = match args {
+                [text] => is_text(objects, *text),
+                [text, codec] => {
+                    is_text(objects, *text) && objects.str(*codec).is_some_and(is_plain_codec)
+                }
+                _ => false,
+            };
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::CallsFirst => {
+            let fine = first.is_some_and(|callee| is_builder(objects, callee));
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::GetLogger => {
+            let named = only.is_some_and(|arg| objects.str(arg).is_some());
+            let fine = named && untouched;
+            ((!fine).then_some(rules::STATE_POISONING), String::new())
+        }
+    };
+    if let Some(rule) = rule {
+        let what = if subject.is_empty() { what } else { &subject };
+        let at = bench.at(id);
+        bench
+            .ledger
+            .note(rule, what, at, || explain(objects, id, call));
+    }
+}
+
+/// The rule for a `getattr`, and what it fetches.
+fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule, String)> {
+    let objects = bench.objects;
+    let fetch = |rule| Some((rule, String::new()));
+    let [target, attribute] = *args else {
+        return fetch(rules::INDIRECTION);
+    };
+    let Some(attribute) = objects.str(attribute) else {
+        return fetch(rules::INDIRECTION);
+    };
+    let used = bench.uses.called(id) || bench.uses.handed(id);
+    if let Some((module, name)) = name_of(objects, id) {
+        let subject = full_name(module, &name);
+        let base = name
+            .strip_suffix(attribute)
+            .and_then(|n| n.strip_suffix('.'));
+        let listed =
+            base.is_some_and(|base| standing::standing(module, base) == Standing::Harmless);
+        let rule = match standing::standing(module, &name) {
+            Standing::Harmless | Standing::KnownClass => return None,
+            Standing::LibraryClass { .. } | Standing::UnknownClass if listed => return None,
+            Standing::LibraryClass { .. } | Standing::UnknownClass => rules::UNKNOWN_GLOBAL,
+            // What is called is judged there, and with its arguments.
+            Standing::LibraryFunction | Standing::UnknownFunction if bench.uses.called(id) => {
+                return None;
+            }
+            Standing::LibraryFunction if used => rules::LIBRARY_FUNCTION,
+            Standing::UnknownFunction if used => rules::UNKNOWN_CALL,
+            Standing::LibraryFunction | Standing::UnknownFunction => rules::ATTRIBUTE_LOOKUP,
+            Standing::Dangerous(_) | Standing::Conditional(_) | Standing::Guarded(_) => {
+                rules::INDIRECTION
+            }
+        };
+        return Some((rule, subject));
+    }
+    // A bound method: of an instance of some class that may be in a checkpoint, and left alone.
+    let instance = match objects.get(target) {
+        Object::Call(made) => name_of(objects, made.callee).is_some_and(|(module, name)| {
+            matches!(
+                standing::standing(module, &name),
+                Standing::KnownClass
+                    | Standing::UnknownClass
+                    | Standing::LibraryClass { core: false }
+            )
+        }),
+        _ => false,
+    };
+    if instance && !used && !attribute.starts_with('_') {
+        return fetch(rules::ATTRIBUTE_LOOKUP);
+    }
+    fetch(rules::INDIRECTION)
+}
+
+/// Whether a callable kept for later is a name that may be called at all.
+fn may_be_kept(objects: &Objects, callee: ObjectId) -> bool {
+    name_of(objects, callee).is_some_and(|(module, name)| {
+        matches!(
+            standing::standing(module, &name),
+            Standing::Harmless
+                | Standing::KnownClass
+                | Standing::UnknownClass
+                | Standing::UnknownFunction
+                | Standing::LibraryClass { core: false }
+        )
+    })
+}
+
+/// Whether it is a class, or may be one, whose instances are made without its constructor.
+fn makes_class(objects: &Objects, class: ObjectId) -> bool {
+    name_of(objects, class).is_some_and(|(module, name)| {
+        !matches!(
+            standing::standing(module, &name),
+            Standing::Dangerous(_) | Standing::Conditional(_) | Standing::LibraryFunction
+        )
+    })
+}
+
+/// Whether it builds a tensor, an array or an index when another function calls it.
+fn is_builder(objects: &Objects, callee: ObjectId) -> bool {
+    objects.global(callee).is_some_and(|(module, name)| {
+        let module = standing::canonical(module);
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let rebuilds = name.starts_with("_rebuild_")
+            || matches!(name, "_reconstruct" | "_frombuffer")
+            || is_class_like(last);
+        let known = match standing::standing(&module, name) {
+            Standing::Harmless => true,
+            Standing::KnownClass => module.starts_with("torch"),
+            _ => false,
+        };
+        rebuilds && known
+    })
+}
+
+fn is_text(objects: &Objects, id: ObjectId) -> bool {
+    matches!(objects.get(id), Object::Str(_) | Object::WildStr(_))
+}
+
+fn is_plain_codec(codec: &str) -> bool {
+    let folded = codec.to_ascii_lowercase().replace(['_', ' '], "-");
+    matches!(
+        folded.as_str(),
+        "latin1"
+            | "latin-1"
+            | "iso-8859-1"
+            | "iso8859-1"
+            | "l1"
+            | "ascii"
+            | "us-ascii"
+            | "utf8"
+            | "utf-8"
+    )
+}
+
+/// Bytes that stand in the pickle as they are, so that the reader can open them.
+fn is_constant_bytes(objects: &Objects, id: ObjectId) -> bool {
+    match objects.get(id) {
+        Object::Bytes(_) | Object::ByteArray(_) => true,
+        Object::Call(call) => {
+            let encodes = objects.global(call.callee) == Some(("_codecs", "encode"));
+            encodes
+                && objects
+                    .sequence(call.args)
+                    .is_some_and(|args| args.first().is_some_and(|text| is_text(objects, *text)))
+        }
+        _ => false,
     }
 }

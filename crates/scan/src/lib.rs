@@ -45,11 +45,13 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod code;
 mod conditions;
 mod finding;
 mod judge;
 mod ledger;
 mod objects;
+mod persistent;
 mod render;
 mod rules;
 mod script;

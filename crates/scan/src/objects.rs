@@ -2,13 +2,15 @@
 //! make itself.
 
 use crate::Finding;
-use crate::calls;
+use crate::code::Texts;
 use crate::conditions::Condition;
 use crate::ledger::Ledger;
 use crate::render::render;
 use crate::rules;
 use crate::standing::{self, Standing};
+use crate::{calls, persistent};
 use ir::{Call, Object, ObjectId, Objects, PatchKind};
+use std::collections::HashSet;
 
 /// How much of an object a detail shows.
 pub(crate) const DETAIL_CHARS: usize = 400;
@@ -22,6 +24,8 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
         objects,
         uses: Uses::of(objects),
         ledger: Ledger::new(place),
+        texts: Texts::default(),
+        states: HashSet::new(),
     };
     for (id, node) in objects.iter() {
         match &node.object {
@@ -49,12 +53,14 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
                     String::new,
                 );
             }
-            Object::Str(text) if matches!(&**text, "aten::save" | "aten::from_file") => {
+            // A mobile model lists the operators it calls, one after another.
+            Object::Str(text)
+                if place.ends_with("bytecode.pkl")
+                    && matches!(&**text, "aten::save" | "aten::from_file") =>
+            {
                 bench
                     .ledger
-                    .note(rules::TORCHSCRIPT_CUSTOM_OP, text, node.at, || {
-                        "the name of an operator that touches files".to_owned()
-                    });
+                    .note(rules::TORCHSCRIPT_FILE_ACCESS, text, node.at, String::new);
             }
             _ => {}
         }
@@ -67,6 +73,9 @@ pub(crate) struct Bench<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) uses: Uses,
     pub(crate) ledger: Ledger<'a>,
+    pub(crate) texts: Texts,
+    /// The states whose keys were looked at.
+    pub(crate) states: HashSet<ObjectId>,
 }
 
 impl Bench<'_> {
@@ -90,11 +99,7 @@ impl Bench<'_> {
                     (condition.rule(), "imported, not called")
                 }
             }
-            Standing::Dangerous(_) | Standing::LibraryFunction | Standing::UnknownFunction
-                if called =>
-            {
-                return;
-            }
+            _ if called => return,
             Standing::Dangerous(rule) => (
                 rule,
                 "imported, not called here; whatever uses the loaded object may call it",
@@ -111,7 +116,7 @@ impl Bench<'_> {
             | Standing::LibraryFunction
             | Standing::UnknownFunction => (rules::UNKNOWN_GLOBAL, ""),
         };
-        let what = format!("{module}.{name}");
+        let what = calls::full_name(module, name);
         self.ledger
             .note(rule, &what, self.at(id), || more.to_owned());
     }
@@ -127,7 +132,7 @@ impl Bench<'_> {
                 }
                 return;
             }
-            Object::Persistent(pid) if calls::module_in_pid(objects, *pid).is_none() => {
+            Object::Persistent(pid) if persistent::module_in_pid(objects, *pid).is_none() => {
                 rules::ODD_OBJECT
             }
             Object::Global { .. }
@@ -138,7 +143,7 @@ impl Bench<'_> {
             _ => rules::ODD_OBJECT,
         };
         let what = match objects.global(target) {
-            Some((module, name)) => format!("{module}.{name}"),
+            Some((module, name)) => calls::full_name(module, name),
             None => render(objects, target, 60),
         };
         self.ledger
@@ -149,15 +154,15 @@ impl Bench<'_> {
     fn persistent(&mut self, id: ObjectId, pid: ObjectId) {
         let at = self.at(id);
         let objects = self.objects;
-        if let Some(callable) = calls::callable_in_pid(objects, pid) {
+        if let Some(callable) = persistent::callable_in_pid(objects, pid) {
             let what = match objects.global(callable) {
-                Some((module, name)) => format!("{module}.{name}"),
+                Some((module, name)) => calls::full_name(module, name),
                 None => render(objects, callable, 60),
             };
             self.ledger.note(rules::PERSISTENT_CALLABLE, &what, at, || {
                 render(objects, id, DETAIL_CHARS)
             });
-        } else if !calls::is_storage_pid(objects, pid) {
+        } else if !persistent::is_storage_pid(objects, pid) {
             self.ledger
                 .note(rules::ODD_PERSISTENT_ID, "persistent id", at, || {
                     render(objects, id, DETAIL_CHARS)
@@ -181,6 +186,8 @@ pub(crate) struct Uses(Vec<u8>);
 const CALLED: u8 = 1;
 const HANDED: u8 = 2;
 const HELD: u8 = 4;
+/// Arguments of a call that have been marked: many calls may share them.
+const ARGS: u8 = 8;
 
 impl Uses {
     fn of(objects: &Objects) -> Self {
@@ -216,7 +223,11 @@ impl Uses {
                 Some(Condition::Partial | Condition::Reconstructor | Condition::GetItem)
             )
         });
-        if !keeps && let Some(args) = objects.sequence(call.args) {
+        if !keeps
+            && !self.has(call.args, ARGS)
+            && let Some(args) = objects.sequence(call.args)
+        {
+            self.mark(call.args, ARGS);
             self.mark_all(args, HANDED | HELD);
         }
     }

@@ -22,6 +22,9 @@ use crate::tables::stdlib::STANDARD;
 use crate::weights_only;
 use std::borrow::Cow;
 
+/// How long a name or a module may be: the longest known to us has some 120 characters.
+const MAX_NAME: usize = 1024;
+
 /// What is known of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -50,6 +53,9 @@ pub(crate) enum Standing {
 
 /// What is known of `module.name`.
 pub(crate) fn standing(module: &str, name: &str) -> Standing {
+    if module.len().max(name.len()) > MAX_NAME {
+        return Standing::Dangerous(rules::MODULE_ATTRIBUTE_PATH);
+    }
     let module = canonical(module);
     let module = module.as_ref();
     if is_torchscript(module) {
@@ -66,14 +72,14 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     let mut parts = name.split('.');
     let last = parts.next_back().unwrap_or_default();
     let path: Vec<&str> = parts.collect();
+    if let Some(rule) = known_danger(module, name, standard) {
+        return rule;
+    }
     if name
         .split('.')
         .any(|part| part.is_empty() || is_dunder(part))
     {
         return Standing::Dangerous(rules::MODULE_ATTRIBUTE_PATH);
-    }
-    if let Some(rule) = known_danger(module, name, standard) {
-        return rule;
     }
     let through_classes = path.iter().all(|part| is_class_like(part));
     if !path.is_empty() && (standard || !through_classes) {

@@ -556,7 +556,6 @@ pub(crate) static DANGEROUS: &[(&str, &[&str], Rule)] = &[
             "fromfile",
             "fromregex",
             "genfromtxt",
-            "load",
             "loadtxt",
             "memmap",
             "save",

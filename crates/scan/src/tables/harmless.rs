@@ -19,6 +19,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ),
     ("_io", &["BytesIO", "StringIO"]),
     ("_random", &["Random"]),
+    ("_weakrefset", &["WeakSet"]),
     (
         "accelerate.utils.dataclasses",
         &["DistributedType", "DynamoBackend", "PrecisionType"],
@@ -105,6 +106,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "ValueError",
             "Warning",
             "ZeroDivisionError",
+            "abs",
             "basestring",
             "bool",
             "bytearray",
@@ -114,10 +116,12 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "float",
             "frozenset",
             "int",
+            "len",
             "list",
             "long",
             "object",
             "range",
+            "round",
             "set",
             "slice",
             "str",
@@ -190,10 +194,22 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "ipaddress",
         &["IPv4Address", "IPv4Network", "IPv6Address", "IPv6Network"],
     ),
+    (
+        "itertools",
+        &["chain", "count", "cycle", "islice", "repeat"],
+    ),
     ("lightning.fabric.utilities.data", &["AttributeDict"]),
     ("lightning.pytorch.utilities.data", &["AttributeDict"]),
     ("lightning.pytorch.utilities.parsing", &["AttributeDict"]),
     ("lightning_fabric.utilities.data", &["AttributeDict"]),
+    (
+        "math",
+        &[
+            "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "erf", "exp", "fabs", "floor",
+            "hypot", "isfinite", "isinf", "isnan", "log", "log10", "log2", "pow", "prod", "sin",
+            "sinh", "sqrt", "tan", "tanh", "trunc",
+        ],
+    ),
     ("megatron.core.enums", &["ModelType"]),
     (
         "megatron.core.transformer.enums",
@@ -495,7 +511,10 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("scipy.sparse.coo", &["coo_matrix"]),
     ("scipy.sparse.csc", &["csc_matrix"]),
     ("scipy.sparse.csr", &["csr_matrix"]),
-    ("time", &["struct_time"]),
+    (
+        "time",
+        &["monotonic", "perf_counter", "struct_time", "time"],
+    ),
     (
         "tokenizers",
         &[
@@ -972,6 +991,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("uuid", &["SafeUUID", "UUID"]),
+    ("weakref", &["WeakSet"]),
     ("yacs.config", &["CfgNode"]),
     ("zoneinfo", &["ZoneInfo._unpickle"]),
 ];

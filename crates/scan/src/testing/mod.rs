@@ -1,4 +1,7 @@
-//! A pickle's result built by hand, for tests.
+//! A pickle's result built by hand, for tests, and the families of attacks and of honest files.
+
+mod attacks;
+mod honest;
 
 use ir::{Call, CallKind, Object, ObjectId, Objects, PatchKind};
 
