@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../testdata")
+        .join(name)
 }
 
 fn run(args: &[&std::ffi::OsStr]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weightbridge")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_weightbridge"))
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 macro_rules! weightbridge {
@@ -48,7 +53,13 @@ fn the_report_is_json() {
     let document = json(&done);
     assert_eq!(document["from"], "ckpt");
     assert_eq!(document["to"], "safetensors");
-    assert!(document["report"].as_array().unwrap().iter().any(|r| r["kind"] == "chosen"));
+    assert!(
+        document["report"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|r| r["kind"] == "chosen")
+    );
     assert!(done.stderr.is_empty());
 }
 
@@ -60,7 +71,12 @@ fn an_existing_output_is_refused() {
     let refused = weightbridge!("convert", data(GOOD), out);
     assert_eq!(refused.status.code(), Some(2));
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");
-    assert_eq!(weightbridge!("convert", "--overwrite", data(GOOD), out).status.code(), Some(0));
+    assert_eq!(
+        weightbridge!("convert", "--overwrite", data(GOOD), out)
+            .status
+            .code(),
+        Some(0)
+    );
     assert_ne!(std::fs::read(&out).unwrap(), b"precious");
 }
 
@@ -78,10 +94,30 @@ fn exit_codes_tell_whose_fault_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("x.safetensors");
     assert_eq!(weightbridge!("convert", "only-one").status.code(), Some(2));
-    assert_eq!(weightbridge!("convert", data(GOOD), dir.path().join("x.xyz")).status.code(), Some(2));
-    assert_eq!(weightbridge!("convert", "no-such-file.pt", out).status.code(), Some(4));
-    assert_eq!(weightbridge!("convert", data("README.md"), out).status.code(), Some(3));
-    let cut = weightbridge!("convert", "--json", data("ckpt/bad/zip/cut_in_storage.pt"), out);
+    assert_eq!(
+        weightbridge!("convert", data(GOOD), dir.path().join("x.xyz"))
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(
+        weightbridge!("convert", "no-such-file.pt", out)
+            .status
+            .code(),
+        Some(4)
+    );
+    assert_eq!(
+        weightbridge!("convert", data("README.md"), out)
+            .status
+            .code(),
+        Some(3)
+    );
+    let cut = weightbridge!(
+        "convert",
+        "--json",
+        data("ckpt/bad/zip/cut_in_storage.pt"),
+        out
+    );
     assert_eq!(cut.status.code(), Some(3));
     assert_eq!(json(&cut)["error"]["class"], "malformed");
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
@@ -93,13 +129,22 @@ fn the_fairseq_case() {
     let out = dir.path().join("x.safetensors");
     let strict = weightbridge!("convert", "--policy", "strict", data(FAIRSEQ), out);
     assert_eq!(strict.status.code(), Some(3));
-    assert!(stderr(&strict).contains("fairseq.data.dictionary.Dictionary"), "{}", stderr(&strict));
+    assert!(
+        stderr(&strict).contains("fairseq.data.dictionary.Dictionary"),
+        "{}",
+        stderr(&strict)
+    );
     assert!(stderr(&strict).contains("argparse.Namespace"));
     let allowed = weightbridge!(
-        "convert", "--policy", "strict",
-        "--allow-global", "fairseq.data.dictionary.Dictionary",
-        "--allow-global", "argparse.Namespace",
-        data(FAIRSEQ), out,
+        "convert",
+        "--policy",
+        "strict",
+        "--allow-global",
+        "fairseq.data.dictionary.Dictionary",
+        "--allow-global",
+        "argparse.Namespace",
+        data(FAIRSEQ),
+        out,
     );
     assert_eq!(allowed.status.code(), Some(0), "{}", stderr(&allowed));
 }
@@ -112,9 +157,15 @@ fn danger_is_refused_and_shown() {
     let document = json(&scan);
     assert_eq!(document["files"][0]["verdict"], "dangerous");
     assert_eq!(document["files"][1]["verdict"], "clean");
-    assert!(scan.stdout.windows(5).any(|w| w == b"hello"), "the code is shown");
+    assert!(
+        scan.stdout.windows(5).any(|w| w == b"hello"),
+        "the code is shown"
+    );
     let out = dir.path().join("x.safetensors");
-    assert_eq!(weightbridge!("convert", data(EXEC), out).status.code(), Some(3));
+    assert_eq!(
+        weightbridge!("convert", data(EXEC), out).status.code(),
+        Some(3)
+    );
     assert_eq!(weightbridge!("scan", data(GOOD)).status.code(), Some(0));
 }
 
@@ -123,8 +174,17 @@ fn inspect_is_a_promise() {
     let done = weightbridge!("inspect", "--json", data(GOOD));
     let document = json(&done);
     for key in [
-        "format", "version", "files", "metadata", "tensors", "tensor_count", "parameter_count",
-        "nbytes", "graph", "tree", "notes",
+        "format",
+        "version",
+        "files",
+        "metadata",
+        "tensors",
+        "tensor_count",
+        "parameter_count",
+        "nbytes",
+        "graph",
+        "tree",
+        "notes",
     ] {
         assert!(document.get(key).is_some(), "{key}");
     }
@@ -136,14 +196,25 @@ fn inspect_is_a_promise() {
 #[test]
 fn diff_answers_yes_and_no() {
     let dir = tempfile::tempdir().unwrap();
-    let (same, half) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"));
+    let (same, half) = (
+        dir.path().join("a.safetensors"),
+        dir.path().join("b.safetensors"),
+    );
     weightbridge!("convert", data(GOOD), same);
     weightbridge!("convert", "--dtype", "bf16", data(GOOD), half);
-    assert_eq!(weightbridge!("diff", data(GOOD), same).status.code(), Some(0));
+    assert_eq!(
+        weightbridge!("diff", data(GOOD), same).status.code(),
+        Some(0)
+    );
     let differ = weightbridge!("diff", "--json", data(GOOD), half);
     assert_eq!(differ.status.code(), Some(1));
     assert_eq!(json(&differ)["same"], false);
-    assert_eq!(weightbridge!("diff", "--as-dtype", "bf16", data(GOOD), half).status.code(), Some(0));
+    assert_eq!(
+        weightbridge!("diff", "--as-dtype", "bf16", data(GOOD), half)
+            .status
+            .code(),
+        Some(0)
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("ir", &["native"]),
     ("quant", &["ir"]),
     ("safetensors", &["ir"]),
-    ("ckpt", &["ir"]),
+    ("ckpt", &["ir", "native"]),
     ("repo", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),

@@ -17,7 +17,9 @@ pub static FORMAT: ir::Format = ir::Format {
     id: "ckpt",
     names: &["pt", "pth", "bin", "torch", "pytorch", "pickle"],
     title: "PyTorch checkpoint",
-    extensions: &["pt", "pth", "ckpt", "bin", "pkl", "pickle", "th", "pt2", "jit"],
+    extensions: &[
+        "pt", "pth", "ckpt", "bin", "pkl", "pickle", "th", "pt2", "jit",
+    ],
     probe,
     reader: Some(&CkptReader),
     writer: Some(&writer::WRITER),

@@ -38,9 +38,7 @@
 use ir::DType;
 
 /// `0x1950a86a20f9469cfc6c`, two's complement, least significant byte first.
-pub(crate) const MAGIC: [u8; 10] = [
-    0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
-];
+pub(crate) const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// The version of the legacy stream.
 pub(crate) const PROTOCOL: i64 = 1001;
 
@@ -234,7 +232,10 @@ mod tests {
         }
         let float = storage_class("torch.cuda", "FloatStorage").unwrap();
         assert_eq!(float.width(), 4);
-        assert_eq!(storage_class("torch.storage", "UntypedStorage"), Some(StorageClass::Untyped));
+        assert_eq!(
+            storage_class("torch.storage", "UntypedStorage"),
+            Some(StorageClass::Untyped)
+        );
         assert_eq!(storage_class("os", "FloatStorage"), None);
         assert_eq!(storage_class("torch", "WeirdStorage"), None);
     }
@@ -249,3 +250,6 @@ mod tests {
         assert!(!is_legacy_magic(b"\x80\x02}."));
     }
 }
+
+/// The attribute of a state dict in which our writer keeps a model's metadata.
+pub(crate) const ATTRIBUTE: &str = "_weightbridge";

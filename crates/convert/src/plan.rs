@@ -1,7 +1,7 @@
 //! From the model a reader gave to the model a writer gets.
 
 use crate::passes::{self, CastCounts, DTypeChoice, NameFilter, Rename};
-use ir::{Capabilities, Limits, MetaValue, MetadataKinds, Model, Record, Result, ns};
+use ir::{Capabilities, Limits, MetadataKinds, Model, Record, Result, ns};
 
 /// What becomes of tensors that share their bytes, where the target cannot share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,12 +131,5 @@ fn fit_rest(
             ));
         }
         model.metadata.retain(|_| false);
-    }
-    let untold = model.metadata.get(ns::SAFETENSORS, "format").is_none();
-    if target == "safetensors" && model.provenance.format != "safetensors" && untold {
-        // Loaders refuse a file that does not say which library its tensors are for.
-        model
-            .metadata
-            .set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
     }
 }

@@ -141,10 +141,10 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         return Err(Error::from(Fault::OutputExists).in_file(&target.file));
     }
     let mut read = request.read.clone();
-    if writer.capabilities().objects && read.key.is_none() {
-        // A checkpoint is written with its whole tree: nothing needs to be chosen from it.
-        read.all = true;
-    }
+    // A checkpoint is written with its tree: nothing needs to be chosen from it. Only a flat
+    // mapping can be spread over shards.
+    let with_tree = writer.capabilities().objects && request.shard_size.is_none();
+    read.all |= with_tree && read.key.is_none();
     let write = WriteOptions {
         shard_size: request.shard_size,
         ..WriteOptions::default()
@@ -156,6 +156,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let mut opened = open_with(&input, request.from.as_deref(), &cx)?;
     policy::check(&mut opened.model, request.policy, &request.allow_globals)
         .map_err(|error| error.in_file(&request.input))?;
+    if !with_tree {
+        opened.model.objects = None;
+    }
     if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
         return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
     }

@@ -63,6 +63,8 @@ pub(crate) fn open_with(input: &Input, from: Option<&str>, cx: &Context) -> Resu
 pub(crate) fn format_of(input: &Input, from: Option<&str>) -> Result<&'static Format> {
     match from {
         Some(name) => by_id(name),
+        // One shard stands for its whole set; --from takes it by itself.
+        None if repo::belongs_to_set(input.path()) => Ok(&repo::FORMAT),
         None => detect(input).map(|Detected { format, .. }| format),
     }
 }

@@ -1,7 +1,7 @@
 //! Judging files: what they would do to the person who loads them elsewhere.
 
 use crate::{Session, detect, open_input};
-use ir::{Error, Input, ReadOptions, Result};
+use ir::{Error, ReadOptions, Result};
 use scan::{Finding, Verdict};
 use std::path::{Path, PathBuf};
 
@@ -83,8 +83,8 @@ fn unreadable(path: PathBuf, error: Error) -> Scanned {
 
 fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
     let input = open_input(path)?;
-    // A folder's set is scanned file by file, so a shard is taken by itself here.
-    let format = detect_file(&input)?;
+    // A shard is judged by itself here: what its set holds lies in the other files.
+    let format = detect(&input)?.format;
     let cx = session.reading(ReadOptions {
         all: true,
         ..ReadOptions::default()
@@ -101,24 +101,6 @@ fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
         findings: judgement.findings,
         error: survey.error.map(|error| error.in_file(path)),
     })
-}
-
-fn detect_file(input: &Input) -> Result<&'static ir::Format> {
-    let found = detect(input)?.format;
-    if found.id != repo::FORMAT.id {
-        return Ok(found);
-    }
-    // The name says it is one of a set; its content says what it is by itself.
-    let peek = input.peek()?;
-    [&st::FORMAT, &ckpt::FORMAT]
-        .into_iter()
-        .find(|format| (format.probe)(&peek).points > 10)
-        .ok_or_else(|| {
-            ir::Fault::UnknownFormat {
-                why: "an index, which holds no data".to_owned(),
-            }
-            .into()
-        })
 }
 
 /// All regular files below a folder, sorted; links are not followed out of it.

@@ -108,11 +108,18 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         None | Some(b"little") => ByteOrder::Little,
         Some(b"big") => ByteOrder::Big,
         Some(other) => {
-            let what = format!("byte order `{}` is neither little nor big", other.escape_ascii());
-            return Err(CkptError::container(format!("entry {}byteorder", layout.top), what).into());
+            let what = format!(
+                "byte order `{}` is neither little nor big",
+                other.escape_ascii()
+            );
+            return Err(
+                CkptError::container(format!("entry {}byteorder", layout.top), what).into(),
+            );
         }
     };
-    let version = text("version")?.or(text(".data/version")?).unwrap_or_default();
+    let version = text("version")?
+        .or(text(".data/version")?)
+        .unwrap_or_default();
     let version = String::from_utf8_lossy(&version).trim().to_owned();
     let run = |entry: usize, budget: &mut Budget| {
         let region = archive.small(entry, &limits)?;
@@ -127,14 +134,21 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         let mut notes = Vec::new();
         if outcome.end < len {
             let place = archive.place(entry);
-            notes.push(format!("{} bytes follow the pickle of {place}", len - outcome.end));
+            notes.push(format!(
+                "{} bytes follow the pickle of {place}",
+                len - outcome.end
+            ));
         }
         let form = if layout.constants.is_some() {
             Form::TorchScript
         } else {
             Form::Zip
         };
-        let shown = if version.is_empty() { "unknown" } else { &version };
+        let shown = if version.is_empty() {
+            "unknown"
+        } else {
+            &version
+        };
         Ok(Document {
             form,
             version: format!(

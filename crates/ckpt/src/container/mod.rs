@@ -103,7 +103,9 @@ impl Storages {
                 Some(region) => region.clone(),
                 None => {
                     if zip::Archive::unsafe_name(key.as_bytes()).is_some() {
-                        return Err(CkptError::container(place(), "its key is no entry name").into());
+                        return Err(
+                            CkptError::container(place(), "its key is no entry name").into()
+                        );
                     }
                     let name = format!("{folder}{key}");
                     let entry = archive.find(name.as_bytes())?.ok_or_else(|| {

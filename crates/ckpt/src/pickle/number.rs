@@ -150,10 +150,7 @@ fn sign(text: &[u8]) -> (bool, &[u8]) {
 /// no number in it is 0 with all of it left over.
 fn strtol(text: &[u8]) -> Option<(i64, &[u8])> {
     let (negative, body) = sign(trim_start(text));
-    let digit_at = |i: usize, base: u32| {
-        body.get(i)
-            .and_then(|&b| char::from(b).to_digit(base))
-    };
+    let digit_at = |i: usize, base: u32| body.get(i).and_then(|&b| char::from(b).to_digit(base));
     let (base, start) = match body {
         [b'0', b'x' | b'X', ..] if digit_at(2, 16).is_some() => (16, 2),
         [b'0', ..] => (8, 0),
@@ -180,7 +177,10 @@ fn strtol(text: &[u8]) -> Option<(i64, &[u8])> {
 /// one, single underscores between digits.
 fn py_long(text: &[u8], base: u32) -> Option<Number> {
     let (negative, body) = sign(trim_start(text));
-    let end = body.iter().rposition(|&b| !is_space(b)).map_or(0, |i| i + 1);
+    let end = body
+        .iter()
+        .rposition(|&b| !is_space(b))
+        .map_or(0, |i| i + 1);
     let body = body.get(..end)?;
     let prefix = match body {
         [b'0', b'x' | b'X', ..] => 16,

@@ -6,6 +6,7 @@ mod bytes;
 mod flip;
 mod forest;
 mod lower;
+mod notes;
 mod numpy;
 mod probe;
 mod select;
@@ -93,6 +94,16 @@ impl Assembly {
         self.tensors(&harvest.tensors, &choice, cx)?;
         if form == Form::TorchScript && self.model.tensors.is_empty() {
             self.constants(budget, cx)?;
+        }
+        if choice.node.doc == 0
+            && let Some(first) = self.forest.docs.first()
+        {
+            notes::read(
+                &first.objects,
+                choice.node.id,
+                cx.limits.depth,
+                &mut self.model.metadata,
+            );
         }
         self.place(&choice);
         Ok(())
@@ -209,7 +220,11 @@ impl Assembly {
 
     /// A frozen TorchScript module keeps its weights among the constants of its code.
     fn constants(&mut self, budget: &mut Budget, cx: &Context) -> Result<()> {
-        let constants = self.forest.docs.first_mut().and_then(|doc| doc.constants.take());
+        let constants = self
+            .forest
+            .docs
+            .first_mut()
+            .and_then(|doc| doc.constants.take());
         let Some(constants) = constants else {
             return Ok(());
         };

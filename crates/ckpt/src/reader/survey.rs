@@ -10,7 +10,8 @@ mod stream;
 use crate::container::{self, is_pickle_start, is_zip};
 use crate::pickle::{self, Budget, Outcome};
 use ir::{
-    Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey, SurveyedObjects,
+    Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey,
+    SurveyedObjects,
 };
 
 /// Archives within archives that are looked into.

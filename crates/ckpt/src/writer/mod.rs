@@ -4,6 +4,7 @@
 //! for `.data/serialization_id`, which there depends on the C++ library's string hash.
 
 mod error;
+mod notes;
 mod pickle;
 mod rebuild;
 mod state;
@@ -15,8 +16,8 @@ pub use error::WriteError;
 use bytes::Bytes;
 use ir::shard::{Shard, render_index, shard_stem, split};
 use ir::{
-    Aliasing, Body, Capabilities, Context, MetadataKinds, Model, Output, Report, Result, Tensor,
-    TensorId, Writer,
+    Aliasing, Body, Capabilities, Context, Metadata, MetadataKinds, Model, Output, Report, Result,
+    Tensor, TensorId, Writer,
 };
 use rebuild::{Storages, has_dtype};
 use std::ffi::OsStr;
@@ -41,7 +42,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     graph: false,
     objects: true,
     aliasing: Aliasing::Native,
-    metadata: MetadataKinds::None,
+    metadata: MetadataKinds::Typed,
     shards: true,
 };
 
@@ -62,13 +63,16 @@ impl Writer for CkptWriter {
         }
         let (stem, extension) = name_parts(out.target());
         let firsts = model.tensors.ties();
+        let none = Metadata::new();
         let mut files = Vec::new();
         for (number, shard) in (1..).zip(&shards) {
             let stem = match count {
                 1 => stem.clone(),
                 _ => shard_stem(&stem, number, count),
             };
-            let planned = plan(model, &firsts, shard, &stem, cx)?;
+            // Of a set, the first file carries the metadata.
+            let metadata = if number == 1 { &model.metadata } else { &none };
+            let planned = plan(model, &firsts, shard, &stem, metadata, cx)?;
             files.push((format!("{stem}.{extension}"), planned));
         }
         let mut places = Vec::new();
@@ -135,6 +139,7 @@ fn plan<'a>(
     firsts: &'a [TensorId],
     shard: &Shard,
     stem: &str,
+    metadata: &Metadata,
     cx: &Context,
 ) -> Result<Planned<'a>> {
     let mut storages = Storages::new(&model.tensors, firsts);
@@ -145,7 +150,7 @@ fn plan<'a>(
         }
         pickle
     } else {
-        state::pickle_of(&model.tensors, &shard.tensors, &mut storages)?
+        state::pickle_of(&model.tensors, &shard.tensors, metadata, &mut storages)?
     };
     let mut archive = Archive::new(prefix_of(stem));
     let ready = |bytes: &'static [u8]| Content::Ready(Body::Bytes(Bytes::from_static(bytes)));

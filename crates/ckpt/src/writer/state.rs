@@ -1,14 +1,17 @@
-//! A flat state dict: an `OrderedDict` of tensors under their dotted names.
+//! A flat state dict: an `OrderedDict` of tensors under their dotted names, and the model's
+//! metadata as an attribute of it, which loaders pass over.
 
 use super::error::WriteError;
+use super::notes;
 use super::pickle::{BATCH, Pickle, op};
 use super::rebuild::{Storages, empty_ordered_dict};
-use ir::{Result, TensorId, TensorTable};
+use ir::{Metadata, Result, TensorId, TensorTable};
 
-/// The pickle of these tensors, in their order.
+/// The pickle of these tensors, in their order, with these pairs.
 pub(super) fn pickle_of(
     table: &TensorTable,
     ids: &[TensorId],
+    metadata: &Metadata,
     storages: &mut Storages<'_>,
 ) -> Result<Vec<u8>> {
     let mut pickle = Pickle::new();
@@ -25,5 +28,6 @@ pub(super) fn pickle_of(
         }
         pickle.op(if many { op::SETITEMS } else { op::SETITEM });
     }
+    notes::attribute(&mut pickle, metadata)?;
     Ok(pickle.finish())
 }
