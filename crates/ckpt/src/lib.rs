@@ -16,7 +16,9 @@ pub const FORMAT: ir::Format = ir::Format {
     id: "ckpt",
     names: &["pt", "pth", "bin", "torch", "pytorch", "pickle"],
     title: "PyTorch checkpoint",
-    extensions: &["pt", "pth", "ckpt", "bin", "pkl", "pickle", "th", "pt2", "jit"],
+    extensions: &[
+        "pt", "pth", "ckpt", "bin", "pkl", "pickle", "th", "pt2", "jit",
+    ],
     probe,
     reader: Some(&CkptReader),
     writer: None,

@@ -38,19 +38,20 @@
 use ir::DType;
 
 /// `0x1950a86a20f9469cfc6c`, two's complement, least significant byte first.
-pub(crate) const MAGIC: [u8; 10] = [
-    0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
-];
+pub(crate) const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// The version of the legacy stream.
 pub(crate) const PROTOCOL: i64 = 1001;
 
 /// How a legacy stream begins in protocol 2 to 5: `PROTO n`, `LONG1` of ten bytes.
 pub(crate) fn is_legacy_magic(head: &[u8]) -> bool {
     let body = match head {
-        // Protocol 4 and 5 wrap it in a frame.
-        [0x80, 4 | 5, 0x95, _, _, _, _, _, _, _, _, rest @ ..]
-        | [0x80, 2 | 3 | 4 | 5, rest @ ..] => rest,
-        rest => rest,
+        [0x80, version, rest @ ..] if *version <= 5 => rest,
+        other => other,
+    };
+    // Protocol 4 and 5 wrap it in a frame.
+    let body = match body {
+        [0x95, _, _, _, _, _, _, _, _, framed @ ..] => framed,
+        bare => bare,
     };
     body.strip_prefix(&[0x8a, 10])
         .is_some_and(|rest| rest.starts_with(&MAGIC))
@@ -234,7 +235,10 @@ mod tests {
         }
         let float = storage_class("torch.cuda", "FloatStorage").unwrap();
         assert_eq!(float.width(), 4);
-        assert_eq!(storage_class("torch.storage", "UntypedStorage"), Some(StorageClass::Untyped));
+        assert_eq!(
+            storage_class("torch.storage", "UntypedStorage"),
+            Some(StorageClass::Untyped)
+        );
         assert_eq!(storage_class("os", "FloatStorage"), None);
         assert_eq!(storage_class("torch", "WeirdStorage"), None);
     }

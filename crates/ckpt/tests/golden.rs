@@ -1,6 +1,8 @@
 //! Files written by real PyTorch and numpy, read tensor by tensor and compared with what those
 //! libraries find in them (`testdata/expected`, see `testdata/README.md`).
 
+#![allow(clippy::unwrap_used)] // a test
+
 use ckpt::CkptReader;
 use ir::{Context, Input, Model, Reader, Tensor};
 use serde_json::Value;
@@ -33,7 +35,10 @@ fn open(path: &Path) -> ir::Result<Model> {
 
 fn digest(tensor: &Tensor) -> String {
     let bytes = tensor.read_all().unwrap();
-    Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect()
+    let digest = Sha256::digest(&bytes);
+    digest
+        .iter()
+        .fold(String::new(), |hex, b| hex + &format!("{b:02x}"))
 }
 
 /// What differs between a model and its expected document.
@@ -63,7 +68,10 @@ fn compare(model: &Model, expected: &Value) -> Vec<String> {
         }
         let shape: Vec<u64> = serde_json::from_value(row["shape"].clone()).unwrap();
         if tensor.spec.shape.to_vec() != shape {
-            wrong.push(format!("{name}: shape {}, expected {shape:?}", tensor.spec.shape));
+            wrong.push(format!(
+                "{name}: shape {}, expected {shape:?}",
+                tensor.spec.shape
+            ));
         }
         let sha = digest(tensor);
         if sha != row["sha256"].as_str().unwrap() {
@@ -113,7 +121,14 @@ fn compare_ties(model: &Model, expected: &Value) -> Option<String> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|group| group.as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect())
+        .map(|group| {
+            group
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|n| n.as_str().unwrap())
+                .collect()
+        })
         .collect();
     (groups != theirs).then(|| format!("ties {groups:?}, expected {theirs:?}"))
 }
@@ -129,7 +144,9 @@ fn good_files_are_read_as_pytorch_reads_them() {
     let (mut checked, mut wrong) = (0, Vec::new());
     for path in paths {
         let relative = path.strip_prefix(&testdata).unwrap();
-        let document = testdata.join("expected").join(format!("{}.json", relative.display()));
+        let document = testdata
+            .join("expected")
+            .join(format!("{}.json", relative.display()));
         let Ok(text) = std::fs::read_to_string(&document) else {
             continue;
         };
@@ -152,7 +169,12 @@ fn good_files_are_read_as_pytorch_reads_them() {
             wrong.push(format!("{}: probe says {score:?}", relative.display()));
         }
     }
-    assert!(wrong.is_empty(), "{} of {checked}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {checked}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(checked > 50);
 }
 
@@ -239,10 +261,12 @@ fn hostile_files_are_surveyed() {
             .objects
             .iter()
             .flat_map(|part| {
-                part.objects.iter().filter_map(|(_, node)| match &node.object {
-                    ir::Object::Global { module, name } => Some(format!("{module}.{name}")),
-                    _ => None,
-                })
+                part.objects
+                    .iter()
+                    .filter_map(|(_, node)| match &node.object {
+                        ir::Object::Global { module, name } => Some(format!("{module}.{name}")),
+                        _ => None,
+                    })
             })
             .collect();
         // Code is text; the calls in it are names with dots.

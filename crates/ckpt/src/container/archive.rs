@@ -37,8 +37,9 @@ impl Layout {
             let Some(folder) = name.strip_suffix(b"data.pkl") else {
                 continue;
             };
-            let depth = folder.iter().filter(|&&b| b == b'/').count();
-            if (folder.is_empty() || folder.ends_with(b"/")) && depth <= 1 {
+            let shallow = folder.is_empty()
+                || folder.iter().position(|&b| b == b'/') == folder.len().checked_sub(1);
+            if shallow {
                 let folder = String::from_utf8_lossy(folder).into_owned();
                 if !roots.iter().any(|(_, known)| *known == folder) {
                     roots.push((entry, folder));
@@ -108,11 +109,18 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         None | Some(b"little") => ByteOrder::Little,
         Some(b"big") => ByteOrder::Big,
         Some(other) => {
-            let what = format!("byte order `{}` is neither little nor big", other.escape_ascii());
-            return Err(CkptError::container(format!("entry {}byteorder", layout.top), what).into());
+            let what = format!(
+                "byte order `{}` is neither little nor big",
+                other.escape_ascii()
+            );
+            return Err(
+                CkptError::container(format!("entry {}byteorder", layout.top), what).into(),
+            );
         }
     };
-    let version = text("version")?.or(text(".data/version")?).unwrap_or_default();
+    let version = text("version")?
+        .or(text(".data/version")?)
+        .unwrap_or_default();
     let version = String::from_utf8_lossy(&version).trim().to_owned();
     let run = |entry: usize, budget: &mut Budget| {
         let region = archive.small(entry, &limits)?;
@@ -127,14 +135,21 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         let mut notes = Vec::new();
         if outcome.end < len {
             let place = archive.place(entry);
-            notes.push(format!("{} bytes follow the pickle of {place}", len - outcome.end));
+            notes.push(format!(
+                "{} bytes follow the pickle of {place}",
+                len - outcome.end
+            ));
         }
         let form = if layout.constants.is_some() {
             Form::TorchScript
         } else {
             Form::Zip
         };
-        let shown = if version.is_empty() { "unknown" } else { &version };
+        let shown = if version.is_empty() {
+            "unknown"
+        } else {
+            &version
+        };
         Ok(Document {
             form,
             version: format!(

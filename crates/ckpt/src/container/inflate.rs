@@ -49,7 +49,9 @@ pub(crate) fn checksum(region: &Region) -> Result<u32> {
 
 /// An error if `size` bytes are more than `packed` bytes may honestly hold.
 fn check_ratio(packed: u64, size: u64, limits: &Limits) -> Result<()> {
-    let most = packed.saturating_mul(limits.expansion).saturating_add(ALWAYS);
+    let most = packed
+        .saturating_mul(limits.expansion)
+        .saturating_add(ALWAYS);
     Limits::check("unpacked bytes of a deflated entry", size, most)
 }
 
@@ -94,7 +96,11 @@ fn unpack(packed: &Region, size: u64, mut put: impl FnMut(&[u8]) -> Result<()>) 
 /// Unpacks into memory.
 pub(crate) fn to_memory(packed: &Region, size: u64, limits: &Limits) -> Result<Vec<u8>> {
     check_ratio(packed.len(), size, limits)?;
-    Limits::check("bytes of an entry unpacked at once", size, limits.held_bytes)?;
+    Limits::check(
+        "bytes of an entry unpacked at once",
+        size,
+        limits.held_bytes,
+    )?;
     // Grows with what is really there, not with what is promised.
     let mut out = Vec::new();
     unpack(packed, size, |part| {
@@ -128,7 +134,9 @@ pub(crate) fn compressed(region: &Region, gzip: bool) -> Vec<u8> {
         },
     );
     let _ = if gzip {
-        MultiGzDecoder::new(forward).take(ALWAYS).read_to_end(&mut out)
+        MultiGzDecoder::new(forward)
+            .take(ALWAYS)
+            .read_to_end(&mut out)
     } else {
         ZlibDecoder::new(forward).take(ALWAYS).read_to_end(&mut out)
     };
@@ -231,10 +239,7 @@ impl Spilled {
         // The bytes were at hand anyway.
         let found = hasher.finalize();
         if self.crc != 0 && found != self.crc {
-            let what = format!(
-                "its checksum is {found:08x}, it should be {:08x}",
-                self.crc
-            );
+            let what = format!("its checksum is {found:08x}, it should be {:08x}", self.crc);
             return Err(CkptError::container("", what).into());
         }
         Ok(Arc::clone(slot.insert(file)))
@@ -289,7 +294,7 @@ mod tests {
 
     #[test]
     fn lying_sizes_are_seen() {
-        let packed = deflate(&[7; 100_000]);
+        let packed = deflate(&vec![7; 100_000]);
         let limits = Limits::default();
         assert_eq!(to_memory(&packed, 100_000, &limits).unwrap().len(), 100_000);
         assert!(to_memory(&packed, 99_999, &limits).is_err());
@@ -304,10 +309,19 @@ mod tests {
         let mut pool = Pool::new(std::env::temp_dir(), &Limits::default());
         let data: Vec<u8> = (0..=255).cycle().take(70_000).collect();
         let crc = crc32fast::hash(&data);
-        let first = pool.add(deflate(&data), 70_000, crc, "entry a".into()).unwrap();
-        let second = pool.add(deflate(&data[..9]), 9, 0, "entry b".into()).unwrap();
-        let wrong = pool.add(deflate(&data), 70_000, 1, "entry c".into()).unwrap();
-        assert!(pool.add(deflate(&data), 1 << 60, 1, "entry d".into()).is_err());
+        let first = pool
+            .add(deflate(&data), 70_000, crc, "entry a".into())
+            .unwrap();
+        let second = pool
+            .add(deflate(&data[..9]), 9, 0, "entry b".into())
+            .unwrap();
+        let wrong = pool
+            .add(deflate(&data), 70_000, 1, "entry c".into())
+            .unwrap();
+        assert!(
+            pool.add(deflate(&data), 1 << 60, 1, "entry d".into())
+                .is_err()
+        );
         assert_eq!(second.bytes(2, 7).unwrap(), data[2..9]);
         assert_eq!(first.bytes(69_000, 1000).unwrap(), data[69_000..]);
         let error = wrong.bytes(0, 1).unwrap_err();

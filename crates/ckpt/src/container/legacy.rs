@@ -18,9 +18,9 @@ pub(crate) const SLOTS: [&str; 5] = [
 
 /// Whether a pickle left the magic number.
 pub(crate) fn is_magic(outcome: &Outcome) -> bool {
-    outcome.objects.root().is_some_and(|root| {
-        matches!(outcome.objects.get(root), Object::BigInt(bytes) if bytes[..] == MAGIC)
-    })
+    outcome.objects.root().is_some_and(
+        |root| matches!(outcome.objects.get(root), Object::BigInt(bytes) if bytes[..] == MAGIC),
+    )
 }
 
 /// A storage as a persistent id names it.
@@ -123,11 +123,11 @@ pub(crate) fn run_stream(
             }
         }
     }
-    if let Some(last) = stream.pickles.last_mut() {
-        if let Some(error) = last.error.take() {
-            // The outcome keeps no root, which is how its owner sees that it broke.
-            return (stream, Some(error));
-        }
+    if let Some(last) = stream.pickles.last_mut()
+        && let Some(error) = last.error.take()
+    {
+        // The outcome keeps no root, which is how its owner sees that it broke.
+        return (stream, Some(error));
     }
     let error = stream.read_storages(region).err();
     (stream, error)
@@ -167,18 +167,18 @@ impl Stream {
         // In the order the unpickler meets them: the first id of a key decides, as in torch.
         let mut declared: HashMap<String, (StorageClass, u64)> = HashMap::new();
         for (_, node) in objects.iter() {
-            if let Object::Persistent(id) = node.object {
-                if let Ok(storage) = storage_id(objects, id) {
-                    declared
-                        .entry(storage.key)
-                        .or_insert((storage.class, storage.numel));
-                }
+            if let Object::Persistent(id) = node.object
+                && let Ok(storage) = storage_id(objects, id)
+            {
+                declared
+                    .entry(storage.key)
+                    .or_insert((storage.class, storage.numel));
             }
         }
         let (objects, root) = self.slot(4).ok_or_else(missing)?;
-        let keys = objects.sequence(root).ok_or_else(|| {
-            CkptError::container(SLOTS[4], "the list of storage keys is no list")
-        })?;
+        let keys = objects
+            .sequence(root)
+            .ok_or_else(|| CkptError::container(SLOTS[4], "the list of storage keys is no list"))?;
         let mut at = self.end;
         let mut storages = HashMap::new();
         for &key in keys {
@@ -228,7 +228,9 @@ pub(crate) fn open(region: &Region, first: Outcome, budget: &mut Budget) -> Resu
     let mut notes = Vec::new();
     if stream.end < region.len() {
         let n = region.len() - stream.end;
-        notes.push(format!("{n} bytes follow the last storage; they were not read"));
+        notes.push(format!(
+            "{n} bytes follow the last storage; they were not read"
+        ));
     }
     if stream.pickles.len() < SLOTS.len() {
         return Err(CkptError::cut("", "the stream ends before its object").into());
@@ -236,7 +238,10 @@ pub(crate) fn open(region: &Region, first: Outcome, budget: &mut Budget) -> Resu
     let object = stream.pickles.swap_remove(3);
     Ok(Document {
         form: Form::Legacy,
-        version: format!("legacy stream {PROTOCOL}, pickle protocol {}", object.protocol),
+        version: format!(
+            "legacy stream {PROTOCOL}, pickle protocol {}",
+            object.protocol
+        ),
         slot: SLOTS[3].to_owned(),
         objects: object.objects,
         byte_order: stream.byte_order,

@@ -99,11 +99,14 @@ impl Storages {
                 folder,
                 pool,
                 found,
-            } => match found.get(key) {
-                Some(region) => region.clone(),
-                None => {
+            } => {
+                if let Some(region) = found.get(key) {
+                    region.clone()
+                } else {
                     if zip::Archive::unsafe_name(key.as_bytes()).is_some() {
-                        return Err(CkptError::container(place(), "its key is no entry name").into());
+                        return Err(
+                            CkptError::container(place(), "its key is no entry name").into()
+                        );
                     }
                     let name = format!("{folder}{key}");
                     let entry = archive.find(name.as_bytes())?.ok_or_else(|| {
@@ -113,7 +116,7 @@ impl Storages {
                     found.insert(key.to_owned(), region.clone());
                     region
                 }
-            },
+            }
             Self::Parts(parts) => parts
                 .get(key)
                 .cloned()

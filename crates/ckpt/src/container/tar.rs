@@ -51,12 +51,12 @@ pub(crate) fn is_tar(head: &[u8]) -> bool {
 
 fn octal(field: &[u8]) -> Option<u64> {
     // GNU writes numbers that do not fit in base 256, with the top bit set.
-    if let Some((&first, rest)) = field.split_first() {
-        if first & 0x80 != 0 {
-            return rest
-                .iter()
-                .try_fold(u64::from(first & 0x7f), |n, &b| n.checked_mul(256)?.checked_add(b.into()));
-        }
+    if let Some((&first, rest)) = field.split_first()
+        && first & 0x80 != 0
+    {
+        return rest.iter().try_fold(u64::from(first & 0x7f), |n, &b| {
+            n.checked_mul(256)?.checked_add(b.into())
+        });
     }
     let text = field
         .iter()
@@ -92,7 +92,10 @@ fn whole_members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
         }
         let place = format!("tar header at byte {at}");
         if !is_tar(&block) {
-            return (out, Some(CkptError::container(place, "it is damaged").into()));
+            return (
+                out,
+                Some(CkptError::container(place, "it is damaged").into()),
+            );
         }
         let name = block.get(..100).unwrap_or_default();
         let name = name.split(|&b| b == 0).next().unwrap_or_default();
@@ -142,7 +145,10 @@ impl Slots<'_> {
     fn raw<const N: usize>(&mut self) -> Result<[u8; N]> {
         let raw = self.member.region.bytes(self.at, N);
         let raw = raw.map_err(|_| {
-            CkptError::cut(format!("tar member {:?}", self.member.name), "it ends too early")
+            CkptError::cut(
+                format!("tar member {:?}", self.member.name),
+                "it ends too early",
+            )
         })?;
         self.at += N as u64;
         Ok(raw.as_ref().try_into().unwrap_or([0; N]))
@@ -182,7 +188,10 @@ fn read_storages(slots: &mut Slots<'_>, budget: &mut Budget) -> Result<StorageTa
         let len = slots.natural()?.checked_mul(class.width());
         let part = len.and_then(|len| slots.member.region.slice(slots.at, len).ok());
         let part = part.ok_or_else(|| {
-            CkptError::cut("tar member \"storages\"", "a storage reaches beyond its end")
+            CkptError::cut(
+                "tar member \"storages\"",
+                "a storage reaches beyond its end",
+            )
         })?;
         slots.at += part.len();
         table.insert(key, (part, class));
@@ -193,7 +202,12 @@ fn read_storages(slots: &mut Slots<'_>, budget: &mut Budget) -> Result<StorageTa
         let numbers = objects.sequence(view).unwrap_or_default();
         let numbers: Vec<Option<i64>> = numbers.iter().map(|&n| int(objects, n)).collect();
         if let [Some(target), Some(root), Some(offset), Some(len)] = numbers[..] {
-            views.push((target, root, u64::try_from(offset).ok(), u64::try_from(len).ok()));
+            views.push((
+                target,
+                root,
+                u64::try_from(offset).ok(),
+                u64::try_from(len).ok(),
+            ));
         }
     }
     for (target, root, offset, len) in views {
@@ -286,9 +300,10 @@ pub(crate) fn open(region: &Region, budget: &mut Budget) -> Result<Document> {
         return Err(error);
     }
     let find = |name: &str| {
-        members.iter().find(|member| member.name == name).ok_or_else(|| {
-            CkptError::container("", format!("the tar has no member {name:?}"))
-        })
+        members
+            .iter()
+            .find(|member| member.name == name)
+            .ok_or_else(|| CkptError::container("", format!("the tar has no member {name:?}")))
     };
     let slots = |member| Slots {
         member,

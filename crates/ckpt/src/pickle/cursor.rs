@@ -132,11 +132,24 @@ mod tests {
         assert_eq!(cursor.position(), WINDOW as u64 + 6);
         assert_eq!(cursor.array::<4>().unwrap(), Some(*b"xxxx"));
         assert!(cursor.line(u64::MAX).unwrap().is_err());
-        assert_eq!(cursor.skip(WINDOW as u64).unwrap().unwrap().len(), WINDOW as u64);
+        assert_eq!(
+            cursor.skip(WINDOW as u64).unwrap().unwrap().len(),
+            WINDOW as u64
+        );
         assert!(cursor.skip(1 << 40).unwrap().is_none());
         let rest = cursor.remaining();
-        assert!(cursor.bytes(usize::try_from(rest).unwrap() + 1).unwrap().is_none());
-        assert!(cursor.bytes(usize::try_from(rest).unwrap()).unwrap().is_some());
+        assert!(
+            cursor
+                .bytes(usize::try_from(rest).unwrap() + 1)
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            cursor
+                .bytes(usize::try_from(rest).unwrap())
+                .unwrap()
+                .is_some()
+        );
         assert_eq!(cursor.byte().unwrap(), None);
     }
 }

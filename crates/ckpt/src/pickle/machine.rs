@@ -160,8 +160,8 @@ impl Machine<'_> {
             }
             op::LONG4 => {
                 let n = i32::from_le_bytes(self.array()?);
-                let n = u64::try_from(n)
-                    .map_err(|_| self.fail(format!("a number of {n} bytes")))?;
+                let n =
+                    u64::try_from(n).map_err(|_| self.fail(format!("a number of {n} bytes")))?;
                 self.long(n)
             }
             op::INT | op::LONG | op::FLOAT => self.number_line(code),
@@ -187,8 +187,8 @@ impl Machine<'_> {
             }
             op::BINSTRING => {
                 let n = i32::from_le_bytes(self.array()?);
-                let n = u64::try_from(n)
-                    .map_err(|_| self.fail(format!("a string of {n} bytes")))?;
+                let n =
+                    u64::try_from(n).map_err(|_| self.fail(format!("a string of {n} bytes")))?;
                 self.binstring(n)
             }
             op::SHORT_BINUNICODE => {
@@ -226,7 +226,10 @@ impl Machine<'_> {
             op::NEXT_BUFFER => self.push(Object::OutOfBand),
             op::READONLY_BUFFER => match self.top()? {
                 id if self.is_value(id, |o| {
-                    !matches!(o, Object::Bytes(_) | Object::ByteArray(_) | Object::OutOfBand)
+                    !matches!(
+                        o,
+                        Object::Bytes(_) | Object::ByteArray(_) | Object::OutOfBand
+                    )
                 }) =>
                 {
                     Err(self.fail("what lies on the stack is not a buffer"))

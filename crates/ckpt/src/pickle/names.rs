@@ -93,10 +93,30 @@ const NAMES: &[(&str, &str, &str, &str)] = &[
     ("UserString", "UserString", "collections", "UserString"),
     ("whichdb", "whichdb", "dbm", "whichdb"),
     ("_socket", "fromfd", "socket", "fromfd"),
-    ("_multiprocessing", "Connection", "multiprocessing.connection", "Connection"),
-    ("multiprocessing.process", "Process", "multiprocessing.context", "Process"),
-    ("multiprocessing.forking", "Popen", "multiprocessing.popen_fork", "Popen"),
-    ("urllib", "ContentTooShortError", "urllib.error", "ContentTooShortError"),
+    (
+        "_multiprocessing",
+        "Connection",
+        "multiprocessing.connection",
+        "Connection",
+    ),
+    (
+        "multiprocessing.process",
+        "Process",
+        "multiprocessing.context",
+        "Process",
+    ),
+    (
+        "multiprocessing.forking",
+        "Popen",
+        "multiprocessing.popen_fork",
+        "Popen",
+    ),
+    (
+        "urllib",
+        "ContentTooShortError",
+        "urllib.error",
+        "ContentTooShortError",
+    ),
     ("urllib", "getproxies", "urllib.request", "getproxies"),
     ("urllib", "pathname2url", "urllib.request", "pathname2url"),
     ("urllib", "quote_plus", "urllib.parse", "quote_plus"),
@@ -110,10 +130,30 @@ const NAMES: &[(&str, &str, &str, &str)] = &[
     ("urllib", "urlretrieve", "urllib.request", "urlretrieve"),
     ("urllib2", "HTTPError", "urllib.error", "HTTPError"),
     ("urllib2", "URLError", "urllib.error", "URLError"),
-    ("multiprocessing", "AuthenticationError", "multiprocessing.context", "AuthenticationError"),
-    ("multiprocessing", "BufferTooShort", "multiprocessing.context", "BufferTooShort"),
-    ("multiprocessing", "ProcessError", "multiprocessing.context", "ProcessError"),
-    ("multiprocessing", "TimeoutError", "multiprocessing.context", "TimeoutError"),
+    (
+        "multiprocessing",
+        "AuthenticationError",
+        "multiprocessing.context",
+        "AuthenticationError",
+    ),
+    (
+        "multiprocessing",
+        "BufferTooShort",
+        "multiprocessing.context",
+        "BufferTooShort",
+    ),
+    (
+        "multiprocessing",
+        "ProcessError",
+        "multiprocessing.context",
+        "ProcessError",
+    ),
+    (
+        "multiprocessing",
+        "TimeoutError",
+        "multiprocessing.context",
+        "TimeoutError",
+    ),
     ("__builtin__", "basestring", "builtins", "str"),
     ("UserDict", "UserDict", "collections", "UserDict"),
     ("socket", "_socketobject", "socket", "SocketType"),
@@ -186,8 +226,14 @@ mod tests {
     fn maps_names_then_modules() {
         assert_eq!(fix_import("__builtin__", "eval"), ("builtins", "eval"));
         assert_eq!(fix_import("__builtin__", "xrange"), ("builtins", "range"));
-        assert_eq!(fix_import("commands", "getoutput"), ("subprocess", "getoutput"));
-        assert_eq!(fix_import("exceptions", "StandardError"), ("builtins", "Exception"));
+        assert_eq!(
+            fix_import("commands", "getoutput"),
+            ("subprocess", "getoutput")
+        );
+        assert_eq!(
+            fix_import("exceptions", "StandardError"),
+            ("builtins", "Exception")
+        );
         assert_eq!(fix_import("exceptions", "OSError"), ("builtins", "OSError"));
         assert_eq!(fix_import("exceptions", "Nope"), ("exceptions", "Nope"));
         assert_eq!(fix_import("torch", "save"), ("torch", "save"));

@@ -129,6 +129,7 @@ pub(crate) fn quoted(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unnecessary_wraps)] // beside the results they are compared with
 mod tests {
     use super::*;
 
@@ -138,7 +139,10 @@ mod tests {
 
     #[test]
     fn escapes() {
-        assert_eq!(raw_unicode_escape(b"a\\u0062\\U00000063\xe9"), plain("abc\u{e9}"));
+        assert_eq!(
+            raw_unicode_escape(b"a\\u0062\\U00000063\xe9"),
+            plain("abc\u{e9}")
+        );
         assert_eq!(raw_unicode_escape(b"\\\\u0041"), plain("\\\\u0041"));
         assert_eq!(raw_unicode_escape(b"\\n\\"), plain("\\n\\"));
         assert_eq!(raw_unicode_escape(b"\\u12"), None);

@@ -86,8 +86,10 @@ fn wraps_first(module: &str, name: &str) -> bool {
 fn is_tensor_class(module: &str, name: &str) -> bool {
     matches!(
         (module, name),
-        ("torch.nn.parameter", "Parameter" | "Buffer" | "UninitializedParameter")
-            | ("torch.autograd.variable" | "torch.autograd", "Variable")
+        (
+            "torch.nn.parameter",
+            "Parameter" | "Buffer" | "UninitializedParameter"
+        ) | ("torch.autograd.variable" | "torch.autograd", "Variable")
             | ("torch" | "torch._tensor" | "torch.tensor", "Tensor")
     ) || wire::tensor_class(module, name).is_some()
 }
@@ -133,8 +135,7 @@ impl Forest {
             } else if matches!(module, "torch._tensor" | "torch.tensor")
                 && matches!(name, "_rebuild_from_type" | "_rebuild_from_type_v2")
             {
-                let [function, class, inner] =
-                    [0, 1, 2].map(|n| self.arg(here, n));
+                let [function, class, inner] = [0, 1, 2].map(|n| self.arg(here, n));
                 let (function, inner) = (function?, inner?);
                 let objects = self.objects(here.doc);
                 if let Some((module, name)) = class.and_then(|class| objects.global(class.id)) {
@@ -170,7 +171,10 @@ impl Forest {
                 match items.unwrap_or_default() {
                     [_, _, _, _] => {
                         let args = items.unwrap_or_default();
-                        return done(Kind::Dense(1), args.iter().map(|&id| here.with(id)).collect());
+                        return done(
+                            Kind::Dense(1),
+                            args.iter().map(|&id| here.with(id)).collect(),
+                        );
                     }
                     [data, _, _, _, _] => here = here.with(*data),
                     _ => here = self.arg(here, 0)?,

@@ -105,7 +105,10 @@ mod tests {
 
     #[test]
     fn signs_turn() {
-        let bytes: Vec<u8> = [1f32, 2., -3., 4.].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = [1f32, 2., -3., 4.]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let tensor = Tensor::stored(
             "",
             TensorSpec::new(DType::C64, [2]),
@@ -118,7 +121,11 @@ mod tests {
                 ..tensor.clone()
             };
             let bytes = tensor.read_all().unwrap();
-            let floats = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+            let floats = bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b));
             floats.collect::<Vec<_>>()
         };
         assert_eq!(read(Flip::Conjugate), [1., -2., -3., -4.]);

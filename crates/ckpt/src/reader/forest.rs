@@ -79,8 +79,12 @@ impl Forest {
         let Some(bytes) = self.arg(call, 0).and_then(|arg| self.bytes(arg)) else {
             return Ok(());
         };
-        let doc = container::open(&bytes, budget, scratch)
-            .map_err(|error| error.at(format!("bytes given to _load_from_bytes at {}", self.at(call))))?;
+        let doc = container::open(&bytes, budget, scratch).map_err(|error| {
+            error.at(format!(
+                "bytes given to _load_from_bytes at {}",
+                self.at(call)
+            ))
+        })?;
         if let Some(id) = doc.objects.root() {
             let doc_index = self.docs.len();
             self.loaded.insert(call, Node { doc: doc_index, id });
@@ -157,6 +161,7 @@ impl Forest {
         let Object::Persistent(id) = *self.get(node) else {
             return Err(CkptError::tensor("its storage is no storage").into());
         };
-        container::storage_id(self.objects(node.doc), id).map_err(|what| CkptError::tensor(what).into())
+        container::storage_id(self.objects(node.doc), id)
+            .map_err(|what| CkptError::tensor(what).into())
     }
 }

@@ -67,8 +67,9 @@ pub(crate) fn dims(forest: &Forest, node: Node) -> Result<Vec<u64>> {
 
 fn natural(forest: &Forest, node: Node, what: &str) -> Result<u64> {
     match forest.get(node) {
-        Object::Int(n) => u64::try_from(*n)
-            .map_err(|_| CkptError::tensor(format!("{what} of {n}")).into()),
+        Object::Int(n) => {
+            u64::try_from(*n).map_err(|_| CkptError::tensor(format!("{what} of {n}")).into())
+        }
         _ => Err(CkptError::tensor(format!("{what} that is no number")).into()),
     }
 }
@@ -107,7 +108,8 @@ impl Forest {
             Kind::Numbered => self.numbered(build, limits)?,
         };
         if let Some(class) = &build.subclass {
-            out.was.push(("subclass", format!("a {class}: kept as a plain tensor")));
+            out.was
+                .push(("subclass", format!("a {class}: kept as a plain tensor")));
         }
         Ok(out)
     }
@@ -233,7 +235,10 @@ impl Forest {
         let build = self.build(node);
         let build = build.filter(|b| matches!(b.kind, Kind::Dense(_) | Kind::Array));
         let build = build.ok_or_else(|| {
-            CkptError::tensor(format!("its part {} is no tensor", suffix.trim_start_matches('.')))
+            CkptError::tensor(format!(
+                "its part {} is no tensor",
+                suffix.trim_start_matches('.')
+            ))
         })?;
         let part = self.lower(&build, limits)?.parts.pop();
         let part = part.ok_or_else(|| CkptError::tensor("a part without numbers"))?;
@@ -246,7 +251,10 @@ impl Forest {
             Some(("torch.serialization", "_get_layout", _)) => {
                 self.arg(layout, 0).and_then(|arg| self.str(arg))
             }
-            _ => self.objects(layout.doc).global(layout.id).map(|(_, name)| name),
+            _ => self
+                .objects(layout.doc)
+                .global(layout.id)
+                .map(|(_, name)| name),
         };
         let layout = layout.unwrap_or_default();
         let layout = layout.strip_prefix("torch.").unwrap_or(layout).to_owned();
@@ -338,16 +346,23 @@ impl Forest {
             kind: Kind::Array,
             ..build.clone()
         };
-        if !self.build(first(build)?).is_some_and(|b| b.kind == Kind::Array) {
+        if !self
+            .build(first(build)?)
+            .is_some_and(|b| b.kind == Kind::Array)
+        {
             return Err(CkptError::tensor("a device tensor that is no numpy array").into());
         }
         let mut out = self.array(&inner, limits)?;
-        let told = build.args.get(1).map(|&dtype| self.dtype_of(dtype)).transpose()?;
-        if let (Some(told), Some(part)) = (told, out.parts.first()) {
-            if told.dtype != part.spec.dtype {
-                let what = format!("torch.{} saved as {}", told.name, part.spec.dtype);
-                out.was.push(("dtype", what));
-            }
+        let told = build
+            .args
+            .get(1)
+            .map(|&dtype| self.dtype_of(dtype))
+            .transpose()?;
+        if let (Some(told), Some(part)) = (told, out.parts.first())
+            && told.dtype != part.spec.dtype
+        {
+            let what = format!("torch.{} saved as {}", told.name, part.spec.dtype);
+            out.was.push(("dtype", what));
         }
         Ok(out)
     }
@@ -376,7 +391,13 @@ impl Forest {
             strides: tensor.strides.clone(),
         };
         let mut out = Lowered::default();
-        let part = view(&storage, storage.class.dtype(), &place, limits, &mut out.was)?;
+        let part = view(
+            &storage,
+            storage.class.dtype(),
+            &place,
+            limits,
+            &mut out.was,
+        )?;
         out.parts.push(Part {
             own: build.own,
             ..part
@@ -435,11 +456,13 @@ impl Forest {
             .iter()
             .map(|&id| params.with(id))
             .collect();
-        let scheme = items.first().and_then(|&s| self.objects(s.doc).global(s.id));
+        let scheme = items
+            .first()
+            .and_then(|&s| self.objects(s.doc).global(s.id));
         let mut scheme = scheme.map(|(_, name)| name.to_owned()).ok_or_else(bad)?;
         let mut note = serde_json::Map::new();
-        let what = match items.as_slice() {
-            &[_, scale, zero] => {
+        let what = match *items.as_slice() {
+            [_, scale, zero] => {
                 let scale = numpy::number(self.get(scale)).ok_or_else(bad)?;
                 let Object::Int(zero) = *self.get(zero) else {
                     return Err(bad().into());
@@ -448,7 +471,7 @@ impl Forest {
                 note.insert("zero_point".to_owned(), zero.into());
                 format!("scale {scale} and zero point {zero} are in the metadata")
             }
-            &[_, scales, zeros, axis] => {
+            [_, scales, zeros, axis] => {
                 let axis = natural(self, axis, "a channel axis")?;
                 let axis_len = usize::try_from(axis).ok().and_then(|i| place.shape.get(i));
                 let float = scheme.ends_with("float_qparams");
@@ -482,7 +505,10 @@ impl Forest {
         let carrier = dtype.dtype;
         out.was.push((
             "quantized",
-            format!("{} ({scheme}): kept as {carrier} numbers, {what}", dtype.name),
+            format!(
+                "{} ({scheme}): kept as {carrier} numbers, {what}",
+                dtype.name
+            ),
         ));
         Ok(out)
     }
@@ -565,7 +591,10 @@ fn view(
     if dtype.kind == wire::Kind::Packed {
         was.push((
             "packed",
-            format!("{} of shape {shape:?}, several a byte: kept as its bytes", dtype.name),
+            format!(
+                "{} of shape {shape:?}, several a byte: kept as its bytes",
+                dtype.name
+            ),
         ));
         return Ok(part(
             DType::U8,
@@ -594,7 +623,11 @@ fn view(
         .into());
     }
     let most = have.saturating_mul(limits.expansion).saturating_add(ALWAYS);
-    Limits::check("bytes of a tensor expanded from its storage", byte_len, most)?;
+    Limits::check(
+        "bytes of a tensor expanded from its storage",
+        byte_len,
+        most,
+    )?;
     // Of no elements there is nothing to find anywhere.
     let byte_offset = if byte_len == 0 { 0 } else { offset * width };
     let plain = byte_len == 0 || strides.is_row_major(&shape);
@@ -614,7 +647,10 @@ fn view(
         }
         wire::Kind::Pairs => {
             carrier = DType::U8;
-            let what = format!("torch.{} in pairs that are not in order: kept as U8", dtype.name);
+            let what = format!(
+                "torch.{} in pairs that are not in order: kept as U8",
+                dtype.name
+            );
             was.push(("dtype", what));
         }
         _ => {}

@@ -209,7 +209,11 @@ impl Assembly {
 
     /// A frozen TorchScript module keeps its weights among the constants of its code.
     fn constants(&mut self, budget: &mut Budget, cx: &Context) -> Result<()> {
-        let constants = self.forest.docs.first_mut().and_then(|doc| doc.constants.take());
+        let constants = self
+            .forest
+            .docs
+            .first_mut()
+            .and_then(|doc| doc.constants.take());
         let Some(constants) = constants else {
             return Ok(());
         };

@@ -114,7 +114,9 @@ pub(crate) fn dtype(forest: &Forest, node: Node) -> Option<(DType, ByteOrder)> {
         _ => return None,
     };
     let state = call.states.last().map(|&id| node.with(id));
-    let state = state.and_then(|state| forest.sequence(state)).unwrap_or_default();
+    let state = state
+        .and_then(|state| forest.sequence(state))
+        .unwrap_or_default();
     if let Some(told) = state.get(1).and_then(|&id| forest.str(node.with(id))) {
         order = told;
     }
@@ -170,7 +172,9 @@ pub(crate) fn array(forest: &mut Forest, node: Node) -> Result<Array> {
                 })
                 .collect()
         };
-        let turned = pick(&shape).zip(pick(&steps)).filter(|_| axes.len() == shape.len());
+        let turned = pick(&shape)
+            .zip(pick(&steps))
+            .filter(|_| axes.len() == shape.len());
         let (new_shape, new_strides) = turned.ok_or_else(|| bad("whose axes are no order"))?;
         shape = new_shape;
         strides = Some(new_strides);

@@ -23,10 +23,16 @@ pub fn probe(peek: &Peek) -> Score {
     if peek.head.get(257..262) == Some(b"ustar") {
         let (members, _) = members(&region);
         let ours = ["storages", "tensors", "pickle"];
-        let n = members.iter().filter(|m| ours.contains(&m.name.as_str())).count();
+        let n = members
+            .iter()
+            .filter(|m| ours.contains(&m.name.as_str()))
+            .count();
         return match n {
             0 => Score::no(),
-            n => Score::new(if n == 3 { 95 } else { 60 }, "a tar with the members of torch 0.1"),
+            n => Score::new(
+                if n == 3 { 95 } else { 60 },
+                "a tar with the members of torch 0.1",
+            ),
         };
     }
     if peek.head.starts_with(b"\x93NUMPY") {

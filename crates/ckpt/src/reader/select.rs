@@ -66,9 +66,8 @@ fn fit(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> Fit {
             Some(build) => direct |= build.is_tensor(),
             None if counts.of(child) > 0 => {
                 deeper = true;
-                mappings = mappings
-                    && depth > 0
-                    && fit(forest, counts, child, depth - 1) != Fit::No;
+                mappings =
+                    mappings && depth > 0 && fit(forest, counts, child, depth - 1) != Fit::No;
             }
             None => {}
         }
@@ -94,7 +93,10 @@ pub(crate) fn choose(
         return by_key(forest, counts, root, key);
     }
     if options.all {
-        return Ok(Choice::root(root, "every tensor of the file, as --all asks"));
+        return Ok(Choice::root(
+            root,
+            "every tensor of the file, as --all asks",
+        ));
     }
     let mut choice = Choice::root(root, "");
     for _ in 0..NESTED {
@@ -103,7 +105,10 @@ pub(crate) fn choose(
         if found == Fit::State {
             let module = forest.children(node).0 == Holds::Module;
             choice.why = if module {
-                format!("a whole module, {}: its parameters and buffers", forest.describe(node))
+                format!(
+                    "a whole module, {}: its parameters and buffers",
+                    forest.describe(node)
+                )
             } else {
                 "a mapping of tensors".to_owned()
             };
@@ -152,7 +157,7 @@ fn listed_key_below(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> 
         && children.iter().any(|(name, child)| {
             let known = match name {
                 Name::Key(key) => forest.str(*key).is_some_and(|key| KEYS.contains(&key)),
-                _ => false,
+                Name::Index(_) => false,
             };
             known
                 && (fit(forest, counts, *child, NESTED) != Fit::No
@@ -170,8 +175,14 @@ fn by_key(forest: &Forest, counts: &Counts, root: Node, wanted: &str) -> Result<
         for (name, child) in children {
             let name = forest.show(&name);
             let fits = rest == name
-                || rest.strip_prefix(&name).is_some_and(|tail| tail.starts_with('.'));
-            if fits && best.as_ref().is_none_or(|(best, _)| best.len() < name.len()) {
+                || rest
+                    .strip_prefix(&name)
+                    .is_some_and(|tail| tail.starts_with('.'));
+            if fits
+                && best
+                    .as_ref()
+                    .is_none_or(|(best, _)| best.len() < name.len())
+            {
                 best = Some((name, child));
             }
         }
@@ -185,8 +196,7 @@ fn by_key(forest: &Forest, counts: &Counts, root: Node, wanted: &str) -> Result<
         choice.node = child;
     }
     if counts.of(choice.node) == 0 && counts.of(root) > 0 {
-        return Err(CkptError::tensor(format!("{wanted:?} holds no tensors"))
-            .into());
+        return Err(CkptError::tensor(format!("{wanted:?} holds no tensors")).into());
     }
     Ok(choice)
 }
@@ -203,9 +213,10 @@ fn no_such_key(forest: &Forest, counts: &Counts, at: Node, key: &str) -> ir::Err
         names.truncate(SHOWN);
         names.push("…".to_owned());
     }
-    let available = match names.is_empty() {
-        true => "none with tensors".to_owned(),
-        false => names.join(", "),
+    let available = if names.is_empty() {
+        "none with tensors".to_owned()
+    } else {
+        names.join(", ")
     };
     CkptError::NoSuchKey {
         key: key.to_owned(),

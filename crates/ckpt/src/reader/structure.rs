@@ -39,9 +39,7 @@ impl Forest {
         }
         match self.get(node) {
             Object::Dict(pairs) => (Holds::Mapping, self.keyed(node, pairs)),
-            Object::List(items) | Object::Tuple(items) => {
-                (Holds::Sequence, indexed(node, items))
-            }
+            Object::List(items) | Object::Tuple(items) => (Holds::Sequence, indexed(node, items)),
             Object::Call(_) => self.call_children(node),
             // ('module', class, …): nothing but a class.
             _ => (Holds::Nothing, Vec::new()),
@@ -86,10 +84,10 @@ impl Forest {
         }
         let name = self.objects(node.doc).global(call.callee);
         if let Some(("torch.jit._pickle", "restore_type_tag")) = name {
-            if let Some(inner) = self.arg(node, 0) {
-                if !matches!(self.get(inner), Object::Call(_)) {
-                    return self.children(inner);
-                }
+            if let Some(inner) = self.arg(node, 0)
+                && !matches!(self.get(inner), Object::Call(_))
+            {
+                return self.children(inner);
             }
             return (Holds::Nothing, Vec::new());
         }
@@ -110,7 +108,10 @@ impl Forest {
             return (Holds::Nothing, Vec::new());
         }
         // What a state held back, and arguments: a namedtuple, an unknown rebuild function.
-        let states = call.states.iter().filter_map(|&id| self.sequence(node.with(id)));
+        let states = call
+            .states
+            .iter()
+            .filter_map(|&id| self.sequence(node.with(id)));
         let args = self.sequence(node.with(call.args)).unwrap_or_default();
         let items: Vec<ObjectId> = states.flatten().chain(args).copied().collect();
         let holds = if call.kind == CallKind::New {
@@ -126,10 +127,13 @@ impl Forest {
         let class = self.objects(node.doc).global(call.callee);
         let known = matches!(
             class,
-            Some((
-                "collections",
-                "OrderedDict" | "defaultdict" | "Counter" | "UserDict" | "ChainMap"
-            )) | Some(("types", "MappingProxyType") | ("builtins", "dict"))
+            Some(
+                (
+                    "collections",
+                    "OrderedDict" | "defaultdict" | "Counter" | "UserDict" | "ChainMap"
+                ) | ("types", "MappingProxyType")
+                    | ("builtins", "dict")
+            )
         );
         if !call.pairs.is_empty() {
             return Some(self.keyed(node, &call.pairs));
@@ -169,7 +173,10 @@ impl Forest {
             } else if let Some([dict, slots]) = self.sequence(node.with(state)) {
                 // (__dict__, slots), as copyreg writes objects with __slots__.
                 let parts = [self.get(node.with(*dict)), self.get(node.with(*slots))];
-                if parts.iter().all(|o| matches!(o, Object::Dict(_) | Object::None)) {
+                if parts
+                    .iter()
+                    .all(|o| matches!(o, Object::Dict(_) | Object::None))
+                {
                     for part in parts {
                         if let Object::Dict(set) = part {
                             pairs.extend(set);
@@ -223,7 +230,10 @@ impl Forest {
                 .unwrap_or_default(),
             _ => &[],
         };
-        items.iter().filter_map(|&id| self.str(set.with(id))).collect()
+        items
+            .iter()
+            .filter_map(|&id| self.str(set.with(id)))
+            .collect()
     }
 
     /// Parameters, buffers and submodules of a TorchScript module, as its code declares them.
@@ -240,12 +250,14 @@ impl Forest {
             return None;
         }
         let listed = |list: fn(&crate::container::script::ScriptClass) -> &Vec<String>| {
-            attributes.iter().filter(move |(name, _)| match (name, class) {
-                (Name::Key(key), Some(class)) => self
-                    .str(*key)
-                    .is_some_and(|name| list(class).iter().any(|known| known == name)),
-                _ => false,
-            })
+            attributes
+                .iter()
+                .filter(move |(name, _)| match (name, class) {
+                    (Name::Key(key), Some(class)) => self
+                        .str(*key)
+                        .is_some_and(|name| list(class).iter().any(|known| known == name)),
+                    _ => false,
+                })
         };
         let mut out: Children = match class {
             Some(_) => listed(|class| &class.parameters)
@@ -359,7 +371,8 @@ impl Counts {
 
     fn seen(&self, node: Node) -> bool {
         let row = self.counts.get(node.doc);
-        row.and_then(|row| row.get(node.id.index())).is_some_and(|&n| n > 0)
+        row.and_then(|row| row.get(node.id.index()))
+            .is_some_and(|&n| n > 0)
     }
 
     fn add(&mut self, node: Node, n: u64) {
@@ -381,7 +394,14 @@ impl Counts {
             if holds == Holds::Tensor {
                 this.add(node, 1);
             }
-            (node, children.into_iter().map(|(_, child)| child).collect::<Vec<_>>().into_iter())
+            (
+                node,
+                children
+                    .into_iter()
+                    .map(|(_, child)| child)
+                    .collect::<Vec<_>>()
+                    .into_iter(),
+            )
         };
         let mut path = vec![open(&mut this, root)];
         while let Some((node, rest)) = path.last_mut() {

@@ -10,7 +10,8 @@ mod stream;
 use crate::container::{self, is_pickle_start, is_zip};
 use crate::pickle::{self, Budget, Outcome};
 use ir::{
-    Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey, SurveyedObjects,
+    Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey,
+    SurveyedObjects,
 };
 
 /// Archives within archives that are looked into.
@@ -134,10 +135,10 @@ impl Surveyor {
             self.odd(AnomalyKind::ParserDisagreement, place, what);
         }
         let complete = outcome.complete();
-        if let Some(error) = outcome.error.take() {
-            if expected == Expected::Yes || error.class() == Class::Limit {
-                self.error(error);
-            }
+        if let Some(error) = outcome.error.take()
+            && (expected == Expected::Yes || error.class() == Class::Limit)
+        {
+            self.error(error);
         }
         self.inner(&outcome.objects, place);
         self.out.objects.push(SurveyedObjects {

@@ -101,7 +101,11 @@ pub(crate) fn walk(
                     out.cycles.push(path.clone());
                 }
             } else {
-                Limits::check("depth of nested objects", stack.len() as u64, budget.limits().depth)?;
+                Limits::check(
+                    "depth of nested objects",
+                    stack.len() as u64,
+                    budget.limits().depth,
+                )?;
                 on_path.insert(child);
                 stack.push(enter(child, path.len()));
             }

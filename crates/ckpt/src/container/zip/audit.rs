@@ -14,7 +14,12 @@ const GAP_LOOK: u64 = 4 << 20;
 
 pub(super) fn audit(archive: &Archive, limits: &Limits) -> Vec<Anomaly> {
     let directory = &archive.directory;
-    let mut out: Vec<Anomaly> = directory.hard.iter().chain(&directory.soft).cloned().collect();
+    let mut out: Vec<Anomaly> = directory
+        .hard
+        .iter()
+        .chain(&directory.soft)
+        .cloned()
+        .collect();
     duplicates(archive, &mut out);
     let mut ends = Vec::new();
     for (entry, row) in directory.rows.iter().enumerate() {
@@ -84,10 +89,11 @@ fn duplicates(archive: &Archive, out: &mut Vec<Anomaly>) {
         }
     }
     for pair in seen.windows(2) {
-        if let [(a, i), (b, j)] = pair {
-            if a == b && archive.raw_name(*i as usize) != archive.raw_name(*j as usize) {
-                push(*j);
-            }
+        if let [(a, i), (b, j)] = pair
+            && a == b
+            && archive.raw_name(*i as usize) != archive.raw_name(*j as usize)
+        {
+            push(*j);
         }
     }
 }
@@ -124,10 +130,14 @@ fn checksum(archive: &Archive, entry: usize, limits: &Limits, out: &mut Vec<Anom
 fn gaps(archive: &Archive, mut ends: Vec<(u64, u64, bool)>, out: &mut Vec<Anomaly>) {
     ends.sort_unstable();
     let mut looked = 0;
-    let firsts = ends.first().map_or(archive.directory.start, |first| first.0);
+    let firsts = ends
+        .first()
+        .map_or(archive.directory.start, |first| first.0);
     let mut spans = vec![(archive.directory.shift, firsts, false)];
     for (i, &(_, end, late)) in ends.iter().enumerate() {
-        let next = ends.get(i + 1).map_or(archive.directory.start, |next| next.0);
+        let next = ends
+            .get(i + 1)
+            .map_or(archive.directory.start, |next| next.0);
         spans.push((end, next, late));
     }
     for (start, end, late) in spans {
@@ -156,7 +166,10 @@ fn gaps(archive: &Archive, mut ends: Vec<(u64, u64, bool)>, out: &mut Vec<Anomal
         };
         let rest = head.get(known..).unwrap_or_default();
         if rest.iter().any(|&b| b != 0) {
-            let kind = if rest.windows(4).any(|w| w == b"PK\x01\x02" || w == b"PK\x05\x06") {
+            let kind = if rest
+                .windows(4)
+                .any(|w| w == b"PK\x01\x02" || w == b"PK\x05\x06")
+            {
                 AnomalyKind::SecondDirectory
             } else {
                 AnomalyKind::HiddenBytes

@@ -93,7 +93,9 @@ pub(crate) fn has_end(tail: &[u8]) -> bool {
 
 fn last_end(tail: &[u8]) -> Option<usize> {
     let last = tail.len().checked_sub(END_LEN)?;
-    (0..=last).rev().find(|&at| tail.get(at..at + 4) == Some(&END[..]))
+    (0..=last)
+        .rev()
+        .find(|&at| tail.get(at..at + 4) == Some(&END[..]))
 }
 
 /// What the end records say.
@@ -127,12 +129,11 @@ impl Directory {
         };
         let record = tail.get(found..).unwrap_or_default();
         let comment_len = usize::from(u16_at(record, 20));
-        match record.get(END_LEN..END_LEN + comment_len) {
-            Some(comment) => self.comment = comment.to_vec(),
-            None => {
-                let what = format!("the archive's comment of {comment_len} bytes is cut short");
-                return Err(CkptError::cut("zip directory", what).into());
-            }
+        if let Some(comment) = record.get(END_LEN..END_LEN + comment_len) {
+            self.comment = comment.to_vec();
+        } else {
+            let what = format!("the archive's comment of {comment_len} bytes is cut short");
+            return Err(CkptError::cut("zip directory", what).into());
         }
         let end_at = tail_at + found as u64;
         self.end = end_at + (END_LEN + comment_len) as u64;
@@ -267,7 +268,11 @@ impl Directory {
 
     fn read_rows(&mut self, region: &Region, end: &End, limits: &Limits) -> Result<()> {
         Limits::check("entries of the archive", end.count, limits.entries)?;
-        Limits::check("bytes of the archive's directory", end.size, limits.header_bytes)?;
+        Limits::check(
+            "bytes of the archive's directory",
+            end.size,
+            limits.header_bytes,
+        )?;
         let mut cursor = Cursor::new(region.slice(self.start, end.size)?, 0);
         // 46 bytes a row at least, so the count is no larger than the directory allows.
         let most = usize::try_from(end.count.min(end.size / 46)).unwrap_or(0);

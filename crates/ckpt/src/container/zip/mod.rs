@@ -128,7 +128,11 @@ impl Archive {
         if let Some(lie) = self.directory.hard.first() {
             return Err(CkptError::container(lie.place.clone(), lie.what.clone()).into());
         }
-        if let Some(pair) = self.starts.windows(2).find(|pair| pair.first() == pair.last()) {
+        if let Some(pair) = self
+            .starts
+            .windows(2)
+            .find(|pair| pair.first() == pair.last())
+        {
             let at = pair.first().copied().unwrap_or(0);
             return Err(CkptError::container(
                 "zip directory",
@@ -176,13 +180,21 @@ impl Archive {
         let own_name = head.get(LOCAL_LEN..).unwrap_or_default();
         if usize::from(name_len) != name.len() || own_name != name {
             let own = own_name.get(..usize::from(name_len)).unwrap_or(own_name);
-            differ("the name is", own.escape_ascii().to_string(), name.escape_ascii().to_string());
+            differ(
+                "the name is",
+                own.escape_ascii().to_string(),
+                name.escape_ascii().to_string(),
+            );
         }
         if local.method != row.method {
             differ("method", local.method.to_string(), row.method.to_string());
         }
         if (local.flags ^ row.flags) & (ODD_FLAGS | SIZES_FOLLOW) != 0 {
-            differ("flags", format!("{:#x}", local.flags), format!("{:#x}", row.flags));
+            differ(
+                "flags",
+                format!("{:#x}", local.flags),
+                format!("{:#x}", row.flags),
+            );
         }
         // With sizes that follow the data, the record has zeros or the right numbers.
         let late = local.flags & SIZES_FOLLOW != 0;
@@ -207,11 +219,18 @@ impl Archive {
         }
         let end = data_at.checked_add(row.packed);
         let next = self.starts.partition_point(|&start| start <= row.header_at);
-        let bound = self.starts.get(next).copied().unwrap_or(self.directory.start);
+        let bound = self
+            .starts
+            .get(next)
+            .copied()
+            .unwrap_or(self.directory.start);
         if end.is_none_or(|end| end > bound.min(self.directory.start)) {
             mismatches.push((
                 AnomalyKind::SizeMismatch,
-                format!("its {} bytes reach into what follows at byte {bound}", row.packed),
+                format!(
+                    "its {} bytes reach into what follows at byte {bound}",
+                    row.packed
+                ),
             ));
         }
         Ok(Located {
@@ -331,10 +350,13 @@ impl Archive {
         if name.first().is_some_and(|b| matches!(b, b'/' | b'\\')) || name.get(1) == Some(&b':') {
             return Some("an absolute name");
         }
-        if name.iter().any(|b| b.is_ascii_control()) {
+        if name.iter().any(u8::is_ascii_control) {
             return Some("control characters in its name");
         }
-        if name.split(|b| matches!(b, b'/' | b'\\')).any(|part| part == b"..") {
+        if name
+            .split(|b| matches!(b, b'/' | b'\\'))
+            .any(|part| part == b"..")
+        {
             return Some("a name that leaves the archive");
         }
         None

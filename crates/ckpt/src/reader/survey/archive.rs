@@ -24,11 +24,17 @@ enum Promise {
 
 fn promise(name: &str) -> Promise {
     let base = name.rsplit('/').next().unwrap_or(name);
-    let known = ["data.pkl", "constants.pkl", "bytecode.pkl", "attributes.pkl", "traced_inputs.pkl"];
+    let known = [
+        "data.pkl",
+        "constants.pkl",
+        "bytecode.pkl",
+        "attributes.pkl",
+        "traced_inputs.pkl",
+    ];
     let debug = base.ends_with(".debug_pkl");
     if known.contains(&base) || debug {
         Promise::Pickle
-    } else if base.ends_with(".py") {
+    } else if base.to_ascii_lowercase().ends_with(".py") {
         Promise::Code
     } else {
         Promise::Other
@@ -51,10 +57,9 @@ impl Surveyor {
         }
         // First what names storages, then all the rest but those.
         let mut storages = HashSet::new();
-        let (pickles, others): (Vec<usize>, Vec<usize>) =
-            (0..archive.len()).partition(|&entry| {
-                promise(&archive.name(entry).to_ascii_lowercase()) == Promise::Pickle
-            });
+        let (pickles, others): (Vec<usize>, Vec<usize>) = (0..archive.len()).partition(|&entry| {
+            promise(&archive.name(entry).to_ascii_lowercase()) == Promise::Pickle
+        });
         for entry in pickles {
             let here = join(place, &archive.place(entry));
             let name = archive.name(entry);
@@ -65,7 +70,11 @@ impl Surveyor {
             for bytes in archive.loose(entry) {
                 let outcome = pickle::run(&bytes, 0, &here, &mut self.budget);
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-                let part = if name.ends_with("constants.pkl") { "constants" } else { "data" };
+                let part = if name.ends_with("constants.pkl") {
+                    "constants"
+                } else {
+                    "data"
+                };
                 for key in keys(&outcome.objects) {
                     storages.insert(format!("{folder}/{part}/{key}"));
                 }
@@ -93,7 +102,12 @@ impl Surveyor {
             self.attempt(region, 0, &join(place, "bytes before the archive"));
         }
         if archive.end() < region.len() {
-            self.rest(region, archive.end(), &join(place, "behind the archive"), false);
+            self.rest(
+                region,
+                archive.end(),
+                &join(place, "behind the archive"),
+                false,
+            );
         }
         if !archive.comment().is_empty() {
             let comment = Region::memory(archive.comment().to_vec());
@@ -131,17 +145,19 @@ impl Surveyor {
             let (end, complete) = (outcome.end, outcome.complete());
             self.keep(outcome, place, Expected::Perhaps);
             self.rest(bytes, end, place, complete);
-        } else if limit {
-            if let Some(error) = outcome.error {
-                self.error(error);
-            }
+        } else if limit && let Some(error) = outcome.error {
+            self.error(error);
         }
     }
 
     fn text(&mut self, bytes: &Region, place: &str) {
         let held: usize = self.out.texts.iter().map(|text| text.text.len()).sum();
         if held >= TEXTS {
-            return self.odd(AnomalyKind::Unreadable, place, "too much code to keep it all");
+            return self.odd(
+                AnomalyKind::Unreadable,
+                place,
+                "too much code to keep it all",
+            );
         }
         let len = usize::try_from(bytes.len()).unwrap_or(usize::MAX).min(TEXT);
         if let Ok(text) = bytes.bytes(0, len) {
@@ -189,7 +205,9 @@ impl Surveyor {
         };
         let (len, at) = match *head {
             [_, _, _, _, _, _, 1, _, a, b, ..] => (u64::from(u16::from_le_bytes([a, b])), 10),
-            [_, _, _, _, _, _, _, _, a, b, c, d] => (u64::from(u32::from_le_bytes([a, b, c, d])), 12),
+            [_, _, _, _, _, _, _, _, a, b, c, d] => {
+                (u64::from(u32::from_le_bytes([a, b, c, d])), 12)
+            }
             _ => return,
         };
         let text = usize::try_from(len.min(1 << 16))

@@ -15,8 +15,19 @@ fn loads(module: &str, name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let loader = matches!(
         last,
-        "loads" | "load" | "_load" | "_load_from_bytes" | "read_pickle" | "decompress" | "Unpickler"
-            | "unpickle" | "legacy_load" | "_legacy_load" | "jit_load" | "load_state" | "restore"
+        "loads"
+            | "load"
+            | "_load"
+            | "_load_from_bytes"
+            | "read_pickle"
+            | "decompress"
+            | "Unpickler"
+            | "unpickle"
+            | "legacy_load"
+            | "_legacy_load"
+            | "jit_load"
+            | "load_state"
+            | "restore"
     );
     loader && module != "json"
 }

@@ -25,7 +25,11 @@ impl Surveyor {
         }
         let (end, complete) = (first.end, first.complete());
         let first_place = join(place, "pickle 1");
-        let name = if place.is_empty() { &first_place } else { place };
+        let name = if place.is_empty() {
+            &first_place
+        } else {
+            place
+        };
         self.keep(first, name, expected);
         self.rest(region, end, place, complete);
         self.zip_behind(region, place);
@@ -82,19 +86,18 @@ impl Surveyor {
             };
             match found {
                 Some(end) => at = end.max(at + 1),
-                None => match self.search(region, at, stop, &mut tries, place) {
-                    Some(end) => {
+                None => {
+                    if let Some(end) = self.search(region, at, stop, &mut tries, place) {
                         at = end;
                         directly = true;
-                    }
-                    None => {
+                    } else {
                         if sound {
                             let what = format!("{} bytes follow", region.len() - at);
                             self.odd(AnomalyKind::HiddenBytes, byte(place, at), what);
                         }
                         return;
                     }
-                },
+                }
             }
         }
     }
@@ -160,7 +163,10 @@ fn zeros(region: &Region, at: u64) -> u64 {
     let mut here = at;
     while here < region.len() && here - at < SEARCH {
         let len = (region.len() - here).min(WINDOW);
-        let Some(window) = usize::try_from(len).ok().and_then(|n| region.bytes(here, n).ok()) else {
+        let Some(window) = usize::try_from(len)
+            .ok()
+            .and_then(|n| region.bytes(here, n).ok())
+        else {
             break;
         };
         match window.iter().position(|&b| b != 0) {
