@@ -45,10 +45,13 @@ pub(crate) const PROTOCOL: i64 = 1001;
 /// How a legacy stream begins in protocol 2 to 5: `PROTO n`, `LONG1` of ten bytes.
 pub(crate) fn is_legacy_magic(head: &[u8]) -> bool {
     let body = match head {
-        // Protocol 4 and 5 wrap it in a frame.
-        [0x80, 4 | 5, 0x95, _, _, _, _, _, _, _, _, rest @ ..]
-        | [0x80, 2 | 3 | 4 | 5, rest @ ..] => rest,
-        rest => rest,
+        [0x80, version, rest @ ..] if *version <= 5 => rest,
+        other => other,
+    };
+    // Protocol 4 and 5 wrap it in a frame.
+    let body = match body {
+        [0x95, _, _, _, _, _, _, _, _, framed @ ..] => framed,
+        bare => bare,
     };
     body.strip_prefix(&[0x8a, 10])
         .is_some_and(|rest| rest.starts_with(&MAGIC))

@@ -37,8 +37,9 @@ impl Layout {
             let Some(folder) = name.strip_suffix(b"data.pkl") else {
                 continue;
             };
-            let depth = folder.iter().filter(|&&b| b == b'/').count();
-            if (folder.is_empty() || folder.ends_with(b"/")) && depth <= 1 {
+            let shallow = folder.is_empty()
+                || folder.iter().position(|&b| b == b'/') == folder.len().checked_sub(1);
+            if shallow {
                 let folder = String::from_utf8_lossy(folder).into_owned();
                 if !roots.iter().any(|(_, known)| *known == folder) {
                     roots.push((entry, folder));

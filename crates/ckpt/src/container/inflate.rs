@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn lying_sizes_are_seen() {
-        let packed = deflate(&[7; 100_000]);
+        let packed = deflate(&vec![7; 100_000]);
         let limits = Limits::default();
         assert_eq!(to_memory(&packed, 100_000, &limits).unwrap().len(), 100_000);
         assert!(to_memory(&packed, 99_999, &limits).is_err());

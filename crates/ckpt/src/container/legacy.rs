@@ -123,11 +123,11 @@ pub(crate) fn run_stream(
             }
         }
     }
-    if let Some(last) = stream.pickles.last_mut() {
-        if let Some(error) = last.error.take() {
-            // The outcome keeps no root, which is how its owner sees that it broke.
-            return (stream, Some(error));
-        }
+    if let Some(last) = stream.pickles.last_mut()
+        && let Some(error) = last.error.take()
+    {
+        // The outcome keeps no root, which is how its owner sees that it broke.
+        return (stream, Some(error));
     }
     let error = stream.read_storages(region).err();
     (stream, error)
@@ -167,12 +167,12 @@ impl Stream {
         // In the order the unpickler meets them: the first id of a key decides, as in torch.
         let mut declared: HashMap<String, (StorageClass, u64)> = HashMap::new();
         for (_, node) in objects.iter() {
-            if let Object::Persistent(id) = node.object {
-                if let Ok(storage) = storage_id(objects, id) {
-                    declared
-                        .entry(storage.key)
-                        .or_insert((storage.class, storage.numel));
-                }
+            if let Object::Persistent(id) = node.object
+                && let Ok(storage) = storage_id(objects, id)
+            {
+                declared
+                    .entry(storage.key)
+                    .or_insert((storage.class, storage.numel));
             }
         }
         let (objects, root) = self.slot(4).ok_or_else(missing)?;

@@ -99,9 +99,10 @@ impl Storages {
                 folder,
                 pool,
                 found,
-            } => match found.get(key) {
-                Some(region) => region.clone(),
-                None => {
+            } => {
+                if let Some(region) = found.get(key) {
+                    region.clone()
+                } else {
                     if zip::Archive::unsafe_name(key.as_bytes()).is_some() {
                         return Err(
                             CkptError::container(place(), "its key is no entry name").into()
@@ -115,7 +116,7 @@ impl Storages {
                     found.insert(key.to_owned(), region.clone());
                     region
                 }
-            },
+            }
             Self::Parts(parts) => parts
                 .get(key)
                 .cloned()

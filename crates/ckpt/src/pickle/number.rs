@@ -5,8 +5,6 @@
 //! `pickletools`, and the scanners built on it, call `int()` and `float()` instead and stop or
 //! read another number. Both readings are told apart here: [`Parsed::odd`].
 
-use std::fmt::Write;
-
 /// Python refuses decimal texts beyond this many digits (`sys.int_info.default_max_str_digits`).
 const MAX_DIGITS: usize = 4300;
 
@@ -30,7 +28,7 @@ pub(crate) struct Parsed<T> {
 pub(crate) fn int(line: &[u8]) -> Option<Parsed<Number>> {
     let text = until_nul(line);
     let value = match strtol(text) {
-        Some((x, rest)) if rest.is_empty() => {
+        Some((x, [])) => {
             // "I00\n" and "I01\n" are how protocol 0 writes False and True.
             if line.len() == 2 && (x == 0 || x == 1) {
                 Number::Bool(x == 1)
@@ -109,20 +107,44 @@ pub(crate) fn from_twos_complement(bytes: &[u8]) -> Number {
     Number::Big(kept.to_vec())
 }
 
-/// A large integer as text: decimal while that is short, else hexadecimal.
+/// A large integer as text: in decimal, or its size where it is very large.
 pub(crate) fn show(big: &[u8]) -> String {
-    let mut out = String::from("0x");
+    const SHOWN: usize = 128;
+    if big.len() > SHOWN {
+        return format!("an integer of {} bytes", big.len());
+    }
     let negative = big.last().is_some_and(|&b| b >= 0x80);
+    let mut magnitude = big.to_vec();
     if negative {
-        out.insert(0, '~');
+        negate(&mut magnitude);
     }
-    for &byte in big.iter().rev().take(32) {
-        let _ = write!(out, "{:02x}", if negative { !byte } else { byte });
+    let mut digits = Vec::new();
+    while magnitude.iter().any(|&b| b != 0) {
+        let mut rest = 0u32;
+        for byte in magnitude.iter_mut().rev() {
+            rest = rest << 8 | u32::from(*byte);
+            *byte = u8::try_from(rest / 10).unwrap_or_default();
+            rest %= 10;
+        }
+        digits.push(char::from_digit(rest, 10).unwrap_or('0'));
     }
-    if big.len() > 32 {
-        out.push('…');
+    if digits.is_empty() {
+        digits.push('0');
     }
-    out
+    if negative {
+        digits.push('-');
+    }
+    digits.iter().rev().collect()
+}
+
+/// Two's complement of the opposite sign. Of the lowest number it is the magnitude, unsigned.
+fn negate(bytes: &mut [u8]) {
+    let mut carry = true;
+    for byte in bytes {
+        let (sum, over) = (!*byte).overflowing_add(carry.into());
+        *byte = sum;
+        carry = over;
+    }
 }
 
 fn until_nul(line: &[u8]) -> &[u8] {
@@ -252,12 +274,7 @@ fn from_digits(digits: &[u32], radix: u32, negative: bool) -> Number {
     let mut bytes: Vec<u8> = limbs.iter().flat_map(|limb| limb.to_le_bytes()).collect();
     bytes.push(0);
     if negative {
-        let mut carry = true;
-        for byte in &mut bytes {
-            let (sum, over) = (!*byte).overflowing_add(carry.into());
-            *byte = sum;
-            carry = over;
-        }
+        negate(&mut bytes);
     }
     from_twos_complement(&bytes)
 }
@@ -267,6 +284,7 @@ fn low(n: u64) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unnecessary_wraps)] // beside the results they are compared with
 mod tests {
     use super::*;
 
@@ -337,6 +355,11 @@ mod tests {
         let text = int(b"119547037146038801333356").unwrap().value;
         assert_eq!(text, Number::Big(magic.to_vec()));
         assert_eq!(long(b"0x1950a86a20f9469cfc6cL").unwrap().value, text);
-        assert_eq!(show(&magic), "0x1950a86a20f9469cfc6c");
+        assert_eq!(show(&magic), "119547037146038801333356");
+        assert_eq!(
+            show(&[0, 0, 0, 0, 0, 0, 0, 0, 0x80]),
+            "-2361183241434822606848"
+        );
+        assert_eq!(show(&[0; 3]), "0");
     }
 }

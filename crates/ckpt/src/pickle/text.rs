@@ -129,6 +129,7 @@ pub(crate) fn quoted(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unnecessary_wraps)] // beside the results they are compared with
 mod tests {
     use super::*;
 

@@ -56,15 +56,16 @@ impl Assembly {
     /// Carries a scalar to the metadata, or records that something is left out.
     fn leave(&mut self, name: &str, node: Node, tensors: u64) {
         let scalars = self.model.metadata.of(ns::CKPT).count();
-        if tensors == 0 && scalars < SCALARS {
-            if let Some(value) = scalar(&mut self.forest, node) {
-                // Names can collide as those of tensors can; the metadata keeps the first.
-                if self.model.metadata.get(ns::CKPT, name).is_none() {
-                    self.model.metadata.set(ns::CKPT, name, value);
-                    let why = "kept in the metadata";
-                    self.record(Record::carried("scalar", name, why));
-                    return;
-                }
+        if tensors == 0
+            && scalars < SCALARS
+            && let Some(value) = scalar(&mut self.forest, node)
+        {
+            // Names can collide as those of tensors can; the metadata keeps the first.
+            if self.model.metadata.get(ns::CKPT, name).is_none() {
+                self.model.metadata.set(ns::CKPT, name, value);
+                let why = "kept in the metadata";
+                self.record(Record::carried("scalar", name, why));
+                return;
             }
         }
         let mut record = Record::dropped("left-out", name, account(&self.forest, node, tensors));
@@ -104,7 +105,7 @@ fn scalar(forest: &mut Forest, node: Node) -> Option<MetaValue> {
 fn account(forest: &Forest, node: Node, tensors: u64) -> String {
     let mut out = forest.describe(node);
     if tensors > 0 {
-        out.push_str(&format!(" with {tensors} tensors"));
+        out = format!("{out} with {tensors} tensors");
     }
     let mut classes: Vec<String> = Vec::new();
     let mut seen = HashSet::from([node]);
@@ -115,15 +116,15 @@ fn account(forest: &Forest, node: Node, tensors: u64) -> String {
         if looked > LOOK || classes.len() > CLASSES {
             break;
         }
-        if here != node {
-            if let Object::Call(call) = forest.get(here) {
-                let name = forest.objects(here.doc).global(call.callee);
-                // Tensors are counted, not listed.
-                if let Some((module, name)) = name.filter(|(module, _)| *module != "torch._utils") {
-                    let class = format!("{module}.{name}");
-                    if !classes.contains(&class) {
-                        classes.push(class);
-                    }
+        if here != node
+            && let Object::Call(call) = forest.get(here)
+        {
+            let name = forest.objects(here.doc).global(call.callee);
+            // Tensors are counted, not listed.
+            if let Some((module, name)) = name.filter(|(module, _)| *module != "torch._utils") {
+                let class = format!("{module}.{name}");
+                if !classes.contains(&class) {
+                    classes.push(class);
                 }
             }
         }
@@ -142,7 +143,7 @@ fn account(forest: &Forest, node: Node, tensors: u64) -> String {
         classes.truncate(CLASSES);
         classes.sort();
         let more = if more { ", …" } else { "" };
-        out.push_str(&format!("; holds {}{more}", classes.join(", ")));
+        out = format!("{out}; holds {}{more}", classes.join(", "));
     }
     out
 }

@@ -358,11 +358,19 @@ impl Forest {
             .get(1)
             .map(|&dtype| self.dtype_of(dtype))
             .transpose()?;
+<<<<<<< HEAD
         if let (Some(told), Some(part)) = (told, out.parts.first()) {
             if told.dtype != part.spec.dtype {
                 let what = format!("torch.{} saved as {}", told.name, part.spec.dtype);
                 out.was.push(("dtype", what));
             }
+=======
+        if let (Some(told), Some(part)) = (told, out.parts.first())
+            && told.dtype != part.spec.dtype
+        {
+            let what = format!("torch.{} saved as {}", told.name, part.spec.dtype);
+            out.was.push(("dtype", what));
+>>>>>>> b012b9e5c2e8d4161f6aa47d4f3ef020ed3ac36b
         }
         Ok(out)
     }
@@ -461,8 +469,8 @@ impl Forest {
             .and_then(|&s| self.objects(s.doc).global(s.id));
         let mut scheme = scheme.map(|(_, name)| name.to_owned()).ok_or_else(bad)?;
         let mut note = serde_json::Map::new();
-        let what = match items.as_slice() {
-            &[_, scale, zero] => {
+        let what = match *items.as_slice() {
+            [_, scale, zero] => {
                 let scale = numpy::number(self.get(scale)).ok_or_else(bad)?;
                 let Object::Int(zero) = *self.get(zero) else {
                     return Err(bad().into());
@@ -471,7 +479,7 @@ impl Forest {
                 note.insert("zero_point".to_owned(), zero.into());
                 format!("scale {scale} and zero point {zero} are in the metadata")
             }
-            &[_, scales, zeros, axis] => {
+            [_, scales, zeros, axis] => {
                 let axis = natural(self, axis, "a channel axis")?;
                 let axis_len = usize::try_from(axis).ok().and_then(|i| place.shape.get(i));
                 let float = scheme.ends_with("float_qparams");

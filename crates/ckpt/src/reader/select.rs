@@ -157,7 +157,7 @@ fn listed_key_below(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> 
         && children.iter().any(|(name, child)| {
             let known = match name {
                 Name::Key(key) => forest.str(*key).is_some_and(|key| KEYS.contains(&key)),
-                _ => false,
+                Name::Index(_) => false,
             };
             known
                 && (fit(forest, counts, *child, NESTED) != Fit::No
@@ -213,9 +213,10 @@ fn no_such_key(forest: &Forest, counts: &Counts, at: Node, key: &str) -> ir::Err
         names.truncate(SHOWN);
         names.push("…".to_owned());
     }
-    let available = match names.is_empty() {
-        true => "none with tensors".to_owned(),
-        false => names.join(", "),
+    let available = if names.is_empty() {
+        "none with tensors".to_owned()
+    } else {
+        names.join(", ")
     };
     CkptError::NoSuchKey {
         key: key.to_owned(),

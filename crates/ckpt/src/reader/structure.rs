@@ -84,10 +84,10 @@ impl Forest {
         }
         let name = self.objects(node.doc).global(call.callee);
         if let Some(("torch.jit._pickle", "restore_type_tag")) = name {
-            if let Some(inner) = self.arg(node, 0) {
-                if !matches!(self.get(inner), Object::Call(_)) {
-                    return self.children(inner);
-                }
+            if let Some(inner) = self.arg(node, 0)
+                && !matches!(self.get(inner), Object::Call(_))
+            {
+                return self.children(inner);
             }
             return (Holds::Nothing, Vec::new());
         }
@@ -127,10 +127,13 @@ impl Forest {
         let class = self.objects(node.doc).global(call.callee);
         let known = matches!(
             class,
-            Some((
-                "collections",
-                "OrderedDict" | "defaultdict" | "Counter" | "UserDict" | "ChainMap"
-            )) | Some(("types", "MappingProxyType") | ("builtins", "dict"))
+            Some(
+                (
+                    "collections",
+                    "OrderedDict" | "defaultdict" | "Counter" | "UserDict" | "ChainMap"
+                ) | ("types", "MappingProxyType")
+                    | ("builtins", "dict")
+            )
         );
         if !call.pairs.is_empty() {
             return Some(self.keyed(node, &call.pairs));

@@ -135,10 +135,10 @@ impl Surveyor {
             self.odd(AnomalyKind::ParserDisagreement, place, what);
         }
         let complete = outcome.complete();
-        if let Some(error) = outcome.error.take() {
-            if expected == Expected::Yes || error.class() == Class::Limit {
-                self.error(error);
-            }
+        if let Some(error) = outcome.error.take()
+            && (expected == Expected::Yes || error.class() == Class::Limit)
+        {
+            self.error(error);
         }
         self.inner(&outcome.objects, place);
         self.out.objects.push(SurveyedObjects {

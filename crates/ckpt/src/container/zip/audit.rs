@@ -89,10 +89,11 @@ fn duplicates(archive: &Archive, out: &mut Vec<Anomaly>) {
         }
     }
     for pair in seen.windows(2) {
-        if let [(a, i), (b, j)] = pair {
-            if a == b && archive.raw_name(*i as usize) != archive.raw_name(*j as usize) {
-                push(*j);
-            }
+        if let [(a, i), (b, j)] = pair
+            && a == b
+            && archive.raw_name(*i as usize) != archive.raw_name(*j as usize)
+        {
+            push(*j);
         }
     }
 }

@@ -129,12 +129,11 @@ impl Directory {
         };
         let record = tail.get(found..).unwrap_or_default();
         let comment_len = usize::from(u16_at(record, 20));
-        match record.get(END_LEN..END_LEN + comment_len) {
-            Some(comment) => self.comment = comment.to_vec(),
-            None => {
-                let what = format!("the archive's comment of {comment_len} bytes is cut short");
-                return Err(CkptError::cut("zip directory", what).into());
-            }
+        if let Some(comment) = record.get(END_LEN..END_LEN + comment_len) {
+            self.comment = comment.to_vec();
+        } else {
+            let what = format!("the archive's comment of {comment_len} bytes is cut short");
+            return Err(CkptError::cut("zip directory", what).into());
         }
         let end_at = tail_at + found as u64;
         self.end = end_at + (END_LEN + comment_len) as u64;

@@ -350,7 +350,7 @@ impl Archive {
         if name.first().is_some_and(|b| matches!(b, b'/' | b'\\')) || name.get(1) == Some(&b':') {
             return Some("an absolute name");
         }
-        if name.iter().any(|b| b.is_ascii_control()) {
+        if name.iter().any(u8::is_ascii_control) {
             return Some("control characters in its name");
         }
         if name

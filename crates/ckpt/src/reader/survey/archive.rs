@@ -34,7 +34,7 @@ fn promise(name: &str) -> Promise {
     let debug = base.ends_with(".debug_pkl");
     if known.contains(&base) || debug {
         Promise::Pickle
-    } else if base.ends_with(".py") {
+    } else if base.to_ascii_lowercase().ends_with(".py") {
         Promise::Code
     } else {
         Promise::Other
@@ -145,10 +145,8 @@ impl Surveyor {
             let (end, complete) = (outcome.end, outcome.complete());
             self.keep(outcome, place, Expected::Perhaps);
             self.rest(bytes, end, place, complete);
-        } else if limit {
-            if let Some(error) = outcome.error {
-                self.error(error);
-            }
+        } else if limit && let Some(error) = outcome.error {
+            self.error(error);
         }
     }
 

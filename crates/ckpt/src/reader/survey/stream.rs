@@ -86,19 +86,18 @@ impl Surveyor {
             };
             match found {
                 Some(end) => at = end.max(at + 1),
-                None => match self.search(region, at, stop, &mut tries, place) {
-                    Some(end) => {
+                None => {
+                    if let Some(end) = self.search(region, at, stop, &mut tries, place) {
                         at = end;
                         directly = true;
-                    }
-                    None => {
+                    } else {
                         if sound {
                             let what = format!("{} bytes follow", region.len() - at);
                             self.odd(AnomalyKind::HiddenBytes, byte(place, at), what);
                         }
                         return;
                     }
-                },
+                }
             }
         }
     }
