@@ -218,7 +218,7 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
         }),
         _ => false,
     };
-    if instance && !used && !attribute.starts_with('_') {
+    if instance && !used && !attribute.starts_with("__") {
         return fetch(rules::ATTRIBUTE_LOOKUP);
     }
     fetch(rules::INDIRECTION)

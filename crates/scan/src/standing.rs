@@ -15,7 +15,7 @@
 use crate::conditions::Condition;
 use crate::rules::{self, Rule};
 use crate::tables::classes::CLASS_MODULES;
-use crate::tables::dangerous::{ANYWHERE, DANGEROUS};
+use crate::tables::dangerous::{ANYWHERE, DANGEROUS, SOFT};
 use crate::tables::harmless::HARMLESS;
 use crate::tables::libraries::LIBRARIES;
 use crate::tables::stdlib::STANDARD;
@@ -64,7 +64,7 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     if let Some(condition) = Condition::of(module, name) {
         return Standing::Conditional(condition);
     }
-    if is_listed(module, name) {
+    if is_listed(module, name) || is_self_named(module, name) {
         return Standing::Harmless;
     }
     let standard = is_standard(module);
@@ -72,7 +72,7 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     let mut parts = name.split('.');
     let last = parts.next_back().unwrap_or_default();
     let path: Vec<&str> = parts.collect();
-    if let Some(rule) = known_danger(module, name, standard) {
+    if let Some(rule) = known_danger(module, name) {
         return rule;
     }
     if name
@@ -132,12 +132,25 @@ pub(crate) fn is_listed(module: &str, name: &str) -> bool {
             .is_some_and(|(_, names)| names.binary_search(&name).is_ok())
 }
 
+/// Whether it is an object of PyTorch that pickles itself by its full name, `torch.channels_last`,
+/// so that the module is whichever has `torch` as an attribute.
+fn is_self_named(module: &str, name: &str) -> bool {
+    let own = name.strip_prefix("torch.");
+    first_part(module) == "torch"
+        && own.is_some_and(|own| {
+            matches!(
+                own,
+                "channels_last" | "channels_last_3d" | "contiguous_format" | "preserve_format"
+            ) || own.starts_with("per_") && weights_only::allows("torch", own)
+        })
+}
+
 /// Whether it is a class of a compiled TorchScript model, which Python cannot import.
 fn is_torchscript(module: &str) -> bool {
     module == "__torch__" || module.starts_with("__torch__.")
 }
 
-fn known_danger(module: &str, name: &str, standard: bool) -> Option<Standing> {
+fn known_danger(module: &str, name: &str) -> Option<Standing> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let first = first_part(name);
     let mut scope = module;
@@ -149,8 +162,9 @@ fn known_danger(module: &str, name: &str, standard: bool) -> Option<Standing> {
             .take_while(|(m, _, _)| *m == scope);
         for (_, names, rule) in same {
             if names.is_empty() {
-                let core = standard || matches!(first_part(module), "torch" | "numpy");
-                let guarded = !core && is_class_like(last) && anywhere(last).is_none();
+                let guarded = is_in(SOFT, first_part(module))
+                    && is_class_like(last)
+                    && anywhere(last).is_none();
                 return Some(if guarded {
                     Standing::Guarded(*rule)
                 } else {
@@ -234,6 +248,13 @@ mod tests {
             ("torch.nn.modules.linear", "Linear", KnownClass),
             ("torch.nn.modules.linear", "_Private", KnownClass),
             ("ultralytics.utils.loss", "BboxLoss", KnownClass),
+            ("torch._utils", "torch.channels_last", Harmless),
+            ("torch._utils", "torch.per_tensor_affine", Harmless),
+            (
+                "torch._utils",
+                "torch.load",
+                Dangerous(rules::MODULE_ATTRIBUTE_PATH),
+            ),
             ("my.project", "Model", UnknownClass),
             ("my.project", "Outer.Inner", UnknownClass),
             ("my.project", "build", UnknownFunction),

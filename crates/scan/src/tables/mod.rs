@@ -10,7 +10,7 @@ pub(crate) mod stdlib;
 mod tests {
     use super::{
         classes::CLASS_MODULES,
-        dangerous::{ANYWHERE, DANGEROUS},
+        dangerous::{ANYWHERE, DANGEROUS, SOFT},
         harmless::HARMLESS,
         libraries::LIBRARIES,
         stdlib::STANDARD,
@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn every_table_is_sorted_and_says_nothing_twice() {
-        assert!(sorted(STANDARD) && sorted(LIBRARIES) && sorted(CLASS_MODULES));
+        assert!(sorted(STANDARD) && sorted(LIBRARIES) && sorted(CLASS_MODULES) && sorted(SOFT));
         assert!(HARMLESS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(
             HARMLESS
