@@ -109,7 +109,7 @@ pub(crate) fn affine<const N: usize, const B: usize, const ABSOLUTE: bool>(
     let mut flat = [0_u32; N];
     let mut bad = [0_u32; N];
     for j in 0..N {
-        min[j] = lesser(min[j], 0.0);
+        min[j] = lesser(0.0, min[j]); // keeps the sign of a zero
         flat[j] = mask(max[j] == min[j]);
     }
     let mut inverse = [0.0; N];
@@ -309,7 +309,7 @@ pub(crate) fn positive<const N: usize, const B: usize>(
     for j in 0..N {
         zero[j] = mask(max[j] < GROUP_MAX_EPS);
         // Negative values wrap in C's bytes, infinities poison the products.
-        bad[j] = mask(low[j] < 0.0) | mask(!(max[j] < f32::INFINITY));
+        bad[j] = mask(low[j] < 0.0) | mask(max[j] >= f32::INFINITY) | mask(max[j].is_nan());
         max[j] = select(zero[j] | bad[j], 1.0, max[j]);
     }
     let (mut inverse, mut best) = ([0.0; N], [0.0; N]);

@@ -1,8 +1,11 @@
 //! Lane kernels: what runs when nothing special is asked for.
 
 mod affine;
+mod iq4;
 mod lanes;
+mod plain;
 mod symmetric;
+mod weighted;
 
 use std::marker::PhantomData;
 
@@ -56,7 +59,47 @@ pub(crate) fn encode(
             }
         };
     }
+    macro_rules! plain {
+        ($format:ident, $bytes:literal) => {
+            if let Some(importance) = importance {
+                let format = PhantomData::<weighted::$format>;
+                level.run(weighted::Job::<_, $bytes> {
+                    src,
+                    importance,
+                    out,
+                    format,
+                });
+            } else {
+                level.run(plain::$format { src, out });
+            }
+        };
+    }
+    macro_rules! iq4 {
+        ($format:ident) => {
+            if let Some(importance) = importance {
+                level.run(iq4::$format::<true> {
+                    src,
+                    importance,
+                    out,
+                });
+            } else {
+                level.run(iq4::$format::<false> {
+                    src,
+                    importance: &[],
+                    out,
+                });
+            }
+        };
+    }
     match format {
+        BlockFormat::Q4_0 => plain!(Q4_0, 18),
+        BlockFormat::Q4_1 => plain!(Q4_1, 20),
+        BlockFormat::Q5_0 => plain!(Q5_0, 22),
+        BlockFormat::Q5_1 => plain!(Q5_1, 24),
+        BlockFormat::Q8_0 => level.run(plain::Q8_0 { src, out }),
+        BlockFormat::MXFP4 => level.run(plain::Mxfp4 { src, out }),
+        BlockFormat::IQ4_NL => iq4!(Nl),
+        BlockFormat::IQ4_XS => iq4!(Xs),
         BlockFormat::Q3_K => symmetric!(Q3K),
         BlockFormat::Q6_K => symmetric!(Q6K),
         BlockFormat::Q2_K => affine!(Q2K, 84, 16),

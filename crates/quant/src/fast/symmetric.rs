@@ -52,7 +52,12 @@ impl<const WEIGHTED: bool> WithSimd for Q3K<'_, WEIGHTED> {
                 q3_k_weighted::<16>(self.src, self.importance, self.out);
             }
         } else {
-            q3_k::<16>(self.src, self.out);
+            // Wider than the registers: the chain of divisions leaves them waiting.
+            if S::F32_LANES >= 8 {
+                q3_k::<32>(self.src, self.out);
+            } else {
+                q3_k::<16>(self.src, self.out);
+            }
         }
     }
 }
