@@ -51,21 +51,12 @@ pub(crate) fn is_tar(head: &[u8]) -> bool {
 
 fn octal(field: &[u8]) -> Option<u64> {
     // GNU writes numbers that do not fit in base 256, with the top bit set.
-<<<<<<< HEAD
-    if let Some((&first, rest)) = field.split_first() {
-        if first & 0x80 != 0 {
-            return rest.iter().try_fold(u64::from(first & 0x7f), |n, &b| {
-                n.checked_mul(256)?.checked_add(b.into())
-            });
-        }
-=======
     if let Some((&first, rest)) = field.split_first()
         && first & 0x80 != 0
     {
         return rest.iter().try_fold(u64::from(first & 0x7f), |n, &b| {
             n.checked_mul(256)?.checked_add(b.into())
         });
->>>>>>> b012b9e5c2e8d4161f6aa47d4f3ef020ed3ac36b
     }
     let text = field
         .iter()

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! The machine against pickles written out by hand.
 
 use super::{Budget, Outcome, run};
@@ -383,4 +380,3 @@ fn every_cut_and_flip_is_survived() {
         }
     }
 }
->>>>>>> b012b9e5c2e8d4161f6aa47d4f3ef020ed3ac36b

@@ -358,19 +358,11 @@ impl Forest {
             .get(1)
             .map(|&dtype| self.dtype_of(dtype))
             .transpose()?;
-<<<<<<< HEAD
-        if let (Some(told), Some(part)) = (told, out.parts.first()) {
-            if told.dtype != part.spec.dtype {
-                let what = format!("torch.{} saved as {}", told.name, part.spec.dtype);
-                out.was.push(("dtype", what));
-            }
-=======
         if let (Some(told), Some(part)) = (told, out.parts.first())
             && told.dtype != part.spec.dtype
         {
             let what = format!("torch.{} saved as {}", told.name, part.spec.dtype);
             out.was.push(("dtype", what));
->>>>>>> b012b9e5c2e8d4161f6aa47d4f3ef020ed3ac36b
         }
         Ok(out)
     }
