@@ -163,7 +163,9 @@ pub(crate) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         return legacy::open(region, first, budget);
     }
     if let Some(error) = first.error {
-        let sniffed = is_pickle_start(&head);
+        // Words begin as pickles of text opcodes do; a few objects are no accident.
+        let sniffed =
+            is_pickle_start(&head) || error.class() == ir::Class::Limit || first.objects.len() > 2;
         return Err(if sniffed {
             error
         } else {

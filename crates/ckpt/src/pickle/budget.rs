@@ -20,6 +20,9 @@ const REFERENCES_AN_OBJECT: u64 = 4;
 /// Places on the stack, marks, and slots of the memo, for each object allowed.
 const SLOTS_AN_OBJECT: u64 = 2;
 
+/// Bytes a string takes in memory beside its own.
+const HELD_COST: u64 = 32;
+
 impl Budget {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
@@ -62,7 +65,7 @@ impl Budget {
 
     /// So many more bytes held in memory.
     pub(crate) fn hold(&mut self, bytes: u64) -> Result<()> {
-        self.held = self.held.saturating_add(bytes);
+        self.held = self.held.saturating_add(bytes).saturating_add(HELD_COST);
         Limits::check("bytes of text to hold", self.held, self.limits.held_bytes)
     }
 

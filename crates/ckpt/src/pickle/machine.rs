@@ -20,6 +20,8 @@ const HELD_STRING: u64 = 64 << 10;
 const NUMBER_CHARS: u64 = 64 << 10;
 /// Highest slot of the memo.
 const MEMO_SLOT: u64 = 1 << 28;
+/// Slots of the memo that are filled out of order.
+const MEMO_OUT_OF_ORDER: u64 = 200_000;
 /// The newest protocol there is.
 const HIGHEST_PROTOCOL: u8 = 5;
 /// Disagreements recorded of one pickle; more say nothing new.
@@ -507,6 +509,8 @@ impl Machine<'_> {
         self.budget.slots(self.memo.len())?;
         // CPython's memo is an array: it would need gigabytes.
         Limits::check("the number of a memo slot", index, MEMO_SLOT)?;
+        let wild = self.memo.out_of_order() as u64;
+        Limits::check("memo slots out of order", wild, MEMO_OUT_OF_ORDER)?;
         self.memo.put(index, id);
         Ok(())
     }

@@ -70,33 +70,47 @@ impl Stack {
 /// The memo: slots are nearly always filled in order, but any number may name one.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
-    dense: Vec<ObjectId>,
+    /// Slots from 0 on; Python 2 begins at 1.
+    dense: Vec<Option<ObjectId>>,
+    filled: usize,
     sparse: HashMap<u64, ObjectId>,
 }
+
+/// A slot this far beyond the last one is still put in order.
+const GAP: usize = 64;
 
 impl Memo {
     /// How many slots are filled: what `MEMOIZE` numbers the next one.
     pub(crate) fn len(&self) -> usize {
-        self.dense.len() + self.sparse.len()
+        self.filled + self.sparse.len()
+    }
+
+    /// How many of them are out of order.
+    pub(crate) fn out_of_order(&self) -> usize {
+        self.sparse.len()
     }
 
     pub(crate) fn put(&mut self, index: u64, id: ObjectId) {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
+        if at >= self.dense.len() {
+            // Once some slots are out of order, which of them lie ahead is not worth finding out.
+            if at - self.dense.len() > GAP || !self.sparse.is_empty() {
+                self.sparse.insert(index, id);
+                return;
+            }
+            self.dense.resize(at + 1, None);
+        }
         if let Some(slot) = self.dense.get_mut(at) {
-            *slot = id;
-        } else if at == self.dense.len() && self.sparse.is_empty() {
-            self.dense.push(id);
-        } else {
-            self.sparse.insert(index, id);
+            self.filled += usize::from(slot.is_none());
+            *slot = Some(id);
         }
     }
 
     pub(crate) fn get(&self, index: u64) -> Option<ObjectId> {
-        usize::try_from(index)
+        let dense = usize::try_from(index)
             .ok()
-            .and_then(|at| self.dense.get(at))
-            .or_else(|| self.sparse.get(&index))
-            .copied()
+            .and_then(|at| self.dense.get(at).copied().flatten());
+        dense.or_else(|| self.sparse.get(&index).copied())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::container::{self, Document};
 use crate::error::CkptError;
 use crate::pickle::Budget;
 use ir::{Object, ObjectId, Objects, Region, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Byte strings within byte strings within … that are loaded.
@@ -32,6 +32,8 @@ pub(crate) struct Forest {
     pub(crate) docs: Vec<Document>,
     /// What a call that loads a byte string gives.
     loaded: HashMap<Node, Node>,
+    /// Mappings that have a key twice.
+    twice: HashSet<Node>,
     /// Byte strings as regions, so that one string is one region however often it is used.
     held: HashMap<Node, Region>,
 }
@@ -43,6 +45,7 @@ impl Forest {
         let mut forest = Self {
             docs: vec![first],
             loaded: HashMap::new(),
+            twice: HashSet::new(),
             held: HashMap::new(),
         };
         let mut level = 0..1;
@@ -57,7 +60,16 @@ impl Forest {
             }
             level = level.end..forest.docs.len();
         }
+        for doc in 0..forest.docs.len() {
+            let twice = keys_twice(forest.objects(doc)).into_iter();
+            forest.twice.extend(twice.map(|id| Node { doc, id }));
+        }
         Ok(forest)
+    }
+
+    /// Whether a mapping has a key twice.
+    pub(crate) fn has_twice(&self, node: Node) -> bool {
+        self.twice.contains(&node)
     }
 
     /// Calls of one tree that load a byte string.
@@ -164,4 +176,26 @@ impl Forest {
         container::storage_id(self.objects(node.doc), id)
             .map_err(|what| CkptError::tensor(what).into())
     }
+}
+
+/// Mappings that have a string key twice.
+fn keys_twice(objects: &Objects) -> Vec<ObjectId> {
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut out = Vec::new();
+    for (id, node) in objects.iter() {
+        let pairs = match &node.object {
+            Object::Dict(pairs) => pairs,
+            Object::Call(call) => &call.pairs,
+            _ => continue,
+        };
+        if pairs.len() < 2 {
+            continue;
+        }
+        seen.clear();
+        let mut keys = pairs.iter().filter_map(|&(key, _)| objects.str(key));
+        if keys.any(|key| !seen.insert(key)) {
+            out.push(id);
+        }
+    }
+    out
 }

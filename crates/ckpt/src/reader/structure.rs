@@ -2,7 +2,7 @@
 
 use super::forest::{Forest, Node};
 use ir::{CallKind, Limits, Object, ObjectId, Result};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// How an object holds others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Forest {
             return (Holds::Tensor, Vec::new());
         }
         match self.get(node) {
-            Object::Dict(pairs) => (Holds::Mapping, self.keyed(node, pairs)),
+            Object::Dict(pairs) => (Holds::Mapping, self.pairs_of(node, pairs)),
             Object::List(items) | Object::Tuple(items) => (Holds::Sequence, indexed(node, items)),
             Object::Call(_) => self.call_children(node),
             // ('module', class, …): nothing but a class.
@@ -46,26 +46,33 @@ impl Forest {
         }
     }
 
-    fn keyed(&self, node: Node, pairs: &[(ObjectId, ObjectId)]) -> Children {
-        // Of a key that comes twice a dict keeps the last value, at the first place.
-        let mut seen = HashSet::new();
-        let mut last = std::collections::HashMap::new();
+    /// Pairs as children. A dict keeps of a key that comes twice the last value, at the first
+    /// place; `twice` says that one may.
+    fn keyed(&self, node: Node, pairs: &[(ObjectId, ObjectId)], twice: bool) -> Children {
+        if !twice {
+            return pairs
+                .iter()
+                .map(|&(key, value)| (Name::Key(node.with(key)), node.with(value)))
+                .collect();
+        }
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut out: Children = Vec::new();
         for &(key, value) in pairs {
-            if let Some(text) = self.str(node.with(key)) {
-                last.insert(text, value);
+            let (key, value) = (node.with(key), node.with(value));
+            let place = self
+                .str(key)
+                .map(|text| places.entry(text).or_insert(out.len()));
+            match place.and_then(|&mut place| out.get_mut(place)) {
+                Some(slot) => slot.1 = value,
+                None => out.push((Name::Key(key), value)),
             }
         }
-        let mut out = Vec::with_capacity(pairs.len());
-        for &(key, value) in pairs {
-            let key = node.with(key);
-            let value = match self.str(key) {
-                Some(text) if !seen.insert(text) => continue,
-                Some(text) => last.get(text).copied().unwrap_or(value),
-                None => value,
-            };
-            out.push((Name::Key(key), node.with(value)));
-        }
         out
+    }
+
+    /// The pairs of a dict or of items set on a call.
+    fn pairs_of(&self, node: Node, pairs: &[(ObjectId, ObjectId)]) -> Children {
+        self.keyed(node, pairs, self.has_twice(node))
     }
 
     fn call_children(&self, node: Node) -> (Holds, Children) {
@@ -75,7 +82,7 @@ impl Forest {
         if let Some(loaded) = self.loaded(node) {
             // One step: what was loaded may itself be a call.
             return match self.get(loaded) {
-                Object::Dict(pairs) => (Holds::Mapping, self.keyed(loaded, pairs)),
+                Object::Dict(pairs) => (Holds::Mapping, self.pairs_of(loaded, pairs)),
                 Object::List(items) | Object::Tuple(items) => {
                     (Holds::Sequence, indexed(loaded, items))
                 }
@@ -136,7 +143,7 @@ impl Forest {
             )
         );
         if !call.pairs.is_empty() {
-            return Some(self.keyed(node, &call.pairs));
+            return Some(self.pairs_of(node, &call.pairs));
         }
         if !known {
             return None;
@@ -144,7 +151,7 @@ impl Forest {
         for &arg in self.args(node) {
             let arg = node.with(arg);
             if let Object::Dict(pairs) = self.get(arg) {
-                return Some(self.keyed(arg, pairs));
+                return Some(self.pairs_of(arg, pairs));
             }
             let rows = self.sequence(arg).unwrap_or_default();
             let pairs: Option<Vec<_>> = rows
@@ -155,7 +162,7 @@ impl Forest {
                 })
                 .collect();
             if let Some(pairs) = pairs.filter(|pairs| !pairs.is_empty()) {
-                return Some(self.keyed(node, &pairs));
+                return Some(self.keyed(node, &pairs, true));
             }
         }
         Some(Vec::new())
@@ -187,7 +194,7 @@ impl Forest {
                 pairs.extend(set);
             }
         }
-        self.keyed(node, &pairs)
+        self.keyed(node, &pairs, true)
     }
 
     fn module_children(&self, node: Node) -> Option<Children> {

@@ -19,6 +19,11 @@ const DEPTH: u8 = 8;
 
 /// Looks at a file without trusting it.
 pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
+    // First, so that the tree it builds is gone before the survey keeps its own.
+    let opened = super::open(input, cx).map(|mut model| {
+        model.objects = None;
+        model
+    });
     let mut surveyor = Surveyor {
         budget: Budget::new(&cx.limits),
         out: Survey {
@@ -26,6 +31,7 @@ pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
             ..Survey::default()
         },
         depth: 0,
+        unpacked: 0,
     };
     match input.file() {
         Ok(region) => {
@@ -35,26 +41,33 @@ pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
         }
         Err(error) => surveyor.error(error),
     }
-    match super::open(input, cx) {
+    let mut out = surveyor.out;
+    match opened {
         Ok(model) => {
-            surveyor.out.provenance = model.provenance.clone();
-            surveyor.out.model = Some(model);
+            out.provenance = model.provenance.clone();
+            out.model = Some(model);
         }
         // A file that is sound and cannot be converted is still one that can be judged.
-        Err(error) if error.class() == Class::Unsupported && !surveyor.out.objects.is_empty() => {
-            surveyor.out.provenance.notes.push(error.to_string());
+        Err(error) if error.class() == Class::Unsupported && !out.objects.is_empty() => {
+            out.provenance.notes.push(error.to_string());
         }
-        Err(error) => surveyor.error(error),
+        Err(error) => {
+            out.error.get_or_insert(error);
+        }
     }
-    surveyor.out.error = surveyor.out.error.map(|error| error.in_file(input.path()));
-    surveyor.out.provenance.format = "ckpt";
-    surveyor.out
+    out.error = out.error.map(|error| error.in_file(input.path()));
+    out.provenance.format = "ckpt";
+    out
 }
+
+/// Bytes unpacked from the entries of all archives.
+const UNPACKED: u64 = 256 << 20;
 
 struct Surveyor {
     budget: Budget,
     out: Survey,
     depth: u8,
+    unpacked: u64,
 }
 
 /// What a pickle was expected to be.
@@ -69,6 +82,12 @@ enum Expected {
 impl Surveyor {
     fn error(&mut self, error: Error) {
         self.out.error.get_or_insert(error);
+    }
+
+    /// Whether a limit was passed.
+    fn spent(&self) -> bool {
+        let error = self.out.error.as_ref();
+        error.is_some_and(|error| error.class() == Class::Limit)
     }
 
     fn odd(&mut self, kind: AnomalyKind, place: impl Into<String>, what: impl Into<String>) {

@@ -1,6 +1,6 @@
 //! Archives: every entry, whatever its name says it is.
 
-use super::{Expected, Surveyor, does_something, join};
+use super::{Expected, Surveyor, UNPACKED, does_something, join};
 use crate::container::{self, is_pickle_start, members, zip};
 use crate::pickle;
 use ir::{AnomalyKind, Object, ObjectId, Objects, Region, Text};
@@ -67,7 +67,7 @@ impl Surveyor {
                 let what = "a pickle under a name that only differs in letter case";
                 self.odd(AnomalyKind::HiddenPayload, here.clone(), what);
             }
-            for bytes in archive.loose(entry) {
+            for bytes in self.contents(&archive, entry) {
                 let outcome = pickle::run(&bytes, 0, &here, &mut self.budget);
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let part = if name.ends_with("constants.pkl") {
@@ -91,7 +91,7 @@ impl Surveyor {
                 continue;
             }
             let here = join(place, &archive.place(entry));
-            for bytes in archive.loose(entry) {
+            for bytes in self.contents(&archive, entry) {
                 if promise(&name) == Promise::Code {
                     self.text(&bytes, &here);
                 }
@@ -113,6 +113,18 @@ impl Surveyor {
             let comment = Region::memory(archive.comment().to_vec());
             self.entry(&comment, &join(place, "the archive's comment"));
         }
+    }
+
+    /// An entry's contents, as long as not too much has been unpacked.
+    fn contents(&mut self, archive: &zip::Archive, entry: usize) -> Vec<Region> {
+        if let Err(error) = ir::Limits::check("bytes unpacked", self.unpacked, UNPACKED) {
+            self.error(error.at(archive.place(entry)));
+            return Vec::new();
+        }
+        let contents = archive.loose(entry);
+        let held = contents.iter().filter(|bytes| bytes.path().is_none());
+        self.unpacked += held.map(Region::len).sum::<u64>();
+        contents
     }
 
     /// An entry that no loader of PyTorch takes for a pickle.

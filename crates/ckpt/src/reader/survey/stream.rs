@@ -76,7 +76,8 @@ impl Surveyor {
             let zeros = zeros(region, at);
             directly = directly && zeros == 0;
             at += zeros;
-            if at >= region.len() {
+            // With nothing left of the limits, every further try would only fail.
+            if at >= region.len() || self.spent() {
                 return;
             }
             let found = if directly {
