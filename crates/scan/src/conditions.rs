@@ -121,10 +121,12 @@ pub(crate) fn judge(
                 let parts = objects.sequence(*state)?;
                 parts.first().copied()
             });
+            // Handed to a call, it may be called there, with what it keeps.
+            let handed = bench.uses.handed(id);
             let fine = first
                 .into_iter()
                 .chain(states)
-                .all(|callee| may_be_kept(objects, callee))
+                .all(|callee| may_be_kept(objects, callee, handed))
                 && first.is_some();
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
@@ -224,17 +226,14 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
     fetch(rules::INDIRECTION)
 }
 
-/// Whether a callable kept for later is a name that may be called at all.
-fn may_be_kept(objects: &Objects, callee: ObjectId) -> bool {
-    name_of(objects, callee).is_some_and(|(module, name)| {
-        matches!(
-            standing::standing(module, &name),
-            Standing::Harmless
-                | Standing::KnownClass
-                | Standing::UnknownClass
-                | Standing::UnknownFunction
-                | Standing::LibraryClass { core: false }
-        )
+/// Whether a callable kept for later is a name that may be called at all, and called unseen.
+fn may_be_kept(objects: &Objects, callee: ObjectId, unseen: bool) -> bool {
+    name_of(objects, callee).is_some_and(|(module, name)| match standing::standing(module, &name) {
+        Standing::Harmless | Standing::KnownClass => true,
+        Standing::UnknownClass
+        | Standing::UnknownFunction
+        | Standing::LibraryClass { core: false } => !unseen,
+        _ => false,
     })
 }
 

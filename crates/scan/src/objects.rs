@@ -100,6 +100,9 @@ impl Bench<'_> {
                 }
             }
             _ if called => return,
+            Standing::Dangerous(rule) if self.uses.handed(id) => {
+                (rule, "handed to another call, which may call it")
+            }
             Standing::Dangerous(rule) => (
                 rule,
                 "imported, not called here; whatever uses the loaded object may call it",
