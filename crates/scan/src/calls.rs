@@ -24,22 +24,19 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
     for state in &call.states {
         planted_methods(bench, *state, at);
     }
-    let Some((module, name)) = name_of(objects, call.callee) else {
+    let Some(standing) = bench.standing(call.callee) else {
         let rule = match objects.get(call.callee) {
             Object::Persistent(_) => rules::PERSISTENT_CALLABLE,
             Object::Extension(_) => rules::EXTENSION_REGISTRY,
             _ => rules::INDIRECTION,
         };
-        let what = format!("call of {}", render(objects, call.callee, 80));
-        bench
-            .ledger
-            .note(rule, &what, at, || explain(objects, id, call));
+        let what = || format!("call of {}", render(objects, call.callee, 80));
+        let more = || explain(objects, id, call);
+        bench.ledger.note_of(call.callee, rule, what, at, more);
         return;
     };
-    let what = full_name(module, &name);
-    let standing = standing::standing(module, &name);
     if let Standing::Conditional(condition) = standing {
-        conditions::judge(bench, id, call, condition, &what);
+        conditions::judge(bench, id, call, condition);
         return;
     }
     let signs = match standing {
@@ -73,9 +70,9 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         }),
     };
     if let Some(rule) = rule {
-        bench
-            .ledger
-            .note(rule, &what, at, || explain(objects, id, call));
+        let what = || callee_name(objects, call);
+        let more = || explain(objects, id, call);
+        bench.ledger.note_of(call.callee, rule, what, at, more);
     }
 }
 
@@ -116,6 +113,14 @@ pub(crate) fn name_of(objects: &Objects, id: ObjectId) -> Option<(&str, Cow<'_, 
         id = target;
     }
     None
+}
+
+/// The name of what is called.
+pub(crate) fn callee_name(objects: &Objects, call: &Call) -> String {
+    name_of(objects, call.callee).map_or_else(
+        || render(objects, call.callee, 80),
+        |(module, name)| full_name(module, &name),
+    )
 }
 
 /// `module.name`, or as much of it as a finding shows.
