@@ -6,7 +6,7 @@ use crate::objects::{Bench, DETAIL_CHARS};
 use crate::persistent::module_in_pid;
 use crate::render::render;
 use crate::rules::{self, Rule};
-use crate::standing::{self, Standing, is_dunder};
+use crate::standing::{self, Standing};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -24,22 +24,19 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
     for state in &call.states {
         planted_methods(bench, *state, at);
     }
-    let Some((module, name)) = name_of(objects, call.callee) else {
+    let Some(standing) = bench.standing(call.callee) else {
         let rule = match objects.get(call.callee) {
             Object::Persistent(_) => rules::PERSISTENT_CALLABLE,
             Object::Extension(_) => rules::EXTENSION_REGISTRY,
             _ => rules::INDIRECTION,
         };
-        let what = format!("call of {}", render(objects, call.callee, 80));
-        bench
-            .ledger
-            .note(rule, &what, at, || explain(objects, id, call));
+        let what = || format!("call of {}", render(objects, call.callee, 80));
+        let more = || explain(objects, id, call);
+        bench.ledger.note_of(call.callee, rule, what, at, more);
         return;
     };
-    let what = full_name(module, &name);
-    let standing = standing::standing(module, &name);
     if let Standing::Conditional(condition) = standing {
-        conditions::judge(bench, id, call, condition, &what);
+        conditions::judge(bench, id, call, condition);
         return;
     }
     let signs = match standing {
@@ -73,9 +70,9 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         }),
     };
     if let Some(rule) = rule {
-        bench
-            .ledger
-            .note(rule, &what, at, || explain(objects, id, call));
+        let what = || callee_name(objects, call);
+        let more = || explain(objects, id, call);
+        bench.ledger.note_of(call.callee, rule, what, at, more);
     }
 }
 
@@ -116,6 +113,14 @@ pub(crate) fn name_of(objects: &Objects, id: ObjectId) -> Option<(&str, Cow<'_, 
         id = target;
     }
     None
+}
+
+/// The name of what is called.
+pub(crate) fn callee_name(objects: &Objects, call: &Call) -> String {
+    name_of(objects, call.callee).map_or_else(
+        || render(objects, call.callee, 80),
+        |(module, name)| full_name(module, &name),
+    )
 }
 
 /// `module.name`, or as much of it as a finding shows.
@@ -234,7 +239,7 @@ pub(crate) fn planted_methods(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
                     | Object::Persistent(_)
                     | Object::Patch { .. }
             );
-            if callable && is_dunder(key) && !HONEST_DUNDERS.contains(&key) {
+            if callable && METHODS.binary_search(&key).is_ok() {
                 let value = *value;
                 bench.ledger.note(rules::STATE_POISONING, key, at, || {
                     format!("{key} = {}", render(objects, value, DETAIL_CHARS))
@@ -244,14 +249,82 @@ pub(crate) fn planted_methods(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
     }
 }
 
-/// Attributes of this form that honest states hold: pydantic's, and what `typing` leaves behind.
-const HONEST_DUNDERS: &[&str] = &[
-    "__dict__",
-    "__doc__",
-    "__fields_set__",
-    "__orig_class__",
-    "__private_attribute_values__",
-    "__pydantic_extra__",
-    "__pydantic_fields_set__",
-    "__pydantic_private__",
+/// Names that Python itself looks up, and calls or follows. Other names of this form are data:
+/// pydantic's, yacs', what `typing` leaves behind.
+const METHODS: &[&str] = &[
+    "__add__",
+    "__array__",
+    "__array_function__",
+    "__array_ufunc__",
+    "__await__",
+    "__bases__",
+    "__bool__",
+    "__builtins__",
+    "__bytes__",
+    "__call__",
+    "__class__",
+    "__class_getitem__",
+    "__closure__",
+    "__code__",
+    "__contains__",
+    "__copy__",
+    "__deepcopy__",
+    "__del__",
+    "__delattr__",
+    "__delete__",
+    "__delitem__",
+    "__dir__",
+    "__enter__",
+    "__eq__",
+    "__exit__",
+    "__float__",
+    "__format__",
+    "__fspath__",
+    "__ge__",
+    "__get__",
+    "__getattr__",
+    "__getattribute__",
+    "__getitem__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+    "__getstate__",
+    "__globals__",
+    "__gt__",
+    "__hash__",
+    "__import__",
+    "__index__",
+    "__init__",
+    "__init_subclass__",
+    "__instancecheck__",
+    "__int__",
+    "__iter__",
+    "__le__",
+    "__len__",
+    "__loader__",
+    "__lt__",
+    "__missing__",
+    "__mro__",
+    "__mul__",
+    "__ne__",
+    "__new__",
+    "__next__",
+    "__path__",
+    "__post_init__",
+    "__prepare__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__repr__",
+    "__reversed__",
+    "__set__",
+    "__set_name__",
+    "__setattr__",
+    "__setitem__",
+    "__setstate__",
+    "__spec__",
+    "__str__",
+    "__subclasscheck__",
+    "__subclasshook__",
+    "__torch_dispatch__",
+    "__torch_function__",
+    "__wrapped__",
 ];

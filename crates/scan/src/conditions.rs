@@ -4,7 +4,7 @@
 //! enum, or fetches `os.system`. So the arguments decide, and the arguments must be plain: what
 //! these names do with a value that is itself made by a call cannot be known.
 
-use crate::calls::{full_name, name_of};
+use crate::calls::{callee_name, full_name, name_of};
 use crate::code::explain;
 use crate::objects::Bench;
 use crate::rules::{self, Rule};
@@ -73,13 +73,7 @@ impl Condition {
 }
 
 /// Judges a call whose arguments decide.
-pub(crate) fn judge(
-    bench: &mut Bench<'_>,
-    id: ObjectId,
-    call: &Call,
-    condition: Condition,
-    what: &str,
-) {
+pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition: Condition) {
     let objects = bench.objects;
     let args = objects.sequence(call.args).unwrap_or_default();
     let first = args.first().copied();
@@ -121,10 +115,12 @@ pub(crate) fn judge(
                 let parts = objects.sequence(*state)?;
                 parts.first().copied()
             });
+            // Handed to a call, it may be called there, with what it keeps.
+            let handed = bench.uses.handed(id);
             let fine = first
                 .into_iter()
                 .chain(states)
-                .all(|callee| may_be_kept(objects, callee))
+                .all(|callee| may_be_kept(objects, callee, handed))
                 && first.is_some();
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
@@ -163,11 +159,14 @@ pub(crate) fn judge(
         }
     };
     if let Some(rule) = rule {
-        let what = if subject.is_empty() { what } else { &subject };
         let at = bench.at(id);
-        bench
-            .ledger
-            .note(rule, what, at, || explain(objects, id, call));
+        let more = || explain(objects, id, call);
+        if subject.is_empty() {
+            let what = || callee_name(objects, call);
+            bench.ledger.note_of(call.callee, rule, what, at, more);
+        } else {
+            bench.ledger.note(rule, &subject, at, more);
+        }
     }
 }
 
@@ -224,17 +223,14 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
     fetch(rules::INDIRECTION)
 }
 
-/// Whether a callable kept for later is a name that may be called at all.
-fn may_be_kept(objects: &Objects, callee: ObjectId) -> bool {
-    name_of(objects, callee).is_some_and(|(module, name)| {
-        matches!(
-            standing::standing(module, &name),
-            Standing::Harmless
-                | Standing::KnownClass
-                | Standing::UnknownClass
-                | Standing::UnknownFunction
-                | Standing::LibraryClass { core: false }
-        )
+/// Whether a callable kept for later is a name that may be called at all, and called unseen.
+fn may_be_kept(objects: &Objects, callee: ObjectId, unseen: bool) -> bool {
+    name_of(objects, callee).is_some_and(|(module, name)| match standing::standing(module, &name) {
+        Standing::Harmless | Standing::KnownClass => true,
+        Standing::UnknownClass
+        | Standing::UnknownFunction
+        | Standing::LibraryClass { core: false } => !unseen,
+        _ => false,
     })
 }
 

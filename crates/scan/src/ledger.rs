@@ -3,6 +3,7 @@
 use crate::render::printable;
 use crate::rules::{self, Rule};
 use crate::{Finding, Severity};
+use ir::ObjectId;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -17,8 +18,11 @@ const MAX_WHAT: usize = 200;
 pub(crate) struct Ledger<'a> {
     place: &'a str,
     findings: Vec<Finding>,
-    /// How often each thing was found, and where its first finding is. For looking up only.
-    seen: HashMap<(&'static str, String), Seen>,
+    seen: Vec<Seen>,
+    /// Where each thing is in `seen`. For looking up only, like the next.
+    by_name: HashMap<(&'static str, String), usize>,
+    /// The same for objects of which nothing more is shown; `None` if nothing ever was.
+    by_subject: HashMap<(&'static str, ObjectId), Option<usize>>,
     shown: [usize; 2],
     left_out: [u64; 2],
 }
@@ -29,12 +33,20 @@ struct Seen {
     shown: usize,
 }
 
+/// Whether more findings of the same thing would be shown.
+enum After {
+    Shown,
+    Full(Option<usize>),
+}
+
 impl<'a> Ledger<'a> {
     pub(crate) fn new(place: &'a str) -> Self {
         Self {
             place,
             findings: Vec::new(),
-            seen: HashMap::new(),
+            seen: Vec::new(),
+            by_name: HashMap::new(),
+            by_subject: HashMap::new(),
             shown: [0; 2],
             left_out: [0; 2],
         }
@@ -43,29 +55,58 @@ impl<'a> Ledger<'a> {
     /// Notes a finding at an offset. Its detail is the rule's reason and what `more` adds, which
     /// is asked for only if the finding is shown.
     pub(crate) fn note(&mut self, rule: Rule, what: &str, at: u64, more: impl FnOnce() -> String) {
-        let what = printable(what, MAX_WHAT);
-        let slot = usize::from(rule.severity == Severity::Dangerous);
+        self.enter(rule, what, at, more);
+    }
+
+    /// The same for an object that many findings are about: its name is asked for only while they
+    /// are shown.
+    pub(crate) fn note_of(
+        &mut self,
+        subject: ObjectId,
+        rule: Rule,
+        what: impl FnOnce() -> String,
+        at: u64,
+        more: impl FnOnce() -> String,
+    ) {
+        let key = (rule.id, subject);
+        match self.by_subject.get(&key) {
+            Some(Some(seen)) => {
+                if let Some(seen) = self.seen.get_mut(*seen) {
+                    seen.times += 1;
+                }
+            }
+            Some(None) => self.leave_out(rule),
+            None => {
+                if let After::Full(seen) = self.enter(rule, &what(), at, more) {
+                    self.by_subject.insert(key, seen);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, rule: Rule, what: &str, at: u64, more: impl FnOnce() -> String) -> After {
         let cap = match rule.severity {
             Severity::Dangerous => SHOWN_DANGEROUS,
             Severity::Suspicious => 1,
         };
-        let key = (rule.id, what);
-        if let Some(seen) = self.seen.get_mut(&key) {
+        let key = (rule.id, printable(what, MAX_WHAT));
+        let known = self.by_name.get(&key).copied();
+        if let Some(at) = known
+            && let Some(seen) = self.seen.get_mut(at)
+        {
             seen.times += 1;
             if seen.shown >= cap {
-                return;
+                return After::Full(known);
             }
             seen.shown += 1;
         }
-        let room = self.shown.get(slot).is_some_and(|n| *n < MAX_PER_PLACE);
-        if !room {
-            if let Some(n) = self.left_out.get_mut(slot) {
-                *n += 1;
+        let slot = usize::from(rule.severity == Severity::Dangerous);
+        match self.shown.get_mut(slot) {
+            Some(shown) if *shown < MAX_PER_PLACE => *shown += 1,
+            _ => {
+                self.leave_out(rule);
+                return After::Full(None);
             }
-            return;
-        }
-        if let Some(n) = self.shown.get_mut(slot) {
-            *n += 1;
         }
         let more = more();
         let detail = if more.is_empty() {
@@ -73,24 +114,34 @@ impl<'a> Ledger<'a> {
         } else {
             format!("{}: {more}", rule.why)
         };
+        if known.is_none() {
+            self.by_name.insert(key.clone(), self.seen.len());
+            self.seen.push(Seen {
+                first: self.findings.len(),
+                times: 1,
+                shown: 1,
+            });
+        }
         self.findings.push(Finding {
             severity: rule.severity,
             rule: rule.id,
             where_: format!("{}, byte {at}", printable(self.place, MAX_WHAT)),
-            what: key.1.clone(),
+            what: key.1,
             detail,
         });
-        let first = self.findings.len() - 1;
-        self.seen.entry(key).or_insert(Seen {
-            first,
-            times: 1,
-            shown: 1,
-        });
+        After::Shown
+    }
+
+    fn leave_out(&mut self, rule: Rule) {
+        let slot = usize::from(rule.severity == Severity::Dangerous);
+        if let Some(n) = self.left_out.get_mut(slot) {
+            *n += 1;
+        }
     }
 
     /// The findings in the order of the place, with a word on those not shown.
     pub(crate) fn close(mut self) -> Vec<Finding> {
-        for seen in self.seen.values().filter(|seen| seen.times > seen.shown) {
+        for seen in self.seen.iter().filter(|seen| seen.times > seen.shown) {
             if let Some(finding) = self.findings.get_mut(seen.first) {
                 let _ = write!(finding.detail, " (found {} times)", seen.times);
             }

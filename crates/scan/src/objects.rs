@@ -10,7 +10,7 @@ use crate::rules;
 use crate::standing::{self, Standing};
 use crate::{calls, persistent};
 use ir::{Call, Object, ObjectId, Objects, PatchKind};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// How much of an object a detail shows.
 pub(crate) const DETAIL_CHARS: usize = 400;
@@ -26,6 +26,7 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
         ledger: Ledger::new(place),
         texts: Texts::default(),
         states: HashSet::new(),
+        standings: HashMap::new(),
     };
     for (id, node) in objects.iter() {
         match &node.object {
@@ -76,6 +77,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) texts: Texts,
     /// The states whose keys were looked at.
     pub(crate) states: HashSet<ObjectId>,
+    /// What is known of the names that were called.
+    standings: HashMap<ObjectId, Standing>,
 }
 
 impl Bench<'_> {
@@ -100,6 +103,9 @@ impl Bench<'_> {
                 }
             }
             _ if called => return,
+            Standing::Dangerous(rule) if self.uses.handed(id) => {
+                (rule, "handed to another call, which may call it")
+            }
             Standing::Dangerous(rule) => (
                 rule,
                 "imported, not called here; whatever uses the loaded object may call it",
@@ -168,6 +174,17 @@ impl Bench<'_> {
                     render(objects, id, DETAIL_CHARS)
                 });
         }
+    }
+
+    /// What is known of a callee; `None` if it has no name.
+    pub(crate) fn standing(&mut self, callee: ObjectId) -> Option<Standing> {
+        if let Some(standing) = self.standings.get(&callee) {
+            return Some(*standing);
+        }
+        let (module, name) = calls::name_of(self.objects, callee)?;
+        let standing = standing::standing(module, &name);
+        self.standings.insert(callee, standing);
+        Some(standing)
     }
 
     /// The offset of a node.

@@ -80,3 +80,29 @@ rules! {
     UNREADABLE = suspicious("unreadable", "could not be read");
     MANY_FINDINGS = suspicious("many-findings", "has more findings than are shown");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_kebab_case_and_documented_under_their_severity() {
+        let docs = include_str!("../../../docs/scan.md");
+        let (dangerous, suspicious) = docs.split_once("### Suspicious").unwrap();
+        for (at, rule) in RULES.iter().enumerate() {
+            let kebab = |c: char| c.is_ascii_lowercase() || c == '-';
+            assert!(rule.id.chars().all(kebab), "{}", rule.id);
+            assert!(RULES.iter().skip(at + 1).all(|other| other.id != rule.id));
+            let part = match rule.severity {
+                Dangerous => dangerous,
+                Suspicious => suspicious,
+            };
+            let row = format!("\n| `{}` | ", rule.id);
+            assert!(
+                part.contains(&row),
+                "docs/scan.md has no row for {}",
+                rule.id
+            );
+        }
+    }
+}

@@ -225,7 +225,7 @@ pub(crate) fn is_class_like(name: &str) -> bool {
 }
 
 /// Whether a name is `__like_this__`: Python's own machinery.
-pub(crate) fn is_dunder(name: &str) -> bool {
+fn is_dunder(name: &str) -> bool {
     name.len() > 4 && name.starts_with("__") && name.ends_with("__")
 }
 

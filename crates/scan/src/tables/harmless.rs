@@ -916,6 +916,17 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "torch.utils.hooks",
         &["BackwardHook", "RemovableHandle", "unserializable_hook"],
     ),
+    ("torchmetrics.metric", &["jit_distributed_available"]),
+    (
+        "torchmetrics.utilities.data",
+        &[
+            "dim_zero_cat",
+            "dim_zero_max",
+            "dim_zero_mean",
+            "dim_zero_min",
+            "dim_zero_sum",
+        ],
+    ),
     ("torchvision.transforms.functional", &["InterpolationMode"]),
     (
         "transformers.activations",

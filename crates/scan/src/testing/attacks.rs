@@ -508,6 +508,21 @@ fn partial_keeps_only_what_may_be_called() {
             .contains(&"indirection functools.partial".to_owned())
     );
 
+    // What a constructor that calls its arguments would do with it.
+    let mut b = Builder::new();
+    let class = b.global("my.project", "Runner");
+    let command = b.str("id");
+    let partial = b.reduce("functools", "partial", &[class, command]);
+    b.reduce(
+        "numpy.random._pickle",
+        "__randomstate_ctor",
+        &[command, partial],
+    );
+    assert!(
+        b.findings()
+            .contains(&"indirection functools.partial".to_owned())
+    );
+
     let mut b = Builder::new();
     let class = b.global("collections", "OrderedDict");
     let partial = b.reduce("functools", "partial", &[class]);

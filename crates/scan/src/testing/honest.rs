@@ -153,6 +153,10 @@ fn trainers_and_configurations() {
         ("transformers.training_args", "TrainingArguments"),
         ("mmengine.logging.history_buffer", "HistoryBuffer"),
         ("easydict", "EasyDict"),
+        (
+            "transformers.tokenization_utils_tokenizers",
+            "TokenizersBackend",
+        ),
         ("types", "SimpleNamespace"),
         ("collections", "defaultdict"),
         ("collections", "deque"),
@@ -243,6 +247,18 @@ fn enums_and_nested_classes_through_getattr() {
             "attribute-lookup builtins.getattr",
         ]
     );
+}
+
+/// yacs keeps sets under names of its own that look like Python's.
+#[test]
+fn names_with_underscores_that_are_only_data() {
+    let mut b = Builder::new();
+    let config = b.new_object("yacs.config", "CfgNode");
+    let nothing = b.push(Object::List(Vec::new()));
+    let keys = b.reduce("builtins", "set", &[nothing]);
+    let state = b.dict(&[("__deprecated_keys__", keys), ("__dict__", keys)]);
+    b.build(config, state);
+    assert_eq!(b.findings(), NOTHING);
 }
 
 #[test]
