@@ -180,7 +180,11 @@ impl Set {
             names: missing.into_iter().take(NAMED).cloned().collect(),
             partial: partial.cloned(),
         });
-        Err(error.in_file(&self.folder))
+        Err(error.in_file(
+            self.index_file
+                .as_ref()
+                .map_or(&self.folder, |(path, _)| path),
+        ))
     }
 
     /// Whether a name is one of the set's own files.

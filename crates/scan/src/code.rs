@@ -1,5 +1,6 @@
 //! Code that a file brings along: recognising it, and showing it.
 
+use crate::computed;
 use crate::objects::DETAIL_CHARS;
 use crate::render::{is_unprintable, render};
 use ir::{Call, Object, ObjectId, Objects};
@@ -176,6 +177,12 @@ fn read(text: &str) -> Signs {
 pub(crate) fn explain(objects: &Objects, id: ObjectId, call: &Call) -> String {
     let mut text = render(objects, id, DETAIL_CHARS);
     let args = objects.sequence(call.args).unwrap_or_default();
+    if objects.global(call.callee) == Some(("pickle", "Unpickler.find_class"))
+        && let Some(name) = computed::name(objects, args)
+    {
+        text.push_str("\n    which is ");
+        text.extend(name.chars().filter(|c| !is_unprintable(*c)));
+    }
     for code in args.iter().take(8).filter_map(|arg| text_of(objects, *arg)) {
         if code.trim_end().contains('\n') && !code.contains('\0') {
             push_block(&mut text, &code);

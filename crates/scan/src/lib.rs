@@ -46,6 +46,7 @@
 
 mod calls;
 mod code;
+mod computed;
 mod conditions;
 mod finding;
 mod judge;

@@ -88,10 +88,12 @@ impl<'a> Storages<'a> {
         self.order.iter().filter_map(|id| self.table.get(*id))
     }
 
-    /// A tensor that was not written.
+    /// A tensor that was not written. One object under two names is written once.
     pub(super) fn left_out(&self) -> Option<&'a Tensor> {
         let mut ids = self.table.ids();
-        let missing = ids.find(|(id, _)| !self.written.contains(id));
+        let first = |id: TensorId| self.firsts.get(id.index()).copied().unwrap_or(id);
+        let missing =
+            ids.find(|(id, _)| !self.written.contains(id) && !self.written.contains(&first(*id)));
         missing.map(|(_, tensor)| tensor)
     }
 

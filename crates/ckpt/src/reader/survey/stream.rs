@@ -111,8 +111,11 @@ impl Surveyor {
         }
         let end = outcome.end;
         let here = join(place, &format!("pickle {n} at byte {at}"));
-        let what = "a pickle behind the one a loader reads";
-        self.odd(AnomalyKind::TrailingPickle, here.clone(), what);
+        // Several whole pickles in a row are a stream that some program wrote: each is judged.
+        if !outcome.complete() {
+            let what = "a broken pickle behind the one a loader reads";
+            self.odd(AnomalyKind::TrailingPickle, here.clone(), what);
+        }
         self.keep(outcome, &here, Expected::Perhaps);
         Some(end)
     }
