@@ -38,8 +38,24 @@ pub(crate) struct Outcome {
     pub(crate) protocol: u8,
     /// Text that other parsers read differently: offset and what it is.
     pub(crate) odd: Vec<(u64, String)>,
+    /// Where it lies, if an opcode reaches over the end of its frame: then unpicklers disagree on
+    /// all that follows, and it has to be run both ways.
+    pub(crate) crossed: Option<(Region, u64)>,
     /// Why it broke off.
     pub(crate) error: Option<Error>,
+}
+
+/// What is done when an opcode reaches over the end of its frame.
+///
+/// No pickler writes that. CPython's C unpickler takes no notice when it reads from memory; from
+/// a file that cannot peek, such as the `BytesIO` torch hands it, it drops what is left of the
+/// frame and goes on behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frames {
+    /// Frames mean nothing.
+    Ignored,
+    /// What is left of the frame is skipped.
+    Dropped,
 }
 
 impl Outcome {
@@ -52,6 +68,17 @@ impl Outcome {
 /// Runs the pickle that begins at byte `at` of `region`. `slot` names it in errors. Offsets of
 /// nodes count from `at`.
 pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> Outcome {
+    run_framed(region, at, slot, budget, Frames::Ignored)
+}
+
+/// Runs a pickle and says what frames mean.
+pub(crate) fn run_framed(
+    region: &Region,
+    at: u64,
+    slot: &str,
+    budget: &mut Budget,
+    frames: Frames,
+) -> Outcome {
     let mut machine = Machine {
         cursor: Cursor::new(region.clone(), at),
         start: at,
@@ -66,6 +93,9 @@ pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> 
         odd: Vec::new(),
         code: op::STOP,
         code_at: 0,
+        frames,
+        frame_end: 0,
+        crossed: false,
     };
     let error = match machine.execute() {
         Ok(root) => {
@@ -79,6 +109,7 @@ pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> 
         protocol: machine.protocol,
         objects: machine.objects,
         odd: machine.odd,
+        crossed: machine.crossed.then(|| (region.clone(), at)),
         error,
     }
 }
@@ -100,6 +131,10 @@ pub(super) struct Machine<'a> {
     /// The opcode being run, and its offset.
     code: u8,
     code_at: u64,
+    frames: Frames,
+    /// Where the current frame ends in the region; a place already passed means none.
+    frame_end: u64,
+    crossed: bool,
 }
 
 impl Machine<'_> {
@@ -116,6 +151,11 @@ impl Machine<'_> {
                 return self.pop();
             }
             self.opcode(code)?;
+            if self.crossed && !self.budget.tolerates_frames() {
+                return Err(self.fail(
+                    "it reaches over the end of its frame: unpicklers disagree on what follows",
+                ));
+            }
         }
     }
 
@@ -134,6 +174,8 @@ impl Machine<'_> {
                 if len > self.cursor.remaining() {
                     return Err(self.cut(format!("a frame of {len} bytes does not fit the pickle")));
                 }
+                self.cross(len);
+                self.frame_end = self.cursor.position().saturating_add(len);
                 Ok(())
             }
             // Constants and numbers.
@@ -428,7 +470,13 @@ impl Machine<'_> {
         })
     }
 
+    /// `bytes`. CPython puts these together from both sides of a frame's end.
     fn blob(&mut self, len: u64) -> Result<Blob> {
+        let at = self.cursor.position();
+        if at < self.frame_end && at.saturating_add(len) > self.frame_end {
+            self.crossed = true;
+            self.frame_end = 0;
+        }
         if len > HELD_BYTES {
             return self.stored(len).map(Blob::Stored);
         }
@@ -439,6 +487,7 @@ impl Machine<'_> {
 
     /// The next `len` bytes, counted against what may be held.
     fn held(&mut self, len: u64) -> Result<Bytes> {
+        self.cross(len);
         if len > self.cursor.remaining() {
             return Err(self.cut_of(len));
         }
@@ -451,11 +500,13 @@ impl Machine<'_> {
     }
 
     fn stored(&mut self, len: u64) -> Result<Region> {
+        self.cross(len);
         let region = self.cursor.skip(len)?;
         region.ok_or_else(|| self.cut_of(len))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.cross(N as u64);
         let array = self.cursor.array()?;
         array.ok_or_else(|| self.cut_of(N as u64))
     }
@@ -467,7 +518,20 @@ impl Machine<'_> {
 
     fn line_of(&mut self, at_least: usize) -> Result<Bytes> {
         let max = self.budget.holdable();
-        match self.cursor.line(max)? {
+        let start = self.cursor.position();
+        let mut line = self.cursor.line(max)?;
+        if let Ok(found) = &line {
+            // The line feed is a part of it.
+            let len = found.len() as u64 + 1;
+            if start < self.frame_end && start.saturating_add(len) > self.frame_end {
+                self.crossed = true;
+                if self.frames == Frames::Dropped {
+                    self.cursor.seek(self.frame_end);
+                    line = self.cursor.line(max)?;
+                }
+            }
+        }
+        match line {
             Ok(line) if line.len() >= at_least => {
                 self.budget.hold(line.len() as u64)?;
                 Ok(line)
@@ -536,6 +600,17 @@ impl Machine<'_> {
         Object::Global {
             module: Arc::clone(module),
             name: Arc::clone(name),
+        }
+    }
+
+    /// Told before `len` bytes are read as one.
+    fn cross(&mut self, len: u64) {
+        let at = self.cursor.position();
+        if at < self.frame_end && at.saturating_add(len) > self.frame_end {
+            self.crossed = true;
+            if self.frames == Frames::Dropped {
+                self.cursor.seek(self.frame_end);
+            }
         }
     }
 

@@ -27,7 +27,7 @@ mod text;
 
 pub(crate) use budget::Budget;
 pub(crate) use cursor::Cursor;
-pub(crate) use machine::{Outcome, run};
+pub(crate) use machine::{Frames, Outcome, run, run_framed};
 pub(crate) use number::show as show_big;
 
 /// The callee of a `STACK_GLOBAL` whose module or name is itself the result of a call, so that
