@@ -13,11 +13,13 @@
 //! | `stack` | stack, marks and memo |
 //! | `budget` | limits shared by all pickles of one input |
 //! | `machine` | the loop over opcodes |
+//! | `literal` | reading their arguments |
 //! | `effect` | calls and changes to objects |
 
 mod budget;
 mod cursor;
 mod effect;
+mod literal;
 mod machine;
 mod names;
 mod number;

@@ -7,7 +7,9 @@ mod flip;
 mod forest;
 mod lower;
 mod numpy;
+mod parts;
 mod probe;
+mod pt2;
 mod select;
 mod structure;
 mod survey;
@@ -44,7 +46,19 @@ impl Reader for CkptReader {
 fn open(input: &Input, cx: &Context) -> Result<Model> {
     let region = input.file()?;
     let mut budget = Budget::new(&cx.limits);
-    let forest = Forest::open(region, &mut budget, &cx.scratch)?;
+    let forest = match Forest::open(region, &mut budget, &cx.scratch) {
+        Ok(forest) => forest,
+        Err(error) => {
+            let other = matches!(
+                error.downcast_ref(),
+                Some(crate::CkptError::NotACheckpoint { .. })
+            );
+            return match pt2::recognise(region, &cx.limits).filter(|_| other) {
+                Some((archive, top)) => pt2::open(&archive, &top, input, cx),
+                None => Err(error),
+            };
+        }
+    };
     let mut assembly = Assembly {
         forest,
         model: Model::default(),
@@ -56,6 +70,14 @@ fn open(input: &Input, cx: &Context) -> Result<Model> {
     model.provenance.files = vec![(input.path().to_owned(), region.len())];
     model.validate(&cx.limits)?;
     Ok(model)
+}
+
+/// So many tensors, in words.
+fn many(n: u64) -> String {
+    match n {
+        1 => "1 tensor".to_owned(),
+        n => format!("{n} tensors"),
+    }
 }
 
 /// A model being put together.
@@ -87,7 +109,10 @@ impl Assembly {
         let counts = Counts::below(&self.forest, root, &cx.limits)?;
         let choice = select::choose(&self.forest, &counts, root, &cx.read)?;
         let harvest = walk::walk(&self.forest, &counts, choice.node, budget)?;
-        self.record_choice(&choice, &harvest, form);
+        // What a frozen module keeps instead is told by `constants`.
+        if form != Form::TorchScript || !harvest.tensors.is_empty() {
+            self.record_choice(&choice, &harvest, form);
+        }
         self.passed_by(&choice, &counts);
         self.beside(&choice, &harvest);
         self.tensors(&harvest.tensors, &choice, cx)?;
@@ -133,7 +158,7 @@ impl Assembly {
             choice.path.join(".")
         };
         let n = harvest.tensors.len();
-        let why = format!("{}; {n} tensors", choice.why);
+        let why = format!("{}; {}", choice.why, many(n as u64));
         let mut record = Record::carried("chosen", what, why);
         if form != Form::TorchScript {
             record = record.flag("--key");
@@ -263,3 +288,6 @@ impl Assembly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -372,3 +372,6 @@ impl Archive {
         &self.directory.comment
     }
 }
+
+#[cfg(test)]
+mod tests;
