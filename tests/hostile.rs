@@ -20,6 +20,7 @@ fn try_convert(path: &Path, policy: Policy) -> Result<(), String> {
     let start = Instant::now();
     let request = ConvertRequest {
         policy,
+        verify: true,
         ..ConvertRequest::new(path, &out)
     };
     let done = weightbridge::convert(&request, &Session::default());
@@ -63,7 +64,9 @@ fn malformed_files_are_refused() {
     let mut tried = 0;
     for path in bad {
         tried += 1;
-        if try_convert(&path, Policy::Default).is_ok() {
+        // An odd file that the reference library loads too, with a note.
+        let odd = path.ends_with("leading_space.safetensors");
+        if try_convert(&path, Policy::Default).is_ok() != odd {
             accepted.push(short(&path));
         }
     }

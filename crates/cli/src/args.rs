@@ -103,6 +103,9 @@ pub(crate) struct ConvertArgs {
     /// Show the whole plan and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Compare the tensors' bytes with the checksums in the file first
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Treat any loss as an error
     #[arg(long)]
     pub(crate) strict: bool,

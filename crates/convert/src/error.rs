@@ -42,6 +42,14 @@ pub enum ConvertError {
         /// What took them away.
         why: String,
     },
+    /// Bytes that are not what they were when the file was written.
+    #[error("its checksum is {found:08x}, the file says {expected:08x}")]
+    Checksum {
+        /// Of the bytes there are.
+        found: u32,
+        /// Of the bytes there were.
+        expected: u32,
+    },
     /// A cast that does not exist was planned: a bug in the planner.
     #[error("{0}")]
     Cast(quant::CastError),
@@ -54,6 +62,7 @@ impl Diagnose for ConvertError {
                 Class::Usage
             }
             Self::NoType { .. } | Self::Cast(_) => Class::Unsupported,
+            Self::Checksum { .. } => Class::Malformed,
         }
     }
 
@@ -64,6 +73,9 @@ impl Diagnose for ConvertError {
             }
             Self::RenameClash { .. } => {
                 Some("Make the pattern narrower, or the new name use its groups: ${1}".to_owned())
+            }
+            Self::Checksum { .. } => {
+                Some("The file was damaged on its way: download it again".to_owned())
             }
             _ => None,
         }

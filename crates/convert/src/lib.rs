@@ -13,9 +13,11 @@ mod error;
 mod passes;
 mod plan;
 mod pump;
+mod verify;
 
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore};
 pub use pump::ParallelPump;
+pub use verify::verify;

@@ -77,7 +77,7 @@ pub use graph::{
 pub use input::Input;
 pub use limits::Limits;
 pub use metadata::{Array, Entry, MetaValue, Metadata, ns};
-pub use model::{Asset, Model, Provenance};
+pub use model::{Asset, Checksum, Model, Provenance};
 pub use object::{Blob, Call, CallKind, Object, ObjectId, ObjectNode, Objects, PatchKind};
 pub use output::{OutFile, Output, Published};
 pub use pump::{Body, Piece, Pump, SerialPump};

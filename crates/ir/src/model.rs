@@ -42,4 +42,18 @@ pub struct Provenance {
     pub records: Vec<Record>,
     /// Remarks for people.
     pub notes: Vec<String>,
+    /// Checksums that the files tell of tensor bytes. Opening does not read those bytes, so
+    /// nothing is compared until someone asks.
+    pub checksums: Vec<Checksum>,
+}
+
+/// A checksum that a file tells of some of its bytes.
+#[derive(Clone, Debug)]
+pub struct Checksum {
+    /// The bytes.
+    pub region: Region,
+    /// Their CRC-32, as in zip archives.
+    pub crc32: u32,
+    /// What they are, for messages: `entry archive/data/0`.
+    pub place: String,
 }

@@ -1,6 +1,6 @@
 //! One conversion, and comparing two models.
 
-use crate::open::open_with;
+use crate::open::{Opened, open_with};
 use crate::session::path;
 use crate::{FacadeError, Policy, Session, by_id, by_output, open_input, policy};
 use convert::{
@@ -24,6 +24,8 @@ pub struct ConvertRequest {
     pub overwrite: bool,
     /// Plan only.
     pub dry_run: bool,
+    /// Hold tensor bytes against the checksums the input tells, before anything is written.
+    pub verify: bool,
     /// Treat a loss as an error.
     pub strict: bool,
     /// The element type floats shall have.
@@ -56,6 +58,7 @@ impl ConvertRequest {
             to: None,
             overwrite: false,
             dry_run: false,
+            verify: false,
             strict: false,
             dtype: DTypeChoice::Keep,
             read: ReadOptions::default(),
@@ -154,13 +157,25 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
 
     let input = open_input(&request.input)?;
     let mut opened = open_with(&input, request.from.as_deref(), &cx)?;
-    policy::check(&mut opened.model, request.policy, &request.allow_globals)
-        .map_err(|error| error.in_file(&request.input))?;
+    let Opened { model, format } = &mut opened;
+    policy::check(
+        model,
+        &input,
+        format,
+        request.policy,
+        &request.allow_globals,
+        &cx,
+    )
+    .map_err(|error| error.in_file(&request.input))?;
     if !with_tree {
         opened.model.objects = None;
     }
     if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
         return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
+    }
+    if request.verify {
+        convert::verify(&opened.model, &pump, &cx)
+            .map_err(|error| error.in_file(&request.input))?;
     }
     let capabilities = writer.capabilities();
     let Planned {

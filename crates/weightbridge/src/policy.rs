@@ -1,7 +1,8 @@
 //! What a checkpoint must be like to be converted.
 
-use crate::FacadeError;
-use ir::{Model, Outcome, Record, Result};
+use crate::{FacadeError, detect};
+use ir::{Context, Format, Input, Model, Record, Result};
+use scan::Severity;
 use std::str::FromStr;
 
 /// How strict to be with pickles. None of them executes anything.
@@ -43,24 +44,23 @@ impl FromStr for Policy {
 /// Most findings an error message lists.
 const SHOWN: usize = 5;
 
-/// Holds a model against a policy. Under `extract` a dangerous object tree is taken away, so that
-/// it reaches no output, and a record says so.
-pub(crate) fn check(model: &mut Model, policy: Policy, allowed: &[String]) -> Result<()> {
-    let Some(objects) = &model.objects else {
-        return Ok(());
-    };
-    if policy == Policy::Strict {
+/// Holds a model and the files it came from against a policy. Under `extract` the object tree of
+/// a dangerous file is taken away, so that it reaches no output, and a record says so.
+pub(crate) fn check(
+    model: &mut Model,
+    input: &Input,
+    format: &'static Format,
+    policy: Policy,
+    allowed: &[String],
+    cx: &Context,
+) -> Result<()> {
+    if let (Policy::Strict, Some(objects)) = (policy, &model.objects) {
         let names = scan::outside_weights_only(objects, allowed);
         if !names.is_empty() {
             return Err(FacadeError::OutsideWeightsOnly { names }.into());
         }
     }
-    let mut dangers: Vec<String> = scan::judge_objects(objects, "")
-        .into_iter()
-        .filter(|finding| finding.severity == scan::Severity::Dangerous)
-        .map(|finding| finding.what)
-        .collect();
-    dangers.dedup();
+    let dangers = dangers(model, input, format, cx)?;
     if dangers.is_empty() {
         return Ok(());
     }
@@ -77,10 +77,55 @@ pub(crate) fn check(model: &mut Model, policy: Policy, allowed: &[String]) -> Re
         return Err(FacadeError::Dangerous { findings }.into());
     }
     model.objects = None;
-    let why = format!("loading it elsewhere would {findings}; nothing of it was executed");
-    let record =
-        Record::dropped("dangerous", "the Python object tree", why).flag("--policy extract");
-    debug_assert_eq!(record.outcome, Outcome::Dropped);
-    model.provenance.records.push(record.wanted());
+    let why = format!(
+        "the file is dangerous: loading it elsewhere would {findings}; nothing of it was executed"
+    );
+    let record = Record::dropped("dangerous", "the Python object tree", why);
+    model
+        .provenance
+        .records
+        .push(record.flag("--policy extract").wanted());
     Ok(())
+}
+
+/// What loading the files of a model would reach, each once: all that `scan` would find in them,
+/// in pickles that the tensors are not in too.
+fn dangers(
+    model: &Model,
+    input: &Input,
+    format: &'static Format,
+    cx: &Context,
+) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    let files = &model.provenance.files;
+    let alone = files.len() <= 1;
+    for (path, _) in files {
+        cx.cancel.check()?;
+        // The input is open already, and may be a stream that cannot be opened again.
+        let file = if alone {
+            input.clone()
+        } else {
+            Input::open(path)?
+        };
+        if file.region().is_none() {
+            continue;
+        }
+        // A set is of another format than its files.
+        let format = detect(&file).map_or(format, |detected| detected.format);
+        // Formats that hold no code have nothing to find.
+        let Some(reader) = format.reader.filter(|_| format.id == ckpt::FORMAT.id) else {
+            continue;
+        };
+        let judgement = scan::judge(&reader.survey(&file, cx));
+        let bad = judgement
+            .findings
+            .into_iter()
+            .filter(|f| f.severity == Severity::Dangerous);
+        for finding in bad {
+            if !found.contains(&finding.what) {
+                found.push(finding.what);
+            }
+        }
+    }
+    Ok(found)
 }

@@ -3,7 +3,7 @@
 
 use crate::error::CkptError;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use ir::{ByteSource, Error, Fault, Limits, Region, Result};
+use ir::{ByteSource, Checksum, Error, Fault, Limits, Region, Result};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -150,6 +150,8 @@ pub(crate) struct Pool {
     shared: Arc<Shared>,
     len: u64,
     limits: Limits,
+    /// Checksums of the storages that are not packed, which nobody has compared.
+    pub(crate) sums: Vec<Checksum>,
 }
 
 /// The temporary file. It has no name, so nothing of it is left when the model is dropped.
@@ -180,6 +182,7 @@ impl Pool {
             }),
             len: 0,
             limits: limits.clone(),
+            sums: Vec::new(),
         }
     }
 

@@ -18,6 +18,9 @@ pub(crate) mod zip;
 pub(crate) use legacy::{SLOTS, StorageId, is_magic, run_stream, storage_id};
 pub(crate) use tar::{members, run_slots as run_tar_slots};
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use crate::error::CkptError;
 use crate::pickle::{self, Budget};
 use crate::wire::{self, StorageClass};

@@ -13,6 +13,7 @@ pub(crate) struct Budget {
     steps: u64,
     held: u64,
     references: u64,
+    tolerant: bool,
 }
 
 /// References held by containers, for each object allowed.
@@ -31,7 +32,21 @@ impl Budget {
             steps: 0,
             held: 0,
             references: 0,
+            tolerant: false,
         }
+    }
+
+    /// For looking at a file: pickles on which unpicklers disagree are run on.
+    pub(crate) fn tolerant(limits: &Limits) -> Self {
+        Self {
+            tolerant: true,
+            ..Self::new(limits)
+        }
+    }
+
+    /// Whether a pickle whose frames do not fit its opcodes is run on.
+    pub(crate) fn tolerates_frames(&self) -> bool {
+        self.tolerant
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -32,6 +32,13 @@ impl Cursor {
         self.window_at + self.used as u64
     }
 
+    /// Goes to another place.
+    pub(crate) fn seek(&mut self, at: u64) {
+        self.window = Bytes::new();
+        self.window_at = at;
+        self.used = 0;
+    }
+
     pub(crate) fn remaining(&self) -> u64 {
         self.region.len().saturating_sub(self.position())
     }
@@ -85,11 +92,7 @@ impl Cursor {
         let part = self.region.slice(at, len)?;
         match usize::try_from(len) {
             Ok(n) if n <= self.window.len() - self.used => self.used += n,
-            _ => {
-                self.window = Bytes::new();
-                self.window_at = at + len;
-                self.used = 0;
-            }
+            _ => self.seek(at + len),
         }
         Ok(Some(part))
     }

@@ -24,7 +24,10 @@ impl Machine<'_> {
             return self.global(&module, &name);
         }
         for part in [module, name] {
-            if self.is_value(part, |o| !matches!(o, Object::Str(_) | Object::WildStr(_))) {
+            // Bytes of a Python 2 string are text to an unpickler that is told the encoding.
+            let text =
+                |o: &Object| matches!(o, Object::Str(_) | Object::WildStr(_) | Object::Bytes(_));
+            if self.is_value(part, |o| !text(o)) {
                 return Err(self.fail("a module or name that is no string"));
             }
         }
@@ -256,6 +259,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn add(&mut self, target: ObjectId, items: &[ObjectId]) -> Result<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
         self.budget.reference(items.len())?;
         match self.objects.get_mut(target) {
             Some(Object::Set(set)) => {

@@ -2,22 +2,15 @@
 
 use super::budget::Budget;
 use super::cursor::Cursor;
-use super::number::{self, Number};
+use super::literal::byte_string;
+use super::number;
 use super::stack::{Memo, Stack};
-use super::text::{self, Text};
-use super::{names, opcode as op};
+use super::{names, opcode as op, text};
 use crate::error::CkptError;
-use bytes::Bytes;
-use ir::{Blob, Error, Limits, Object, ObjectId, Objects, Region, Result};
+use ir::{Error, Limits, Object, ObjectId, Objects, Region, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Byte strings longer than this stay in the file.
-const HELD_BYTES: u64 = 4096;
-/// `BINSTRING`s, which may be text, are looked at up to this length.
-const HELD_STRING: u64 = 64 << 10;
-/// Characters of a number written as text.
-const NUMBER_CHARS: u64 = 64 << 10;
 /// Highest slot of the memo.
 const MEMO_SLOT: u64 = 1 << 28;
 /// Slots of the memo that are filled out of order.
@@ -38,8 +31,24 @@ pub(crate) struct Outcome {
     pub(crate) protocol: u8,
     /// Text that other parsers read differently: offset and what it is.
     pub(crate) odd: Vec<(u64, String)>,
+    /// Where it lies, if an opcode reaches over the end of its frame: then unpicklers disagree on
+    /// all that follows, and it has to be run both ways.
+    pub(crate) crossed: Option<(Region, u64)>,
     /// Why it broke off.
     pub(crate) error: Option<Error>,
+}
+
+/// What is done when an opcode reaches over the end of its frame.
+///
+/// No pickler writes that. CPython's C unpickler takes no notice when it reads from memory; from
+/// a file that cannot peek, such as the `BytesIO` torch hands it, it drops what is left of the
+/// frame and goes on behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frames {
+    /// Frames mean nothing.
+    Ignored,
+    /// What is left of the frame is skipped.
+    Dropped,
 }
 
 impl Outcome {
@@ -52,6 +61,17 @@ impl Outcome {
 /// Runs the pickle that begins at byte `at` of `region`. `slot` names it in errors. Offsets of
 /// nodes count from `at`.
 pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> Outcome {
+    run_framed(region, at, slot, budget, Frames::Ignored)
+}
+
+/// Runs a pickle and says what frames mean.
+pub(crate) fn run_framed(
+    region: &Region,
+    at: u64,
+    slot: &str,
+    budget: &mut Budget,
+    frames: Frames,
+) -> Outcome {
     let mut machine = Machine {
         cursor: Cursor::new(region.clone(), at),
         start: at,
@@ -66,6 +86,9 @@ pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> 
         odd: Vec::new(),
         code: op::STOP,
         code_at: 0,
+        frames,
+        frame_end: 0,
+        crossed: false,
     };
     let error = match machine.execute() {
         Ok(root) => {
@@ -79,12 +102,13 @@ pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> 
         protocol: machine.protocol,
         objects: machine.objects,
         odd: machine.odd,
+        crossed: machine.crossed.then(|| (region.clone(), at)),
         error,
     }
 }
 
 pub(super) struct Machine<'a> {
-    cursor: Cursor,
+    pub(super) cursor: Cursor,
     start: u64,
     slot: &'a str,
     pub(super) budget: &'a mut Budget,
@@ -96,10 +120,14 @@ pub(super) struct Machine<'a> {
     pub(super) registry: HashMap<i64, (Arc<str>, Arc<str>)>,
     /// What it put into `copyreg._extension_cache`: objects themselves.
     pub(super) cache: HashMap<i64, ObjectId>,
-    odd: Vec<(u64, String)>,
+    pub(super) odd: Vec<(u64, String)>,
     /// The opcode being run, and its offset.
-    code: u8,
-    code_at: u64,
+    pub(super) code: u8,
+    pub(super) code_at: u64,
+    pub(super) frames: Frames,
+    /// Where the current frame ends in the region; a place already passed means none.
+    pub(super) frame_end: u64,
+    pub(super) crossed: bool,
 }
 
 impl Machine<'_> {
@@ -116,6 +144,11 @@ impl Machine<'_> {
                 return self.pop();
             }
             self.opcode(code)?;
+            if self.crossed && !self.budget.tolerates_frames() {
+                return Err(self.fail(
+                    "it reaches over the end of its frame: unpicklers disagree on what follows",
+                ));
+            }
         }
     }
 
@@ -134,6 +167,8 @@ impl Machine<'_> {
                 if len > self.cursor.remaining() {
                     return Err(self.cut(format!("a frame of {len} bytes does not fit the pickle")));
                 }
+                self.cross(len);
+                self.frame_end = self.cursor.position().saturating_add(len);
                 Ok(())
             }
             // Constants and numbers.
@@ -372,125 +407,6 @@ impl Machine<'_> {
         }
     }
 
-    // Literals.
-
-    fn number_line(&mut self, code: u8) -> Result<()> {
-        let line = self.line()?;
-        let head = line.slice(..line.len().min(40));
-        let shown = || head.escape_ascii().to_string();
-        Limits::check("characters of a number", line.len() as u64, NUMBER_CHARS)?;
-        let (object, odd) = if code == op::FLOAT {
-            let parsed = number::float(&line).map(|p| (Object::Float(p.value), p.odd));
-            parsed.ok_or_else(|| self.fail(format!("`{}` is no float", shown())))?
-        } else {
-            let parsed = if code == op::INT {
-                number::int(&line)
-            } else {
-                number::long(&line)
-            };
-            let parsed = parsed.map(|p| (integer(p.value), p.odd));
-            parsed.ok_or_else(|| self.fail(format!("`{}` is no integer", shown())))?
-        };
-        if odd {
-            self.odd(format!("the number `{}`", shown()));
-        }
-        self.push(object)
-    }
-
-    fn long(&mut self, len: u64) -> Result<()> {
-        let bytes = self.held(len)?;
-        self.push(integer(number::from_twos_complement(&bytes)))
-    }
-
-    /// `BINSTRING` of Python 2, which is text or bytes: text if it is ASCII.
-    fn binstring(&mut self, len: u64) -> Result<()> {
-        if len > HELD_STRING {
-            let region = self.stored(len)?;
-            return self.push(Object::Bytes(Blob::Stored(region)));
-        }
-        let bytes = self.held(len)?;
-        self.push(byte_string(bytes.to_vec()))
-    }
-
-    fn unicode(&mut self, len: u64) -> Result<()> {
-        let bytes = self.held(len)?;
-        if let Ok(text) = std::str::from_utf8(&bytes) {
-            return self.push(Object::Str(text.into()));
-        }
-        let text = text::utf8(&bytes).ok_or_else(|| self.fail("a string that is not UTF-8"))?;
-        self.push_text(text)
-    }
-
-    fn push_text(&mut self, text: Text) -> Result<()> {
-        self.push(match text {
-            Text::Plain(text) => Object::Str(text.into()),
-            Text::Wild(bytes) => Object::WildStr(bytes.into()),
-        })
-    }
-
-    fn blob(&mut self, len: u64) -> Result<Blob> {
-        if len > HELD_BYTES {
-            return self.stored(len).map(Blob::Stored);
-        }
-        // A copy, so that a small string does not keep its whole window alive.
-        let bytes = self.held(len)?;
-        Ok(Blob::Held(Bytes::copy_from_slice(&bytes)))
-    }
-
-    /// The next `len` bytes, counted against what may be held.
-    fn held(&mut self, len: u64) -> Result<Bytes> {
-        if len > self.cursor.remaining() {
-            return Err(self.cut_of(len));
-        }
-        self.budget.hold(len)?;
-        let bytes = match usize::try_from(len) {
-            Ok(len) => self.cursor.bytes(len)?,
-            Err(_) => None,
-        };
-        bytes.ok_or_else(|| self.cut_of(len))
-    }
-
-    fn stored(&mut self, len: u64) -> Result<Region> {
-        let region = self.cursor.skip(len)?;
-        region.ok_or_else(|| self.cut_of(len))
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let array = self.cursor.array()?;
-        array.ok_or_else(|| self.cut_of(N as u64))
-    }
-
-    /// A line with something in it.
-    fn line(&mut self) -> Result<Bytes> {
-        self.line_of(1)
-    }
-
-    fn line_of(&mut self, at_least: usize) -> Result<Bytes> {
-        let max = self.budget.holdable();
-        match self.cursor.line(max)? {
-            Ok(line) if line.len() >= at_least => {
-                self.budget.hold(line.len() as u64)?;
-                Ok(line)
-            }
-            Ok(_) => Err(self.fail("an empty line where a value was expected")),
-            Err(seen) if seen > max => {
-                self.budget.over_held(seen)?;
-                Err(self.cut_of(seen))
-            }
-            Err(_) => Err(self.cut("the pickle ends within a line")),
-        }
-    }
-
-    fn name_line(&mut self) -> Result<Arc<str>> {
-        let line = self.line()?;
-        let name = std::str::from_utf8(&line).ok();
-        let name = name.ok_or_else(|| self.fail("a name that is not UTF-8"))?;
-        if !name.is_ascii() {
-            self.odd("a name with letters outside ASCII");
-        }
-        Ok(name.into())
-    }
-
     fn memo_index(&mut self, line: bool, short: bool) -> Result<u64> {
         if line {
             let line = self.line()?;
@@ -599,7 +515,7 @@ impl Machine<'_> {
         .into()
     }
 
-    fn cut(&self, what: impl Into<String>) -> Error {
+    pub(super) fn cut(&self, what: impl Into<String>) -> Error {
         let place = format!(
             "{}, byte {} ({})",
             self.slot,
@@ -609,7 +525,7 @@ impl Machine<'_> {
         CkptError::cut(place, what).into()
     }
 
-    fn cut_of(&self, len: u64) -> Error {
+    pub(super) fn cut_of(&self, len: u64) -> Error {
         self.cut(format!(
             "{len} bytes were expected, the pickle has {} more",
             self.cursor.remaining()
@@ -639,23 +555,4 @@ pub(super) fn unknown(object: &Object) -> bool {
             | Object::OutOfBand
             | Object::Patch { .. }
     )
-}
-
-fn integer(number: Number) -> Object {
-    match number {
-        Number::Bool(b) => Object::Bool(b),
-        Number::Int(n) => Object::Int(n),
-        Number::Big(bytes) => Object::BigInt(bytes.into()),
-    }
-}
-
-/// A string of Python 2: text if it is ASCII, else bytes.
-fn byte_string(bytes: Vec<u8>) -> Object {
-    if bytes.is_ascii() {
-        if let Ok(text) = String::from_utf8(bytes) {
-            return Object::Str(text.into());
-        }
-        return Object::None;
-    }
-    Object::Bytes(Blob::Held(bytes.into()))
 }

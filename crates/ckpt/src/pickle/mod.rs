@@ -13,11 +13,13 @@
 //! | `stack` | stack, marks and memo |
 //! | `budget` | limits shared by all pickles of one input |
 //! | `machine` | the loop over opcodes |
+//! | `literal` | reading their arguments |
 //! | `effect` | calls and changes to objects |
 
 mod budget;
 mod cursor;
 mod effect;
+mod literal;
 mod machine;
 mod names;
 mod number;
@@ -27,7 +29,7 @@ mod text;
 
 pub(crate) use budget::Budget;
 pub(crate) use cursor::Cursor;
-pub(crate) use machine::{Outcome, run};
+pub(crate) use machine::{Frames, Outcome, run, run_framed};
 pub(crate) use number::show as show_big;
 
 /// The callee of a `STACK_GLOBAL` whose module or name is itself the result of a call, so that

@@ -380,3 +380,22 @@ fn every_cut_and_flip_is_survived() {
         }
     }
 }
+
+#[test]
+fn frames_that_do_not_fit_are_told() {
+    // The frame ends within the argument of LONG1; what a file reader drops is the `)` and `R`.
+    let pickle = b"\x80\x04cm\nf\n\x95\x04\0\0\0\0\0\0\0)\x8a\x03\x01\x02\x03.";
+    let strict = load(pickle);
+    assert!(strict.error.is_some() && strict.crossed.is_some());
+    let region = Region::memory(pickle.to_vec());
+    let look = |frames| {
+        let mut budget = Budget::tolerant(&Limits::default());
+        super::run_framed(&region, 0, "test", &mut budget, frames)
+    };
+    let ignored = look(super::Frames::Ignored);
+    assert!(ignored.complete() && ignored.crossed.is_some());
+    let dropped = look(super::Frames::Dropped);
+    assert!(!dropped.complete());
+    let fitting = b"\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01.";
+    assert!(load(fitting).complete() && load(fitting).crossed.is_none());
+}

@@ -1,10 +1,11 @@
 //! What is not a tensor: numbers and words go to the metadata, the rest is accounted for.
 
+use super::build::Kind;
 use super::forest::{Forest, Node};
 use super::select::Choice;
 use super::structure::{Counts, Holds};
 use super::walk::Harvest;
-use super::{Assembly, numpy};
+use super::{Assembly, many, numpy};
 use ir::{MetaValue, Object, Record, ns};
 use std::collections::HashSet;
 
@@ -103,9 +104,17 @@ fn scalar(forest: &mut Forest, node: Node) -> Option<MetaValue> {
 
 /// What a subtree is: its class, its tensors, the classes in it.
 fn account(forest: &Forest, node: Node, tensors: u64) -> String {
+    if let Some(build) = forest.build(node) {
+        return match build.kind {
+            Kind::Array | Kind::DeviceArray => "a numpy array",
+            Kind::Storage | Kind::NumberList => "a storage",
+            _ => "a tensor",
+        }
+        .to_owned();
+    }
     let mut out = forest.describe(node);
     if tensors > 0 {
-        out = format!("{out} with {tensors} tensors");
+        out = format!("{out} with {}", many(tensors));
     }
     let mut classes: Vec<String> = Vec::new();
     let mut seen = HashSet::from([node]);
@@ -116,20 +125,20 @@ fn account(forest: &Forest, node: Node, tensors: u64) -> String {
         if looked > LOOK || classes.len() > CLASSES {
             break;
         }
+        // Tensors are counted, not listed.
+        if forest.build(here).is_some() {
+            continue;
+        }
         if here != node
             && let Object::Call(call) = forest.get(here)
         {
             let name = forest.objects(here.doc).global(call.callee);
-            // Tensors are counted, not listed.
             if let Some((module, name)) = name.filter(|(module, _)| *module != "torch._utils") {
                 let class = format!("{module}.{name}");
                 if !classes.contains(&class) {
                     classes.push(class);
                 }
             }
-        }
-        if forest.build(here).is_some() {
-            continue;
         }
         for child in forest.objects(here.doc).children(here.id) {
             let child = here.with(child);

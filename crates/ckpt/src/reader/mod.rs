@@ -8,7 +8,9 @@ mod forest;
 mod lower;
 mod notes;
 mod numpy;
+mod parts;
 mod probe;
+mod pt2;
 mod select;
 mod structure;
 mod survey;
@@ -16,7 +18,7 @@ mod walk;
 
 pub use probe::probe;
 
-use crate::container::Form;
+use crate::container::{Form, Storages};
 use crate::pickle::Budget;
 use forest::{Forest, Node};
 use ir::{
@@ -45,7 +47,19 @@ impl Reader for CkptReader {
 fn open(input: &Input, cx: &Context) -> Result<Model> {
     let region = input.file()?;
     let mut budget = Budget::new(&cx.limits);
-    let forest = Forest::open(region, &mut budget, &cx.scratch)?;
+    let forest = match Forest::open(region, &mut budget, &cx.scratch) {
+        Ok(forest) => forest,
+        Err(error) => {
+            let other = matches!(
+                error.downcast_ref(),
+                Some(crate::CkptError::NotACheckpoint { .. })
+            );
+            return match pt2::recognise(region, &cx.limits).filter(|_| other) {
+                Some((archive, top)) => pt2::open(&archive, &top, input, cx),
+                None => Err(error),
+            };
+        }
+    };
     let mut assembly = Assembly {
         forest,
         model: Model::default(),
@@ -54,9 +68,22 @@ fn open(input: &Input, cx: &Context) -> Result<Model> {
     };
     assembly.run(&mut budget, cx)?;
     let mut model = assembly.model;
+    for doc in &mut assembly.forest.docs {
+        if let Storages::Entries { pool, .. } = &mut doc.storages {
+            model.provenance.checksums.append(&mut pool.sums);
+        }
+    }
     model.provenance.files = vec![(input.path().to_owned(), region.len())];
     model.validate(&cx.limits)?;
     Ok(model)
+}
+
+/// So many tensors, in words.
+fn many(n: u64) -> String {
+    match n {
+        1 => "1 tensor".to_owned(),
+        n => format!("{n} tensors"),
+    }
 }
 
 /// A model being put together.
@@ -88,7 +115,10 @@ impl Assembly {
         let counts = Counts::below(&self.forest, root, &cx.limits)?;
         let choice = select::choose(&self.forest, &counts, root, &cx.read)?;
         let harvest = walk::walk(&self.forest, &counts, choice.node, budget)?;
-        self.record_choice(&choice, &harvest, form);
+        // What a frozen module keeps instead is told by `constants`.
+        if form != Form::TorchScript || !harvest.tensors.is_empty() {
+            self.record_choice(&choice, &harvest, form);
+        }
         self.passed_by(&choice, &counts);
         self.beside(&choice, &harvest);
         self.tensors(&harvest.tensors, &choice, cx)?;
@@ -144,7 +174,7 @@ impl Assembly {
             choice.path.join(".")
         };
         let n = harvest.tensors.len();
-        let why = format!("{}; {n} tensors", choice.why);
+        let why = format!("{}; {}", choice.why, many(n as u64));
         let mut record = Record::carried("chosen", what, why);
         if form != Form::TorchScript {
             record = record.flag("--key");
@@ -274,3 +304,6 @@ impl Assembly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,14 @@ fn zip_score(region: &Region) -> Score {
                 name.strip_suffix(b"data.pkl")
                     .is_some_and(|folder| folder.is_empty() || folder.ends_with(b"/"))
             });
-            if data {
+            let export = (0..archive.len()).any(|entry| {
+                archive
+                    .raw_name(entry)
+                    .ends_with(b"model_weights_config.json")
+            });
+            if export {
+                Score::new(95, "a PT2 archive of torch.export")
+            } else if data {
                 Score::new(98, "a zip archive with data.pkl")
             } else {
                 Score::new(15, "a zip archive without data.pkl")

@@ -8,7 +8,7 @@ mod inner;
 mod stream;
 
 use crate::container::{self, is_pickle_start, is_zip};
-use crate::pickle::{self, Budget, Outcome};
+use crate::pickle::{self, Budget, Frames, Outcome};
 use ir::{
     Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey,
     SurveyedObjects,
@@ -25,7 +25,7 @@ pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
         model
     });
     let mut surveyor = Surveyor {
-        budget: Budget::new(&cx.limits),
+        budget: Budget::tolerant(&cx.limits),
         out: Survey {
             format: "ckpt",
             ..Survey::default()
@@ -158,6 +158,20 @@ impl Surveyor {
             && (expected == Expected::Yes || error.class() == Class::Limit)
         {
             self.error(error);
+        }
+        if let Some((region, at)) = outcome.crossed.take() {
+            let what = "an opcode reaches over the end of its frame: unpicklers disagree on what \
+                        follows";
+            self.odd(AnomalyKind::ParserDisagreement, place, what);
+            self.error(crate::CkptError::container(place, what).into());
+            let mut other =
+                pickle::run_framed(&region, at, place, &mut self.budget, Frames::Dropped);
+            other.crossed = None;
+            let place = join(
+                place,
+                "as read from a file, where the rest of a frame is dropped",
+            );
+            self.keep(other, &place, Expected::Perhaps);
         }
         self.inner(&outcome.objects, place);
         self.out.objects.push(SurveyedObjects {

@@ -16,8 +16,8 @@ pub use error::WriteError;
 use bytes::Bytes;
 use ir::shard::{Shard, render_index, shard_stem, split};
 use ir::{
-    Aliasing, Body, Capabilities, Context, Metadata, MetadataKinds, Model, Output, Report, Result,
-    Tensor, TensorId, Writer,
+    Aliasing, Body, Capabilities, Class, Context, Metadata, MetadataKinds, Model, Output, Record,
+    Report, Result, Tensor, TensorId, Writer,
 };
 use rebuild::{Storages, has_dtype};
 use std::ffi::OsStr;
@@ -62,6 +62,7 @@ impl Writer for CkptWriter {
             return Err(WriteError::ShardedTree { count }.into());
         }
         let (stem, extension) = name_parts(out.target());
+        let mut report = Report::default();
         let firsts = model.tensors.ties();
         let none = Metadata::new();
         let mut files = Vec::new();
@@ -72,11 +73,20 @@ impl Writer for CkptWriter {
             };
             // Of a set, the first file carries the metadata.
             let metadata = if number == 1 { &model.metadata } else { &none };
-            let planned = plan(model, &firsts, shard, &stem, metadata, cx)?;
+            let whole = plan(model, tree_of(model), &firsts, shard, &stem, metadata, cx);
+            let planned = match whole {
+                // A tree that cannot be written whole is left out as a whole, and told.
+                Err(error) if tree_of(model).is_some() && error.class() != Class::Limit => {
+                    let why = format!("{error}; the tensors are written alone");
+                    let what = "the Python object tree";
+                    report.add(Record::dropped("object-tree", what, why).flag("--key"));
+                    plan(model, None, &firsts, shard, &stem, metadata, cx)?
+                }
+                planned => planned?,
+            };
             files.push((format!("{stem}.{extension}"), planned));
         }
         let mut places = Vec::new();
-        let mut report = Report::default();
         for ((name, planned), shard) in files.into_iter().zip(&shards) {
             let file = match count {
                 1 => out.main_file()?,
@@ -136,6 +146,7 @@ struct Planned<'a> {
 /// Lays out the archive of a shard; the whole model is the only shard where there is a tree.
 fn plan<'a>(
     model: &'a Model,
+    tree: Option<(&ir::Objects, ir::ObjectId)>,
     firsts: &'a [TensorId],
     shard: &Shard,
     stem: &str,
@@ -143,7 +154,7 @@ fn plan<'a>(
     cx: &Context,
 ) -> Result<Planned<'a>> {
     let mut storages = Storages::new(&model.tensors, firsts);
-    let pickle = if let Some((objects, root)) = tree_of(model) {
+    let pickle = if let Some((objects, root)) = tree {
         let pickle = tree::pickle_of(objects, root, &mut storages, &cx.limits)?;
         if let Some(Tensor { name, .. }) = storages.left_out() {
             return Err(WriteError::Unreached { name: name.clone() }.into());

@@ -18,6 +18,7 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
         to: args.to.clone(),
         overwrite: args.overwrite,
         dry_run: args.dry_run,
+        verify: args.verify,
         strict: args.strict,
         dtype: args
             .dtype

@@ -13,7 +13,7 @@ pub(crate) use directory::has_end;
 use super::inflate;
 use crate::error::CkptError;
 use directory::{Directory, LOCAL, Row, u16_at, u32_at, wide_fields};
-use ir::{Anomaly, AnomalyKind, Limits, Region, Result};
+use ir::{Anomaly, AnomalyKind, Checksum, Limits, Region, Result};
 use std::cmp::Ordering;
 
 const STORED: u16 = 0;
@@ -292,6 +292,15 @@ impl Archive {
     pub(crate) fn storage(&self, entry: usize, pool: &mut inflate::Pool) -> Result<Region> {
         let (row, packed) = self.packed(entry)?;
         if row.method == STORED {
+            // 0 is what torch writes when it is told not to compute checksums.
+            if row.crc != 0 {
+                let place = self.place(entry);
+                pool.sums.push(Checksum {
+                    region: packed.clone(),
+                    crc32: row.crc,
+                    place,
+                });
+            }
             return Ok(packed);
         }
         let added = pool.add(packed, row.size, row.crc, self.place(entry));
@@ -372,3 +381,6 @@ impl Archive {
         &self.directory.comment
     }
 }
+
+#[cfg(test)]
+mod tests;
