@@ -126,11 +126,11 @@ const DTYPES: &[TorchType] = &[
     other("qint32", DType::I32, Kind::Quantized),
     other("quint4x2", DType::U8, Kind::Packed),
     other("quint2x4", DType::U8, Kind::Packed),
-    other("bits8", DType::U8, Kind::Bits),
-    other("bits1x8", DType::U8, Kind::Bits),
-    other("bits2x4", DType::U8, Kind::Bits),
-    other("bits4x2", DType::U8, Kind::Bits),
-    other("bits16", DType::U16, Kind::Bits),
+    plain("bits8", DType::Bits8),
+    plain("bits1x8", DType::Bits1x8),
+    plain("bits2x4", DType::Bits2x4),
+    plain("bits4x2", DType::Bits4x2),
+    plain("bits16", DType::Bits16),
     other("uint1", DType::U8, Kind::Bits),
     other("uint2", DType::U8, Kind::Bits),
     other("uint3", DType::U8, Kind::Bits),
@@ -253,6 +253,9 @@ mod tests {
         assert!(!is_legacy_magic(b"\x80\x02}."));
     }
 }
+
+/// Notes of this prefix name tensors that require a gradient and are no parameters.
+pub(crate) const REQUIRES_GRAD: &str = "requires_grad.";
 
 /// The attribute of a state dict in which our writer keeps a model's metadata.
 pub(crate) const ATTRIBUTE: &str = "_weightbridge";

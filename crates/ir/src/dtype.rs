@@ -68,6 +68,16 @@ pub enum DType {
     C128,
     /// Complex of two `BF16`.
     BC32,
+    /// Eight bits without a meaning of their own (PyTorch's `bits8`).
+    Bits8,
+    /// Sixteen bits without a meaning of their own (PyTorch's `bits16`).
+    Bits16,
+    /// A byte of eight numbers of one bit (PyTorch's `bits1x8`).
+    Bits1x8,
+    /// A byte of four numbers of two bits (PyTorch's `bits2x4`).
+    Bits2x4,
+    /// A byte of two numbers of four bits (PyTorch's `bits4x2`).
+    Bits4x2,
     /// Strings of any length; the payload is a list, and there are no fixed sizes.
     Str,
     /// A quantized block format: several elements share a block of bytes.
@@ -209,6 +219,11 @@ const PLAIN: &[(DType, &str, u32, u32)] = &[
     (DType::C64, "C64", 1, 8),
     (DType::C128, "C128", 1, 16),
     (DType::BC32, "BC32", 1, 4),
+    (DType::Bits8, "BITS8", 1, 1),
+    (DType::Bits16, "BITS16", 1, 2),
+    (DType::Bits1x8, "BITS1X8", 1, 1),
+    (DType::Bits2x4, "BITS2X4", 1, 1),
+    (DType::Bits4x2, "BITS4X2", 1, 1),
     (DType::Str, "STR", 1, 0),
 ];
 
@@ -239,7 +254,7 @@ impl DType {
             Self::Block(block) => (block.elements(), block.bytes()),
             Self::F64 | Self::I64 | Self::U64 | Self::C64 => (1, 8),
             Self::F32 | Self::I32 | Self::U32 | Self::C32 | Self::BC32 => (1, 4),
-            Self::F16 | Self::BF16 | Self::I16 | Self::U16 => (1, 2),
+            Self::F16 | Self::BF16 | Self::I16 | Self::U16 | Self::Bits16 => (1, 2),
             Self::C128 => (1, 16),
             Self::F8E4M3
             | Self::F8E5M2
@@ -248,6 +263,10 @@ impl DType {
             | Self::F8E8M0
             | Self::I8
             | Self::U8
+            | Self::Bits8
+            | Self::Bits1x8
+            | Self::Bits2x4
+            | Self::Bits4x2
             | Self::Bool => (1, 1),
             Self::F6E2M3 | Self::F6E3M2 => (4, 3),
             Self::F4E2M1 | Self::I4 | Self::U4 => (2, 1),

@@ -23,6 +23,20 @@ pub(crate) fn is_magic(outcome: &Outcome) -> bool {
     )
 }
 
+/// Whether a stream begins with a call where the magic number belongs, which would give it when
+/// run: the protocol number behind it tells.
+pub(super) fn computes_magic(region: &Region, first: &Outcome, budget: &mut Budget) -> bool {
+    let root = first.objects.root();
+    if !root.is_some_and(|root| matches!(first.objects.get(root), Object::Call(_))) {
+        return false;
+    }
+    let second = pickle::run(region, first.end, SLOTS[1], budget);
+    second
+        .objects
+        .root()
+        .is_some_and(|root| second.objects.int(root) == Some(PROTOCOL))
+}
+
 /// A storage as a persistent id names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StorageId {

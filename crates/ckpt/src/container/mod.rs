@@ -162,7 +162,10 @@ pub(crate) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         return Err(CkptError::cut("", "the file is empty").into());
     }
     let first = pickle::run(region, 0, "pickle", budget);
-    if is_magic(&first) || wire::is_legacy_magic(&head) {
+    let legacy = is_magic(&first)
+        || wire::is_legacy_magic(&head)
+        || legacy::computes_magic(region, &first, budget);
+    if legacy {
         return legacy::open(region, first, budget);
     }
     if let Some(error) = first.error {

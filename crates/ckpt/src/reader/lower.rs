@@ -200,6 +200,10 @@ impl Forest {
             (storage.class.dtype(), build.args.get(6))
         };
         let part = view(&storage, dtype, &self.place(build)?, limits, &mut out.was)?;
+        // Version 1 has neither; a parameter says it in the call around this one.
+        if version > 1 && build.args.get(4).is_some_and(|&grad| self.is_true(grad)) {
+            out.note = Some(("requires_grad", true.into()));
+        }
         let flag = |key: &str| {
             flags
                 .and_then(|&flags| {

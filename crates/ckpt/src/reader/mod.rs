@@ -189,8 +189,9 @@ impl Assembly {
     fn tensors(&mut self, found: &[Found], choice: &Choice, cx: &Context) -> Result<()> {
         for Found { name, node, build } in found {
             let name = match (name.as_str(), choice.path.last()) {
-                ("", Some(key)) => key.clone(),
-                ("", None) => "tensor".to_owned(),
+                // The chosen object is itself the tensor; under an empty key it has an empty name.
+                ("", Some(key)) if *node == choice.node => key.clone(),
+                ("", None) if *node == choice.node => "tensor".to_owned(),
                 (name, _) => name.to_owned(),
             };
             let lowered = self.forest.lower(build, &cx.limits);
@@ -223,7 +224,7 @@ impl Assembly {
             if let Some((kind, note)) = lowered.note {
                 let key = format!("{kind}.{name}");
                 let value = MetaValue::text(note.to_string());
-                self.model.metadata.set(ns::NOTE, key, value);
+                self.model.metadata.push_new(ns::NOTE, key, value);
             }
         }
         Ok(())

@@ -153,7 +153,7 @@ fn plan<'a>(
     metadata: &Metadata,
     cx: &Context,
 ) -> Result<Planned<'a>> {
-    let mut storages = Storages::new(&model.tensors, firsts);
+    let mut storages = Storages::new(&model.tensors, firsts, &model.metadata);
     let pickle = if let Some((objects, root)) = tree {
         let pickle = tree::pickle_of(objects, root, &mut storages, &cx.limits)?;
         if let Some(Tensor { name, .. }) = storages.left_out() {

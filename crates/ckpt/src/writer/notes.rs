@@ -6,13 +6,18 @@
 //! its own.
 
 use super::pickle::{BATCH, Pickle, op};
-use crate::wire::ATTRIBUTE;
+use crate::wire::{ATTRIBUTE, REQUIRES_GRAD};
 use ir::{Array, Entry, MetaValue, Metadata, Result, ns};
 
 /// Sets the attribute on the object on top of the stack, if there is anything to say.
 pub(super) fn attribute(pickle: &mut Pickle, metadata: &Metadata) -> Result<()> {
     // `format` tells loaders of safetensors which library the tensors are for: here it is plain.
-    let implied = |e: &&Entry| e.namespace == ns::SAFETENSORS && e.key == "format";
+    // What the tensors' own calls say needs no note.
+    let implied = |e: &&Entry| match e.namespace {
+        ns::SAFETENSORS => e.key == "format",
+        ns::NOTE => e.key.starts_with(REQUIRES_GRAD),
+        _ => false,
+    };
     let entries: Vec<&Entry> = metadata.iter().filter(|entry| !implied(entry)).collect();
     if entries.is_empty() {
         return Ok(());

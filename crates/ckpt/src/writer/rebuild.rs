@@ -12,7 +12,8 @@
 
 use super::error::WriteError;
 use super::pickle::{Memo, Pickle, op};
-use ir::{DType, Payload, Result, Tensor, TensorId, TensorTable};
+use crate::wire::REQUIRES_GRAD;
+use ir::{DType, Metadata, Payload, Result, Tensor, TensorId, TensorTable, ns};
 use std::collections::{HashMap, HashSet};
 
 /// How PyTorch names an element type.
@@ -49,6 +50,11 @@ fn form(dtype: DType) -> Option<Form> {
         DType::F4E2M1 => Form::Untyped("float4_e2m1fn_x2"),
         DType::C32 => Form::Untyped("complex32"),
         DType::BC32 => Form::Untyped("bcomplex32"),
+        DType::Bits8 => Form::Untyped("bits8"),
+        DType::Bits16 => Form::Untyped("bits16"),
+        DType::Bits1x8 => Form::Untyped("bits1x8"),
+        DType::Bits2x4 => Form::Untyped("bits2x4"),
+        DType::Bits4x2 => Form::Untyped("bits4x2"),
         _ => return None,
     })
 }
@@ -63,6 +69,8 @@ pub(super) struct Storages<'a> {
     table: &'a TensorTable,
     /// For each tensor the one whose bytes it shares: [`TensorTable::ties`].
     firsts: &'a [TensorId],
+    /// Names of tensors that require a gradient.
+    trained: HashSet<&'a str>,
     written: HashSet<TensorId>,
     keys: HashMap<TensorId, Memo>,
     order: Vec<TensorId>,
@@ -71,8 +79,16 @@ pub(super) struct Storages<'a> {
 }
 
 impl<'a> Storages<'a> {
-    pub(super) fn new(table: &'a TensorTable, firsts: &'a [TensorId]) -> Self {
+    pub(super) fn new(
+        table: &'a TensorTable,
+        firsts: &'a [TensorId],
+        metadata: &'a Metadata,
+    ) -> Self {
+        let notes = metadata.of(ns::NOTE);
         Self {
+            trained: notes
+                .filter_map(|(key, _)| key.strip_prefix(REQUIRES_GRAD))
+                .collect(),
             table,
             firsts,
             written: HashSet::new(),
@@ -123,7 +139,8 @@ impl<'a> Storages<'a> {
         pickle.int(0);
         pickle.int_tuple(&facts.size);
         pickle.int_tuple(&facts.stride);
-        pickle.op(op::NEWFALSE);
+        let trained = self.trained.contains(tensor.name.as_str());
+        pickle.op(if trained { op::NEWTRUE } else { op::NEWFALSE });
         empty_ordered_dict(pickle).map_err(named)?;
         if let Form::Untyped(dtype) = facts.form {
             pickle.global("torch", dtype).map_err(named)?;

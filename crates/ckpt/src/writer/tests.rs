@@ -254,7 +254,8 @@ impl Tree {
     fn write(mut self, root: ObjectId) -> Result<Vec<u8>> {
         self.0.set_root(root);
         let table = ir::TensorTable::new();
-        let mut storages = Storages::new(&table, &[]);
+        let none = Metadata::new();
+        let mut storages = Storages::new(&table, &[], &none);
         tree::pickle_of(&self.0, root, &mut storages, &ir::Limits::default())
     }
 }

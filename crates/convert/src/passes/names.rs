@@ -1,7 +1,7 @@
 //! `--include`, `--drop` and `--rename`.
 
 use crate::ConvertError;
-use ir::{Model, Record, Result, Tensor, TensorTable};
+use ir::{Metadata, Model, Record, Result, Tensor, TensorTable, ns};
 use regex::Regex;
 use std::collections::HashMap;
 
@@ -113,7 +113,7 @@ pub(crate) fn rename(model: &mut Model, rules: &[Rename], records: &mut Vec<Reco
     }
     let mut table = TensorTable::new();
     let mut taken: HashMap<String, String> = HashMap::new();
-    let mut changed = false;
+    let mut renamed: HashMap<String, String> = HashMap::new();
     for tensor in std::mem::take(&mut model.tensors).into_tensors() {
         let mut name = tensor.name.clone();
         for rule in rules {
@@ -131,17 +131,33 @@ pub(crate) fn rename(model: &mut Model, rules: &[Rename], records: &mut Vec<Reco
             .into());
         }
         if name != tensor.name {
-            changed = true;
+            renamed.insert(tensor.name.clone(), name.clone());
             let record = Record::carried("renamed", &tensor.name, format!("now {name}"));
             records.push(record.flag("--rename"));
         }
         table.push(Tensor { name, ..tensor })?;
     }
     model.tensors = table;
-    if changed {
+    if !renamed.is_empty() {
+        rename_notes(model, &renamed);
         flatten_objects(model, records);
     }
     Ok(())
+}
+
+/// Notes are about tensors by name: `KIND.NAME`.
+fn rename_notes(model: &mut Model, renamed: &HashMap<String, String>) {
+    let mut metadata = Metadata::new();
+    for entry in &model.metadata {
+        let key = entry
+            .key
+            .split_once('.')
+            .filter(|_| entry.namespace == ns::NOTE);
+        let key = key.and_then(|(kind, name)| Some(format!("{kind}.{}", renamed.get(name)?)));
+        let key = key.unwrap_or_else(|| entry.key.clone());
+        metadata.push_new(entry.namespace, key, entry.value.clone());
+    }
+    model.metadata = metadata;
 }
 
 /// An object tree tells tensors by the names it had; once those are others it is no longer true.
