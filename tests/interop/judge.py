@@ -113,14 +113,17 @@ def named(root):
     table = {name: (oracle.dtype_name(tensor), oracle.shape_of(tensor),
                     common.sha256(oracle.tensor_bytes(tensor)))
              for name, tensor, _, _ in kept}
-    return table, sorted(sorted(group) for group in oracle.ties_of(kept))
+    # Of no bytes nothing is shared.
+    full = [item for item in kept if 0 not in oracle.shape_of(item[1])]
+    return table, sorted(sorted(group) for group in oracle.ties_of(full))
 
 
 def table_of(document):
     """The same table from an expected document."""
     tensors = [entry for entry in document["tensors"] if not entry.get("meta")]
     table = {entry["name"]: (entry["dtype"], entry["shape"], entry["sha256"]) for entry in tensors}
-    return table, sorted(sorted(group) for group in document["ties"])
+    full = [group for group in document["ties"] if 0 not in table[group[0]][1]]
+    return table, sorted(sorted(group) for group in full)
 
 
 def load_safely(path, **options):
