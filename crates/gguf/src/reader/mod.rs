@@ -208,7 +208,11 @@ fn model_of(mut files: Vec<File>, limits: &Limits) -> Result<Model> {
             let spec = TensorSpec::new(info.spec.dtype, shape);
             let tensor = tensor(name, spec, info, &data, file.order);
             let pushed = tensor.and_then(|tensor| tensors.push(tensor));
-            pushed.map_err(|error| error.in_file(file.input.path()))?;
+            pushed.map_err(|error| {
+                error
+                    .in_file(file.input.path())
+                    .with_help("Two shards of a set hold it: they belong to different models")
+            })?;
         }
     }
     Ok(Model {

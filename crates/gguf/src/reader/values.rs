@@ -14,6 +14,9 @@ const PARTS_MAX: u64 = 2_000_000;
 /// tensor as many as there are tensors.
 const PAIRS_MAX: u64 = 262_144;
 
+/// How deep arrays may nest, whatever the limit: reading and dropping them recurses.
+const DEPTH_MAX: u64 = 512;
+
 const KEY: &str = "the length of the key";
 const VALUE: &str = "the value";
 const STRING: &str = "the length of the string";
@@ -33,7 +36,7 @@ pub(super) fn pairs(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Resul
     Limits::check("keys", n as u64, limits.entries.min(PAIRS_MAX))?;
     let mut budget = Budget {
         parts: 0,
-        depth: limits.depth,
+        depth: limits.depth.min(DEPTH_MAX),
     };
     let mut seen = HashSet::with_capacity(n);
     let mut pairs = Vec::with_capacity(n);
@@ -112,10 +115,26 @@ macro_rules! numbers {
     }};
 }
 
-/// Reads an array, `depth` deep; nesting is bounded by the limit, and so is this recursion.
+/// Reads an array, `depth` deep. The recursion is bounded, and its frames are small: what is no
+/// array of arrays is read elsewhere.
 fn array(cursor: &mut Cursor<'_>, key: &str, budget: &mut Budget, depth: u64) -> Result<Array> {
     Limits::check("nested arrays", depth, budget.depth)?;
-    Ok(match value_type(cursor, key)? {
+    let kind = value_type(cursor, key)?;
+    if kind != ValueType::Array {
+        return flat(cursor, kind, budget);
+    }
+    let n = cursor.count(COUNT, if cursor.wide { 12 } else { 8 })?;
+    budget.spend(n)?;
+    let mut arrays = Vec::with_capacity(n);
+    for _ in 0..n {
+        arrays.push(array(cursor, key, budget, depth + 1)?);
+    }
+    Ok(Array::Array(arrays))
+}
+
+#[inline(never)]
+fn flat(cursor: &mut Cursor<'_>, kind: ValueType, budget: &mut Budget) -> Result<Array> {
+    Ok(match kind {
         ValueType::U8 => Array::U8(numbers!(cursor, u8)),
         ValueType::I8 => Array::I8(numbers!(cursor, i8)),
         ValueType::U16 => Array::U16(numbers!(cursor, u16)),
@@ -131,7 +150,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str, budget: &mut Budget, depth: u64) ->
             let raw = cursor.take(n, "the array")?;
             Array::Bool(raw.iter().map(|byte| *byte != 0).collect())
         }
-        ValueType::Str => {
+        ValueType::Str | ValueType::Array => {
             let n = cursor.count(COUNT, if cursor.wide { 8 } else { 4 })?;
             budget.spend(n)?;
             let mut strings = Vec::with_capacity(n);
@@ -139,15 +158,6 @@ fn array(cursor: &mut Cursor<'_>, key: &str, budget: &mut Budget, depth: u64) ->
                 strings.push(cursor.string(STRING)?);
             }
             Array::Str(strings)
-        }
-        ValueType::Array => {
-            let n = cursor.count(COUNT, if cursor.wide { 12 } else { 8 })?;
-            budget.spend(n)?;
-            let mut arrays = Vec::with_capacity(n);
-            for _ in 0..n {
-                arrays.push(array(cursor, key, budget, depth + 1)?);
-            }
-            Array::Array(arrays)
         }
     })
 }
