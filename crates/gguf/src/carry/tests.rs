@@ -3,13 +3,19 @@ use ir::{BlockFormat, DType};
 
 fn specs(list: &[(&str, DType, &[u64])]) -> Vec<(String, TensorSpec)> {
     let spec = |(name, dtype, shape): &(&str, DType, &[u64])| {
-        ((*name).to_owned(), TensorSpec::new(*dtype, Shape::new(*shape)))
+        (
+            (*name).to_owned(),
+            TensorSpec::new(*dtype, Shape::new(*shape)),
+        )
     };
     list.iter().map(spec).collect()
 }
 
 fn named(specs: &[(String, TensorSpec)]) -> Vec<Named<'_>> {
-    specs.iter().map(|(name, spec)| (name.as_str(), spec)).collect()
+    specs
+        .iter()
+        .map(|(name, spec)| (name.as_str(), spec))
+        .collect()
 }
 
 /// The pairs a file gets from metadata and plan, as the writer puts them together.
@@ -29,13 +35,20 @@ fn pairs(metadata: &Metadata, plan: &Plan) -> Vec<(String, MetaValue)> {
 }
 
 /// Reads what a plan writes.
-fn read_back(pairs: &[(String, MetaValue)], plan: &Plan, specs: &[(String, TensorSpec)]) -> Restored {
+fn read_back(
+    pairs: &[(String, MetaValue)],
+    plan: &Plan,
+    specs: &[(String, TensorSpec)],
+) -> Restored {
     let stored: Vec<_> = plan
         .stored
         .iter()
         .zip(specs)
         .map(|(stored, (_, spec))| {
-            (stored.name.clone(), TensorSpec::new(spec.dtype, stored.shape.clone()))
+            (
+                stored.name.clone(),
+                TensorSpec::new(spec.dtype, stored.shape.clone()),
+            )
         })
         .collect();
     restore(pairs.to_vec(), &named(&stored), &Limits::default())
@@ -53,7 +66,11 @@ fn what_the_writer_folds_comes_back_without_a_trace() {
         ("empty", DType::F32, &[0, 1, 1, 1, 7]),
         (&long, DType::F32, &[3]),
         (&other, DType::F32, &[1, 2, 1, 2, 1, 2]),
-        ("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", DType::F32, &[1]),
+        (
+            "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+            DType::F32,
+            &[1],
+        ),
     ]);
     let mut metadata = Metadata::new();
     metadata.push_new(ns::GGUF, "general.name".to_owned(), MetaValue::text("x"));
@@ -62,13 +79,20 @@ fn what_the_writer_folds_comes_back_without_a_trace() {
     assert_eq!(&plan.stored[0].shape[..], [6, 4, 5, 6]);
     assert_eq!(&plan.stored[1].shape[..], [1]);
     assert_eq!(&plan.stored[3].shape[..], [4, 1, 3, 64]);
-    assert!(plan.stored.iter().all(|s| s.name.len() <= MAX_NAME_LEN && s.shape.len() <= 4));
+    assert!(
+        plan.stored
+            .iter()
+            .all(|s| s.name.len() <= MAX_NAME_LEN && s.shape.len() <= 4)
+    );
     assert_eq!(plan.records.len(), 8);
     assert_ne!(plan.stored[5].name, plan.stored[6].name);
     assert!(plan.records.iter().all(|record| !record.loss));
     let pairs = pairs(&metadata, &plan);
     assert_eq!(pairs[2].0, "comfy.gguf.orig_shape.five");
-    assert_eq!(pairs[2].1, MetaValue::Array(Array::I32(vec![2, 3, 4, 5, 6])));
+    assert_eq!(
+        pairs[2].1,
+        MetaValue::Array(Array::I32(vec![2, 3, 4, 5, 6]))
+    );
     let back = read_back(&pairs, &plan, &specs);
     assert_eq!(back.metadata, metadata);
     for ((name, shape), (wanted, spec)) in back.tensors.iter().zip(&specs) {
@@ -131,10 +155,17 @@ fn keys_that_do_not_fit_stay_keys() {
         ("weightbridge.name.a".to_owned(), MetaValue::text("b")),
         ("weightbridge.name.b".to_owned(), MetaValue::text("")),
         ("weightbridge.name.gone".to_owned(), MetaValue::text("c")),
-        ("weightbridge.dims.a".to_owned(), MetaValue::Array(Array::U64(vec![2, 2]))),
+        (
+            "weightbridge.dims.a".to_owned(),
+            MetaValue::Array(Array::U64(vec![2, 2])),
+        ),
     ];
     let back = restore(file.clone(), &named(&stored), &Limits::default());
-    assert!(back.metadata.iter().all(|entry| entry.namespace == ns::GGUF));
+    assert!(
+        back.metadata
+            .iter()
+            .all(|entry| entry.namespace == ns::GGUF)
+    );
     for ((name, shape), (wanted, spec)) in back.tensors.iter().zip(&stored) {
         assert_eq!((name, shape), (wanted, &spec.shape));
     }
@@ -149,6 +180,9 @@ fn short_names_are_unique() {
     assert_eq!(first.len(), MAX_NAME_LEN);
     let second = short_name(&long, |name| name == first);
     assert_ne!(first, second);
-    assert_eq!(shape_value(&Shape::from([1 << 40])), Some(MetaValue::Array(Array::I64(vec![1 << 40]))));
+    assert_eq!(
+        shape_value(&Shape::from([1 << 40])),
+        Some(MetaValue::Array(Array::I64(vec![1 << 40])))
+    );
     assert!(fold("t", &Shape::from([u64::MAX, 2, 1, 1, 1])).is_err());
 }

@@ -25,8 +25,10 @@ impl Bytes3 {
     fn tensor(mut self, name: &str, dims: &[u64], kind: u32, offset: u64) -> Self {
         self.infos.extend((name.len() as u64).to_le_bytes());
         self.infos.extend(name.as_bytes());
-        self.infos.extend(u32::try_from(dims.len()).unwrap().to_le_bytes());
-        self.infos.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+        self.infos
+            .extend(u32::try_from(dims.len()).unwrap().to_le_bytes());
+        self.infos
+            .extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
         self.infos.extend(kind.to_le_bytes());
         self.infos.extend(offset.to_le_bytes());
         self.n_tensors += 1;
@@ -73,7 +75,11 @@ fn keys_and_tensors_come_in_order() {
     assert_eq!(a.as_plain().unwrap().len(), 24);
     let b = model.tensors.by_name("b").unwrap();
     assert_eq!(b.read_all().unwrap(), [2; 4]);
-    let keys: Vec<_> = model.metadata.iter().map(|e| (e.namespace, e.key.as_str())).collect();
+    let keys: Vec<_> = model
+        .metadata
+        .iter()
+        .map(|e| (e.namespace, e.key.as_str()))
+        .collect();
     assert_eq!(
         keys,
         [
@@ -84,7 +90,9 @@ fn keys_and_tensors_come_in_order() {
     );
     assert_eq!(model.provenance.format, "gguf");
     assert_eq!(model.provenance.version, "GGUF v3, little endian");
-    let peek = Input::from_region("x.bin", Region::memory(small())).peek().unwrap();
+    let peek = Input::from_region("x.bin", Region::memory(small()))
+        .peek()
+        .unwrap();
     assert_eq!((FORMAT.probe)(&peek).points, 100);
 }
 
@@ -113,7 +121,10 @@ fn flipped_files_never_panic() {
             flipped[at] ^= 1 << bit;
             let read = open_bytes(flipped).and_then(|model| {
                 model.validate(&Limits::default())?;
-                model.tensors.iter().try_for_each(|tensor| tensor.read_all().map(drop))
+                model
+                    .tensors
+                    .iter()
+                    .try_for_each(|tensor| tensor.read_all().map(drop))
             });
             opened += u32::from(read.is_ok());
         }
@@ -141,15 +152,29 @@ fn attacks_cost_nothing() {
     });
     let attacks = [
         ("bytes", key(9, array(0, 1 << 40)), "number of elements"),
-        ("strings", key(9, array(8, u64::MAX / 8)), "number of elements"),
+        (
+            "strings",
+            key(9, array(8, u64::MAX / 8)),
+            "number of elements",
+        ),
         ("arrays", key(9, array(9, 1 << 40)), "number of elements"),
         ("deep", key(9, nested(100_000)), "nested arrays"),
-        ("string", key(8, u64::MAX.to_le_bytes().to_vec()), "length of the string"),
-        ("many strings", key(9, strings), "strings and arrays in arrays"),
+        (
+            "string",
+            key(8, u64::MAX.to_le_bytes().to_vec()),
+            "length of the string",
+        ),
+        (
+            "many strings",
+            key(9, strings),
+            "strings and arrays in arrays",
+        ),
         ("one place", many.done(&[0; 4096]), "it overlaps"),
         (
             "large",
-            Bytes3::default().tensor("t", &[1 << 38], 0, 0).done(&[0; 32]),
+            Bytes3::default()
+                .tensor("t", &[1 << 38], 0, 0)
+                .done(&[0; 32]),
             "it ends at byte 1099511627840",
         ),
     ];
@@ -157,7 +182,11 @@ fn attacks_cost_nothing() {
         let start = Instant::now();
         let error = open_bytes(bytes).unwrap_err();
         assert!(error.to_string().contains(words), "{name}: {error}");
-        assert!(start.elapsed() < Duration::from_secs(1), "{name}: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{name}: {:?}",
+            start.elapsed()
+        );
     }
     // Many small arrays are lawful, if odd.
     assert!(open_bytes(key(9, wide)).is_ok());
@@ -171,19 +200,26 @@ fn a_vocabulary_is_sliced_not_copied() {
     for i in 0..n {
         tokens.extend(text(&format!("token{i}")));
     }
-    let file = Bytes3::default().key("tokenizer.ggml.tokens", 9, &tokens).done(&[]);
+    let file = Bytes3::default()
+        .key("tokenizer.ggml.tokens", 9, &tokens)
+        .done(&[]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vocab.gguf");
     std::fs::write(&path, file).unwrap();
     let start = Instant::now();
-    let model = GgufReader.open(&Input::open(&path).unwrap(), &Context::default()).unwrap();
+    let model = GgufReader
+        .open(&Input::open(&path).unwrap(), &Context::default())
+        .unwrap();
     let took = start.elapsed();
     let Some(MetaValue::Array(Array::Str(list))) =
         model.metadata.get(ns::GGUF, "tokenizer.ggml.tokens")
     else {
         panic!("no tokens");
     };
-    assert_eq!((list.len(), &list[149_999][..]), (150_000, &b"token149999"[..]));
+    assert_eq!(
+        (list.len(), &list[149_999][..]),
+        (150_000, &b"token149999"[..])
+    );
     // 20 ms is the aim of an optimised build; this one is not.
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
@@ -199,20 +235,38 @@ fn limits_hold() {
         GgufReader.open(&input, &cx).unwrap_err()
     };
     let base = Limits::default;
-    let few = opened(Limits { tensors: 1, ..base() });
-    assert_eq!((few.class(), few.message().contains("limit of 1")), (Class::Limit, true));
-    let short = opened(Limits { header_bytes: 100, ..base() });
+    let few = opened(Limits {
+        tensors: 1,
+        ..base()
+    });
+    assert_eq!(
+        (few.class(), few.message().contains("limit of 1")),
+        (Class::Limit, true)
+    );
+    let short = opened(Limits {
+        header_bytes: 100,
+        ..base()
+    });
     assert_eq!(short.class(), Class::Limit);
-    let keys = opened(Limits { entries: 2, ..base() });
+    let keys = opened(Limits {
+        entries: 2,
+        ..base()
+    });
     assert!(keys.message().starts_with("keys: 3"), "{keys}");
 }
 
 #[test]
 fn other_files_are_called_what_they_are() {
     for (head, words) in [
-        (&b"tjgg\x03\0\0\0\0\0\0\0"[..], "GGJT file, from before GGUF"),
+        (
+            &b"tjgg\x03\0\0\0\0\0\0\0"[..],
+            "GGJT file, from before GGUF",
+        ),
         (b"PK\x03\x04\x14\0\0\0", "zip archive"),
-        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "Git LFS pointer",
+        ),
         (&[0; 64], "zeros"),
         (b"FUGG\x03\0\0\0", "begins with \"FUGG\""),
         (b"", "the file ends at byte 0"),
@@ -235,13 +289,20 @@ fn the_survey_tells_templates_and_what_is_hidden() {
         .tensor("a", &[8], 0, 0)
         .done(&[0; 32]);
     let clean = survey(file.clone());
-    let texts: Vec<_> = clean.texts.iter().map(|t| (t.language, t.text.as_str())).collect();
+    let texts: Vec<_> = clean
+        .texts
+        .iter()
+        .map(|t| (t.language, t.text.as_str()))
+        .collect();
     assert_eq!(texts, [("jinja", "{{ x }}"), ("jinja", "{{ y }}")]);
     assert!(clean.anomalies.is_empty() && clean.error.is_none());
     file.extend(b"PK\x05\x06");
     let hidden = survey(file);
     assert_eq!(hidden.anomalies[0].kind, AnomalyKind::HiddenBytes);
-    let twice = Bytes3::default().key("k", 0, &[1]).key("k", 0, &[2]).done(&[]);
+    let twice = Bytes3::default()
+        .key("k", 0, &[1])
+        .key("k", 0, &[2])
+        .done(&[]);
     assert_eq!(survey(twice).anomalies[0].kind, AnomalyKind::DuplicateEntry);
 }
 
@@ -257,5 +318,8 @@ fn one_shard_alone_keeps_its_keys() {
     let model = open_shard(&input, &Context::default()).unwrap();
     assert_eq!((model.tensors.len(), model.metadata.len()), (1, 3));
     let error = open_bytes(shard).unwrap_err();
-    assert!(error.to_string().contains("shard 1 of a set of 2"), "{error}");
+    assert!(
+        error.to_string().contains("shard 1 of a set of 2"),
+        "{error}"
+    );
 }

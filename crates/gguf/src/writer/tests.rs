@@ -15,18 +15,24 @@ fn write(folder: &Path, model: &Model, options: WriteOptions) -> Result<Report> 
     let mut out = Output::new(&folder.join("m.gguf"), true);
     let report = GgufWriter.write(model, &mut out, &cx)?;
     let files = out.commit()?;
-    assert_eq!(files.iter().map(|(_, len)| len).sum::<u64>(), report.file_bytes);
+    assert_eq!(
+        files.iter().map(|(_, len)| len).sum::<u64>(),
+        report.file_bytes
+    );
     Ok(report)
 }
 
 fn read(path: &Path) -> Model {
-    GgufReader.open(&Input::open(path).unwrap(), &Context::default()).unwrap()
+    GgufReader
+        .open(&Input::open(path).unwrap(), &Context::default())
+        .unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -38,7 +44,10 @@ fn round_trip(model: &Model) -> (Model, Report) {
     let input = Input::from_region("m.gguf", ir::Region::memory(first.clone()));
     let back = GgufReader.open(&input, &Context::default()).unwrap();
     write(folder.path(), &back, WriteOptions::default()).unwrap();
-    assert!(fs::read(folder.path().join("m.gguf")).unwrap() == first, "written again");
+    assert!(
+        fs::read(folder.path().join("m.gguf")).unwrap() == first,
+        "written again"
+    );
     (back, report)
 }
 
@@ -47,7 +56,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 33) % sides
     }
 }
@@ -67,7 +79,10 @@ fn random_models_come_back_whole() {
             } else if dtype.block().0 > 1 {
                 shape.push(u64::from(dtype.block().0));
             }
-            let name = format!("{}{n}", "layer.".repeat(usize::try_from(dice.roll(20)).unwrap()));
+            let name = format!(
+                "{}{n}",
+                "layer.".repeat(usize::try_from(dice.roll(20)).unwrap())
+            );
             builder = builder.push(PatternCompute::tensor(&name, dtype, shape));
         }
         for n in 0..dice.roll(6) {
@@ -90,7 +105,10 @@ fn random_models_come_back_whole() {
         let (back, report) = round_trip(&model);
         assert_eq!(report.tensor_bytes, model.tensors.byte_len());
         // Not `==`: one of the values is a NaN.
-        assert_eq!(format!("{:?}", back.metadata), format!("{:?}", model.metadata));
+        assert_eq!(
+            format!("{:?}", back.metadata),
+            format!("{:?}", model.metadata)
+        );
         assert_eq!(back.tensors.len(), model.tensors.len());
         for (ours, back) in model.tensors.iter().zip(&back.tensors) {
             assert_eq!((&ours.name, &ours.spec), (&back.name, &back.spec));
@@ -132,8 +150,11 @@ fn metadata_of_every_namespace_has_a_key() {
     let (back, report) = round_trip(&model);
     let kinds: Vec<_> = report.records.iter().map(|r| r.kind).collect();
     assert_eq!(kinds, ["metadata-text", "metadata-twice"]);
-    let pairs: Vec<_> =
-        back.metadata.iter().map(|e| (e.namespace, e.key.as_str(), e.value.to_string())).collect();
+    let pairs: Vec<_> = back
+        .metadata
+        .iter()
+        .map(|e| (e.namespace, e.key.as_str(), e.value.to_string()))
+        .collect();
     assert_eq!(
         pairs,
         [
@@ -152,7 +173,11 @@ fn shards_are_cut_by_size_and_by_number() {
         .metadata(ns::GGUF, "split.count", MetaValue::U16(0))
         .metadata(ns::GGUF, "general.alignment", MetaValue::U32(64))
         .push(PatternCompute::tensor("a", DType::F32, [64]))
-        .push(PatternCompute::tensor("b", DType::Block(BlockFormat::Q8_0), [2, 32]))
+        .push(PatternCompute::tensor(
+            "b",
+            DType::Block(BlockFormat::Q8_0),
+            [2, 32],
+        ))
         .push(PatternCompute::tensor("c", DType::I8, [3]))
         .push(PatternCompute::tensor("d", DType::F32, [64]))
         .build()
@@ -176,7 +201,10 @@ fn shards_are_cut_by_size_and_by_number() {
             assert_eq!(whole.tensors.len(), 4);
             for (ours, back) in model.tensors.iter().zip(&whole.tensors) {
                 assert_eq!(ours.spec, back.spec);
-                assert!(ours.read_all().unwrap() == back.read_all().unwrap(), "{name}");
+                assert!(
+                    ours.read_all().unwrap() == back.read_all().unwrap(),
+                    "{name}"
+                );
             }
         }
         counts
@@ -210,7 +238,10 @@ fn sets_are_named_after_their_output() {
     let mut out = Output::new(&folder.path().join("x-00001-of-00009.gguf"), false);
     GgufWriter.write(&model, &mut out, &cx).unwrap();
     out.commit().unwrap();
-    assert_eq!(names(folder.path()), ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]);
+    assert_eq!(
+        names(folder.path()),
+        ["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"]
+    );
 }
 
 #[test]
@@ -222,23 +253,40 @@ fn what_does_not_fit_is_an_error() {
         (error.class(), error.to_string())
     };
     let one = || ModelBuilder::new().tensor("x", DType::F32, [1], vec![0; 4]);
-    let unsigned = ModelBuilder::new().tensor("x", DType::U8, [1], vec![0]).build().unwrap();
+    let unsigned = ModelBuilder::new()
+        .tensor("x", DType::U8, [1], vec![0])
+        .build()
+        .unwrap();
     let (class, text) = refused(unsigned, WriteOptions::default());
     assert!(class == Class::Unsupported && text.contains("\"x\": the format has no type U8"));
     for (value, why) in [
         (MetaValue::U32(48), "it is 48"),
         (MetaValue::U64(32), "of type u32"),
     ] {
-        let model = one().metadata(ns::GGUF, "general.alignment", value).build().unwrap();
+        let model = one()
+            .metadata(ns::GGUF, "general.alignment", value)
+            .build()
+            .unwrap();
         let (class, text) = refused(model, WriteOptions::default());
         assert!(class == Class::Usage && text.contains(why), "{text}");
     }
-    let empty = one().metadata(ns::GGUF, "", MetaValue::Bool(true)).build().unwrap();
-    assert!(refused(empty, WriteOptions::default()).1.contains("no empty keys"));
+    let empty = one()
+        .metadata(ns::GGUF, "", MetaValue::Bool(true))
+        .build()
+        .unwrap();
+    assert!(
+        refused(empty, WriteOptions::default())
+            .1
+            .contains("no empty keys")
+    );
     let zero = WriteOptions {
         shard_tensors: Some(0),
         ..WriteOptions::default()
     };
-    assert!(refused(one().build().unwrap(), zero).1.contains("0 tensors"));
+    assert!(
+        refused(one().build().unwrap(), zero)
+            .1
+            .contains("0 tensors")
+    );
     assert!(names(folder.path()).is_empty());
 }

@@ -1,5 +1,6 @@
 //! What the tests over files share.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test uses a part
+#![allow(clippy::unwrap_used, clippy::format_collect)] // helpers of tests
 
 use ir::{Context, Input, Model, Output, Reader, Report, Result, WriteOptions, Writer};
 use serde_json::Value;
@@ -18,7 +19,10 @@ pub fn catalogue(folder: &str) -> Vec<Value> {
     for part in ["gguf_good", "gguf_split", "gguf_bad"] {
         let path = testdata().join(format!("make/catalogue/{part}.json"));
         let list: Vec<Value> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-        facts.extend(list.into_iter().filter(|fact| path_of(fact).starts_with(folder)));
+        facts.extend(
+            list.into_iter()
+                .filter(|fact| path_of(fact).starts_with(folder)),
+        );
     }
     assert!(!facts.is_empty());
     facts
@@ -54,5 +58,8 @@ pub fn written(model: &Model) -> Vec<u8> {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
