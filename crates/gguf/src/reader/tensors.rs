@@ -5,6 +5,7 @@ use crate::GgufError;
 use crate::wire::{
     MAX_DIMS, MAX_NAME_LEN, dtype_of_id, elements_fit, pad, removed_type, shape_of_dims,
 };
+use bytes::Bytes;
 use ir::{DType, Limits, Result, TensorSpec};
 use std::collections::HashSet;
 
@@ -30,9 +31,9 @@ pub(super) fn infos(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Resul
     let mut infos = Vec::with_capacity(n);
     for number in 0..n {
         let offset = cursor.position();
-        let info = info(cursor, offset)
+        let (raw, info) = info(cursor, offset)
             .map_err(|error| error.at(format!("tensor {number}, byte {offset}")))?;
-        if !seen.insert(info.name.clone()) {
+        if !seen.insert(raw) {
             let name = info.name;
             return Err(GgufError::DuplicateName { name, offset }.into());
         }
@@ -41,7 +42,8 @@ pub(super) fn infos(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Resul
     Ok(infos)
 }
 
-fn info(cursor: &mut Cursor<'_>, offset: u64) -> Result<Info> {
+/// An info, and its name as the window has it.
+fn info(cursor: &mut Cursor<'_>, offset: u64) -> Result<(Bytes, Info)> {
     let raw = cursor.text("the length of the name", "the name")?;
     let name = String::from_utf8_lossy(&raw).into_owned();
     if name.len() > MAX_NAME_LEN {
@@ -53,7 +55,8 @@ fn info(cursor: &mut Cursor<'_>, offset: u64) -> Result<Info> {
         }
         .into());
     }
-    rest(cursor, &name).map_err(|error| error.at(format!("tensor {name:?}")))
+    let info = rest(cursor, &name).map_err(|error| error.at(format!("tensor {name:?}")))?;
+    Ok((raw, info))
 }
 
 fn rest(cursor: &mut Cursor<'_>, name: &str) -> Result<Info> {
