@@ -247,6 +247,12 @@ pub enum GgufError {
         /// Of how many.
         count: u64,
     },
+    /// A shard that is not there.
+    #[error("it is not there, and {beside:?} is a shard of the same set")]
+    MissingShard {
+        /// The file that was opened.
+        beside: String,
+    },
     /// A shard that is not the one it should be.
     #[error("{key} is {found}, expected {expected}")]
     ShardKey {
@@ -362,7 +368,7 @@ impl Diagnose for GgufError {
             Self::BigEndianBlocks { .. } => {
                 "Write it little-endian on the machine it comes from, or get the unquantized model"
             }
-            Self::ShardName { .. } | Self::ShardKey { .. } => SHARDS,
+            Self::ShardName { .. } | Self::MissingShard { .. } | Self::ShardKey { .. } => SHARDS,
             Self::CannotSplit { .. } => "Choose a larger --shard-size or --shard-tensors",
             Self::OffPlan { .. } => "This is a bug of weightbridge: please report it",
             _ => DAMAGED,

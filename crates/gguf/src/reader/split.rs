@@ -9,7 +9,8 @@ use super::{File, model_of, number};
 use crate::GgufError;
 use crate::wire::{SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS};
 use ir::shard::ShardName;
-use ir::{Context, Input, Limits, Model, Result};
+use ir::{Context, Fault, Input, Limits, Model, Result};
+use std::io::ErrorKind;
 
 /// Opens the set that `given`, read from `input`, is one shard of.
 pub(super) fn open(input: &Input, given: File, count: u64, cx: &Context) -> Result<Model> {
@@ -51,7 +52,14 @@ pub(super) fn open(input: &Input, given: File, count: u64, cx: &Context) -> Resu
 fn sibling(input: &Input, name: &str, cx: &Context) -> Result<File> {
     let path = input.sibling(name);
     let opened = Input::open(&path).map_err(|error| {
-        error.with_help("It is a shard of the set: all its files belong in one folder")
+        let beside = input.path().file_name().unwrap_or_default();
+        match error.downcast_ref() {
+            Some(Fault::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                let beside = beside.to_string_lossy().into_owned();
+                ir::Error::from(GgufError::MissingShard { beside }).in_file(&path)
+            }
+            _ => error,
+        }
     })?;
     File::read(&opened, &cx.limits)
 }
