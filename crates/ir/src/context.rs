@@ -56,6 +56,11 @@ pub struct ReadOptions {
 pub struct WriteOptions {
     /// Begin a new shard before one would grow beyond this many bytes of tensors.
     pub shard_size: Option<u64>,
+    /// Begin a new shard after this many tensors. Only GGUF counts tensors.
+    pub shard_tensors: Option<u64>,
+    /// Leave the first shard without tensors, so that it is small and holds all metadata. Only GGUF
+    /// has such sets.
+    pub shard_empty_first: bool,
     /// The element type tensors are asked to have; for naming only, the passes cast.
     pub dtype: Option<DType>,
 }
