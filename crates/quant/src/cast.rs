@@ -220,6 +220,65 @@ fn run<const N: usize, const M: usize>(
     }
 }
 
+/// `F16` or `BF16` into `f32`, without counting and without a way round through bytes.
+struct Widen<'a> {
+    src: &'a [[u8; 2]],
+    out: &'a mut [f32],
+    brain: bool,
+}
+
+impl WithSimd for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        if self.brain {
+            for (out, bytes) in self.out.iter_mut().zip(self.src) {
+                *out = bf16_to_f32(u16::from_le_bytes(*bytes));
+            }
+        } else {
+            for (out, bytes) in self.out.iter_mut().zip(self.src) {
+                *out = f16_to_f32(u16::from_le_bytes(*bytes));
+            }
+        }
+    }
+}
+
+/// Numbers of any float type as `f32`, for the quantizers. The lengths belong together.
+pub(crate) fn widen(level: Level, dtype: DType, src: &[u8], out: &mut [f32]) {
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        let src = src.as_chunks::<2>().0;
+        level.run(Widen {
+            src,
+            out,
+            brain: dtype == DType::BF16,
+        });
+        return;
+    }
+    let mut bytes = [[0_u8; 4]; 256];
+    let (per_unit, unit) = dtype.block();
+    let piece = 256 / per_unit as usize * unit as usize;
+    for (src, out) in src.chunks(piece).zip(out.chunks_mut(256)) {
+        let bytes = &mut bytes[..out.len()];
+        let mut stats = CastStats::default();
+        // Every float type casts to F32, and the lengths agree.
+        if cast_at(
+            level,
+            dtype,
+            DType::F32,
+            src,
+            bytes.as_flattened_mut(),
+            &mut stats,
+        )
+        .is_ok()
+        {
+            for (out, bytes) in out.iter_mut().zip(bytes.iter()) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
+    }
+}
+
 impl CastStats {
     fn add(&mut self, counts: Counts) {
         self.overflowed += u64::from(counts.overflowed);

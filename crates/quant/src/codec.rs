@@ -4,7 +4,7 @@ use std::fmt;
 
 use ir::{BlockFormat, DType};
 
-use crate::cast::{CastStats, cast_at};
+use crate::cast::widen;
 use crate::dispatch::Level;
 use crate::scalar::{self, decode_blocks, encode_rows};
 
@@ -340,26 +340,7 @@ pub fn quantize_rows_from_with(
         return Ok(());
     }
     let level = kernels.level().unwrap_or(Level::Baseline);
-    let convert = |src: &[u8], x: &mut [f32]| {
-        let mut bytes = [[0_u8; 4]; CHUNK];
-        for (src, x) in src.chunks(CHUNK / per_unit * unit).zip(x.chunks_mut(CHUNK)) {
-            let bytes = &mut bytes[..x.len()];
-            // Lengths agree by construction and every float type casts to F32.
-            let done = cast_at(
-                level,
-                dtype,
-                DType::F32,
-                src,
-                bytes.as_flattened_mut(),
-                &mut CastStats::default(),
-            );
-            if done.is_ok() {
-                for (x, bytes) in x.iter_mut().zip(bytes.iter()) {
-                    *x = f32::from_le_bytes(*bytes);
-                }
-            }
-        }
-    };
+    let convert = |src: &[u8], x: &mut [f32]| widen(level, dtype, src, x);
     let run = |x: &[f32], importance: Option<&[f32]>, out: &mut [u8]| {
         if !kernels
             .level()

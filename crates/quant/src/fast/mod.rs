@@ -6,6 +6,7 @@ mod iq4;
 mod lanes;
 mod plain;
 mod symmetric;
+mod ternary;
 mod weighted;
 
 use std::marker::PhantomData;
@@ -116,6 +117,9 @@ pub(crate) fn encode(
         BlockFormat::Q4_1 => plain!(Q4_1, 20),
         BlockFormat::Q5_0 => plain!(Q5_0, 22),
         BlockFormat::Q5_1 => plain!(Q5_1, 24),
+        BlockFormat::TQ1_0 => level.run(ternary::Tq1 { src, out }),
+        BlockFormat::TQ2_0 => level.run(ternary::Tq2 { src, out }),
+        BlockFormat::Q2_0 => level.run(ternary::Q2 { src, out }),
         BlockFormat::Q8_0 => level.run(plain::Q8_0 { src, out }),
         BlockFormat::MXFP4 => level.run(plain::Mxfp4 { src, out }),
         BlockFormat::IQ4_NL => iq4!(Nl),
