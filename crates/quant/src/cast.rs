@@ -157,6 +157,14 @@ pub fn cast_at(
         (BF16, F64) => run(level, src, dst, stats, bf16_f64),
         (BF16, F32) => run(level, src, dst, stats, bf16_f32),
         (BF16, F16) => run(level, src, dst, stats, bf16_f16),
+        (DType::F8E4M3, F64) => run(level, src, dst, stats, |b| f32_f64(e4m3(b))),
+        (DType::F8E4M3, F32) => run(level, src, dst, stats, |b| f32_f32(e4m3(b))),
+        (DType::F8E4M3, F16) => run(level, src, dst, stats, |b| f32_f16(e4m3(b))),
+        (DType::F8E4M3, BF16) => run(level, src, dst, stats, |b| f32_bf16(e4m3(b))),
+        (DType::F8E5M2, F64) => run(level, src, dst, stats, |b| f32_f64(e5m2(b))),
+        (DType::F8E5M2, F32) => run(level, src, dst, stats, |b| f32_f32(e5m2(b))),
+        (DType::F8E5M2, F16) => run(level, src, dst, stats, |b| f32_f16(e5m2(b))),
+        (DType::F8E5M2, BF16) => run(level, src, dst, stats, |b| f32_bf16(e5m2(b))),
         _ => small(from, to, src, dst, stats),
     }
     Ok(())
@@ -209,6 +217,65 @@ fn run<const N: usize, const M: usize>(
     let (dst, _) = dst.as_chunks_mut::<M>();
     for (src, dst) in src.chunks(SPAN).zip(dst.chunks_mut(SPAN)) {
         stats.add(level.run(Job { src, dst, step }));
+    }
+}
+
+/// `F16` or `BF16` into `f32`, without counting and without a way round through bytes.
+struct Widen<'a> {
+    src: &'a [[u8; 2]],
+    out: &'a mut [f32],
+    brain: bool,
+}
+
+impl WithSimd for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        if self.brain {
+            for (out, bytes) in self.out.iter_mut().zip(self.src) {
+                *out = bf16_to_f32(u16::from_le_bytes(*bytes));
+            }
+        } else {
+            for (out, bytes) in self.out.iter_mut().zip(self.src) {
+                *out = f16_to_f32(u16::from_le_bytes(*bytes));
+            }
+        }
+    }
+}
+
+/// Numbers of any float type as `f32`, for the quantizers. The lengths belong together.
+pub(crate) fn widen(level: Level, dtype: DType, src: &[u8], out: &mut [f32]) {
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        let src = src.as_chunks::<2>().0;
+        level.run(Widen {
+            src,
+            out,
+            brain: dtype == DType::BF16,
+        });
+        return;
+    }
+    let mut bytes = [[0_u8; 4]; 256];
+    let (per_unit, unit) = dtype.block();
+    let piece = 256 / per_unit as usize * unit as usize;
+    for (src, out) in src.chunks(piece).zip(out.chunks_mut(256)) {
+        let bytes = &mut bytes[..out.len()];
+        let mut stats = CastStats::default();
+        // Every float type casts to F32, and the lengths agree.
+        if cast_at(
+            level,
+            dtype,
+            DType::F32,
+            src,
+            bytes.as_flattened_mut(),
+            &mut stats,
+        )
+        .is_ok()
+        {
+            for (out, bytes) in out.iter_mut().zip(bytes.iter()) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
     }
 }
 
@@ -377,18 +444,40 @@ fn f64_bf16(src: [u8; 8]) -> Step<2> {
     )
 }
 
+#[inline(always)]
+fn f32_f32(src: [u8; 4]) -> Step<4> {
+    (
+        src,
+        exact(u32::from_le_bytes(src) & F32_MAGNITUDE > F32_INFINITY),
+    )
+}
+
+/// E4M3 as `f32`, little-endian: its fields are a `binary16` of exponent bias 15, 2^8 too small.
+#[inline(always)]
+fn e4m3(src: [u8; 1]) -> [u8; 4] {
+    let code = u16::from(src[0]);
+    let value = f16_to_f32((code & 0x7f) << 7) * 256.0;
+    let sign = u32::from(code & 0x80) << 24;
+    let bits = if code & 0x7f == 0x7f {
+        NAN
+    } else {
+        value.to_bits()
+    };
+    (bits | sign).to_le_bytes()
+}
+
+/// E5M2 as `f32`, little-endian: the upper half of a `binary16`.
+#[inline(always)]
+fn e5m2(src: [u8; 1]) -> [u8; 4] {
+    f16_to_f32(u16::from(src[0]) << 8).to_le_bytes()
+}
+
 const NAN: u32 = 0x7fc0_0000;
 
-/// `f32` bits of one code of an 8, 6 or 4 bit type. Special patterns: OCP OFP8 1.0 and MX 1.0;
-/// the FNUZ types have one NaN, where negative zero would be.
+/// `f32` bits of one code of a small type without a kernel of its own (OCP MX 1.0; the FNUZ types
+/// have one NaN, where negative zero would be).
 fn small_value(dtype: DType, code: u32) -> u32 {
-    let sign = (code & 0x80) << 24;
     match dtype {
-        DType::F8E4M3 if code & 0x7f == 0x7f => sign | NAN,
-        DType::F8E4M3 => minifloat(code, 4, 3, 7),
-        DType::F8E5M2 if code & 0x7f == 0x7c => sign | F32_INFINITY,
-        DType::F8E5M2 if code & 0x7f > 0x7c => sign | NAN,
-        DType::F8E5M2 => minifloat(code, 5, 2, 15),
         DType::F8E4M3Fnuz | DType::F8E5M2Fnuz if code == 0x80 => NAN,
         DType::F8E4M3Fnuz => minifloat(code, 4, 3, 8),
         DType::F8E5M2Fnuz => minifloat(code, 5, 2, 16),
@@ -405,12 +494,7 @@ fn small_value(dtype: DType, code: u32) -> u32 {
 fn small(from: DType, to: DType, src: &[u8], dst: &mut [u8], stats: &mut CastStats) {
     match to {
         DType::F64 => small_into(from, src, dst, stats, f32_f64),
-        DType::F32 => small_into(from, src, dst, stats, |bytes| {
-            (
-                bytes,
-                exact(u32::from_le_bytes(bytes) & F32_MAGNITUDE > F32_INFINITY),
-            )
-        }),
+        DType::F32 => small_into(from, src, dst, stats, f32_f32),
         DType::F16 => small_into(from, src, dst, stats, f32_f16),
         _ => small_into(from, src, dst, stats, f32_bf16),
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ir::{BlockFormat, DType};
 
-use crate::cast::{CastStats, cast_at};
+use crate::cast::widen;
 use crate::dispatch::Level;
 use crate::scalar::{self, decode_blocks, encode_rows};
 
@@ -135,6 +135,18 @@ macro_rules! codec {
     };
 }
 
+/// The grid formats share their encoders with the lane kernels.
+macro_rules! grid {
+    ($module:ident, $encode:ident, $decode:ident) => {
+        Codec {
+            encode: Some(|x, importance, out| {
+                encode_rows(x, importance, out, scalar::$module::$encode::<false>);
+            }),
+            decode: |blocks, y| decode_blocks(blocks, y, scalar::$module::$decode),
+        }
+    };
+}
+
 const fn codec(format: BlockFormat) -> Option<Codec> {
     Some(match format {
         BlockFormat::Q4_0 => codec!(legacy, encode_q4_0, decode_q4_0),
@@ -157,13 +169,13 @@ const fn codec(format: BlockFormat) -> Option<Codec> {
         BlockFormat::NVFP4 => codec!(fp4, encode_nvfp4, decode_nvfp4),
         BlockFormat::Q1_0 => codec!(ternary, encode_q1_0, decode_q1_0),
         BlockFormat::Q2_0 => codec!(ternary, encode_q2_0, decode_q2_0),
-        BlockFormat::IQ2_XXS => codec!(iq2, encode_iq2_xxs, decode_iq2_xxs),
-        BlockFormat::IQ2_XS => codec!(iq2, encode_iq2_xs, decode_iq2_xs),
-        BlockFormat::IQ2_S => codec!(iq2, encode_iq2_s, decode_iq2_s),
-        BlockFormat::IQ3_XXS => codec!(iq3, encode_iq3_xxs, decode_iq3_xxs),
-        BlockFormat::IQ3_S => codec!(iq3, encode_iq3_s, decode_iq3_s),
-        BlockFormat::IQ1_S => codec!(iq1, encode_iq1_s, decode_iq1_s),
-        BlockFormat::IQ1_M => codec!(iq1, encode_iq1_m, decode_iq1_m),
+        BlockFormat::IQ2_XXS => grid!(iq2, encode_iq2_xxs, decode_iq2_xxs),
+        BlockFormat::IQ2_XS => grid!(iq2, encode_iq2_xs, decode_iq2_xs),
+        BlockFormat::IQ2_S => grid!(iq2, encode_iq2_s, decode_iq2_s),
+        BlockFormat::IQ3_XXS => grid!(iq3, encode_iq3_xxs, decode_iq3_xxs),
+        BlockFormat::IQ3_S => grid!(iq3, encode_iq3_s, decode_iq3_s),
+        BlockFormat::IQ1_S => grid!(iq1, encode_iq1_s, decode_iq1_s),
+        BlockFormat::IQ1_M => grid!(iq1, encode_iq1_m, decode_iq1_m),
         _ => return None,
     })
 }
@@ -328,26 +340,7 @@ pub fn quantize_rows_from_with(
         return Ok(());
     }
     let level = kernels.level().unwrap_or(Level::Baseline);
-    let convert = |src: &[u8], x: &mut [f32]| {
-        let mut bytes = [[0_u8; 4]; CHUNK];
-        for (src, x) in src.chunks(CHUNK / per_unit * unit).zip(x.chunks_mut(CHUNK)) {
-            let bytes = &mut bytes[..x.len()];
-            // Lengths agree by construction and every float type casts to F32.
-            let done = cast_at(
-                level,
-                dtype,
-                DType::F32,
-                src,
-                bytes.as_flattened_mut(),
-                &mut CastStats::default(),
-            );
-            if done.is_ok() {
-                for (x, bytes) in x.iter_mut().zip(bytes.iter()) {
-                    *x = f32::from_le_bytes(*bytes);
-                }
-            }
-        }
-    };
+    let convert = |src: &[u8], x: &mut [f32]| widen(level, dtype, src, x);
     let run = |x: &[f32], importance: Option<&[f32]>, out: &mut [u8]| {
         if !kernels
             .level()

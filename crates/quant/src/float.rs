@@ -55,9 +55,8 @@ pub(crate) fn f32_to_f16(value: f32) -> u16 {
     };
     let rounded = (f32::from_bits(exponent + 0x0780_0000) + base).to_bits();
     let nonsign = ((rounded >> 13) & 0x7c00) + (rounded & 0x0fff);
-    let nan = 0x7e00 | ((magnitude >> 13) & 0x01ff);
     let result = if magnitude > 0x7f80_0000 {
-        nan
+        0x7e00
     } else {
         nonsign
     };

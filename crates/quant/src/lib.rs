@@ -1,6 +1,6 @@
 //! Numbers into numbers, slice to slice.
 //!
-//! [`cast`] goes between the plain float types; [`quantize_rows`] and [`dequantize`] between
+//! [`cast()`] goes between the plain float types; [`quantize_rows`] and [`dequantize`] between
 //! numbers and ggml's block formats, byte for byte as ggml 0.25 on x86-64 does it. Nothing here
 //! knows files, names or threads: callers cut tensors into slices and hand them in.
 //!

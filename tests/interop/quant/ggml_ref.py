@@ -4,6 +4,7 @@ The library is `libggml-base.so` of the npm package `@node-llama-cpp/linux-x64` 
 x86-64 build: no FMA). Its path: $WEIGHTBRIDGE_GGML_BASE, else the usual places below.
 """
 import ctypes
+import faulthandler
 import glob
 import os
 
@@ -74,6 +75,7 @@ def survivors(lib, name, rows, weights):
     for i in range(len(rows)):
         child = os.fork()
         if child == 0:
+            faulthandler.disable()
             os.environ["GGML_NO_BACKTRACE"] = "1"
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)

@@ -126,3 +126,31 @@ def test_decode(lib, name, kernels):
     nan = np.isnan(want)
     assert (np.isnan(got) == nan).all()
     assert want[~nan].tobytes() == got[~nan].tobytes()
+
+
+TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+         "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+         "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu"}
+
+
+@pytest.mark.parametrize("source", TORCH)
+@pytest.mark.parametrize("target", ["F64", "F32", "F16", "BF16"])
+def test_casts_equal_torch(source, target):
+    torch = pytest.importorskip("torch")
+    build()
+    rng = np.random.default_rng(3)
+    width = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}.get(source, 1)
+    data = rng.integers(0, 256, (1 << 18) * width, dtype=np.uint8)
+    if source == "F64":  # mostly in the range of the smaller types, and next to their ties
+        halves = rng.integers(0, 1 << 16, 1 << 17, dtype=np.uint16).view(np.float16)
+        near = halves.astype(np.float64) * (1 + 2.0**-11) * (1 + rng.choice([-1, 0, 1], 1 << 17) * 2.0**-40)
+        data = np.concatenate([data, near.view(np.uint8)])
+    tensor = torch.from_numpy(data).view(getattr(torch, TORCH[source]))
+    want = tensor.to(getattr(torch, TORCH[target]))
+    got = subprocess.run([PIPE, "quantize", target, "1", source, "best", "0"], input=data.tobytes(),
+                         capture_output=True, check=True).stdout
+    got = torch.frombuffer(bytearray(got), dtype=want.dtype)
+    nan = torch.isnan(want)
+    assert torch.equal(torch.isnan(got), nan)
+    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[want.element_size()]
+    assert torch.equal(got.view(bits)[~nan], want.view(bits)[~nan])

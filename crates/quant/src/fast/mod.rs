@@ -1,10 +1,12 @@
 //! Lane kernels: what runs when nothing special is asked for.
 
 mod affine;
+pub(crate) mod grid;
 mod iq4;
 mod lanes;
 mod plain;
 mod symmetric;
+mod ternary;
 mod weighted;
 
 use std::marker::PhantomData;
@@ -91,11 +93,33 @@ pub(crate) fn encode(
             }
         };
     }
+    macro_rules! grid {
+        ($format:ident, $bytes:literal) => {{
+            let format = PhantomData::<grid::$format>;
+            // Compiled for AVX-512, reductions and table walks come out at half AVX2's rate.
+            level.min(Level::Avx2).run(grid::Job::<_, $bytes> {
+                src,
+                importance,
+                out,
+                format,
+            });
+        }};
+    }
     match format {
+        BlockFormat::IQ2_XXS => grid!(Iq2Xxs, 66),
+        BlockFormat::IQ2_XS => grid!(Iq2Xs, 74),
+        BlockFormat::IQ2_S => grid!(Iq2S, 82),
+        BlockFormat::IQ3_XXS => grid!(Iq3Xxs, 98),
+        BlockFormat::IQ3_S => grid!(Iq3S, 110),
+        BlockFormat::IQ1_S => grid!(Iq1S, 50),
+        BlockFormat::IQ1_M => grid!(Iq1M, 56),
         BlockFormat::Q4_0 => plain!(Q4_0, 18),
         BlockFormat::Q4_1 => plain!(Q4_1, 20),
         BlockFormat::Q5_0 => plain!(Q5_0, 22),
         BlockFormat::Q5_1 => plain!(Q5_1, 24),
+        BlockFormat::TQ1_0 => level.run(ternary::Tq1 { src, out }),
+        BlockFormat::TQ2_0 => level.run(ternary::Tq2 { src, out }),
+        BlockFormat::Q2_0 => level.run(ternary::Q2 { src, out }),
         BlockFormat::Q8_0 => level.run(plain::Q8_0 { src, out }),
         BlockFormat::MXFP4 => level.run(plain::Mxfp4 { src, out }),
         BlockFormat::IQ4_NL => iq4!(Nl),

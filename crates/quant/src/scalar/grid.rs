@@ -9,13 +9,24 @@ use std::sync::OnceLock;
 
 use super::tables;
 
+/// Candidates a piece: what the lane search looks at together.
+pub(crate) const PIECE: usize = 16;
+
+/// Sixteen of the points near a key; a list's last piece repeats its last point.
+pub(crate) struct Piece<const D: usize> {
+    /// Values (odd numbers) of the candidates, element by element.
+    pub(crate) values: [[u8; PIECE]; D],
+    pub(crate) points: [u16; PIECE],
+}
+
 /// A grid of points of `D` codes each.
 pub(crate) struct Grid<const D: usize> {
     points: Vec<[u8; D]>,
-    /// By key: the point, or `-1 - start` of a list in `near`.
+    /// By key: the point, or `-1 - list`.
     map: Vec<i32>,
-    /// Lists of points, each led by its length.
-    near: Vec<u16>,
+    /// Lists of near points, as first piece and number of pieces.
+    lists: Vec<(u32, u32)>,
+    near: Vec<Piece<D>>,
 }
 
 impl<const D: usize> Grid<D> {
@@ -42,7 +53,7 @@ impl<const D: usize> Grid<D> {
             map[usize::from(*entry)] = index;
             known[usize::from(*entry)] = true;
         }
-        let mut near = Vec::new();
+        let (mut lists, mut near) = (Vec::new(), Vec::new());
         // Columns, so that the distances of one key to all points vectorise.
         let columns: Vec<Vec<i16>> = (0..D)
             .map(|i| points.iter().map(|point| i16::from(point[i])).collect())
@@ -60,25 +71,43 @@ impl<const D: usize> Grid<D> {
                     *distance += step * step;
                 }
             }
-            let start = near.len();
-            map[key] = -1 - start as i32;
-            near.push(0);
+            let mut list: Vec<u16> = Vec::new();
             let mut last = -1;
             for _ in 0..distances {
                 let Some(next) = distance.iter().copied().filter(|d| *d > last).min() else {
                     break;
                 };
                 last = next;
-                near.extend(
+                list.extend(
                     (0_u16..)
                         .zip(&distance)
                         .filter(|(_, d)| **d == next)
                         .map(|(j, _)| j),
                 );
             }
-            near[start] = (near.len() - start - 1) as u16;
+            map[key] = -1 - lists.len() as i32;
+            lists.push((near.len() as u32, list.len().div_ceil(PIECE) as u32));
+            for chunk in list.chunks(PIECE) {
+                let mut piece = Piece {
+                    values: [[0; PIECE]; D],
+                    points: [0; PIECE],
+                };
+                for j in 0..PIECE {
+                    let point = chunk[j.min(chunk.len() - 1)];
+                    piece.points[j] = point;
+                    for i in 0..D {
+                        piece.values[i][j] = 2 * points[usize::from(point)][i] + 1;
+                    }
+                }
+                near.push(piece);
+            }
         }
-        Self { points, map, near }
+        Self {
+            points,
+            map,
+            lists,
+            near,
+        }
     }
 
     /// Packs codes into a key.
@@ -92,15 +121,14 @@ impl<const D: usize> Grid<D> {
 
     /// The point of a key, or the points near it.
     #[inline(always)]
-    pub(crate) fn at(&self, key: usize) -> Result<usize, &[u16]> {
+    pub(crate) fn at(&self, key: usize) -> Result<usize, &[Piece<D>]> {
         // A key with codes no grid has cannot come from values ggml accepts; it gets point 0.
         let found = self.map.get(key).copied().unwrap_or(0);
         if found >= 0 {
             return Ok(found as usize);
         }
-        let start = (-1 - found) as usize;
-        let len = usize::from(self.near[start]);
-        Err(&self.near[start + 1..start + 1 + len])
+        let (first, count) = self.lists[(-1 - found) as usize];
+        Err(&self.near[first as usize..(first + count) as usize])
     }
 
     /// Codes of a point.
@@ -108,27 +136,31 @@ impl<const D: usize> Grid<D> {
     pub(crate) fn codes(&self, point: usize) -> &[u8; D] {
         &self.points[point]
     }
+}
 
-    /// The listed point of least error, the first of equals. `errors` holds what each code of each
-    /// element adds; sums run in element order, which is C's. Where no sum is a number C stops;
-    /// here the nearest point stands in.
-    #[inline(always)]
-    pub(crate) fn nearest(&self, list: &[u16], errors: &[[f32; 8]; D]) -> usize {
-        let mut best = f32::MAX;
-        let mut found = list[0];
-        for &point in list {
-            let codes = &self.points[usize::from(point)];
-            let mut error = 0.0;
+/// The listed point of least error, the first of equals. `error(i, value)` is what element `i`
+/// adds when it takes `value`; sums run in element order. Where no sum is a number C stops; here
+/// the nearest point stands in.
+#[inline(always)]
+pub(crate) fn nearest<const D: usize>(
+    list: &[Piece<D>],
+    error: impl Fn(usize, f32) -> f32,
+) -> usize {
+    let mut best = f32::MAX;
+    let mut found = list.first().map_or(0, |piece| piece.points[0]);
+    for piece in list {
+        for j in 0..PIECE {
+            let mut sum = 0.0;
             for i in 0..D {
-                error += errors[i][usize::from(codes[i] & 7)];
+                sum += error(i, f32::from(piece.values[i][j]));
             }
-            if error < best {
-                best = error;
-                found = point;
+            if sum < best {
+                best = sum;
+                found = piece.points[j];
             }
         }
-        usize::from(found)
     }
+    usize::from(found)
 }
 
 macro_rules! grid {

@@ -1,7 +1,7 @@
 //! The search IQ2 and IQ3 share: a scale, and for each group of elements the grid point it makes
 //! nearest.
 
-use super::grid::Grid;
+use super::grid::{Grid, nearest};
 use super::{c_max, nearest_int};
 
 /// How a format searches.
@@ -25,9 +25,9 @@ pub(crate) enum Again {
 }
 
 /// Codes of `S` magnitudes and their scale. `start` is the scale before any trial succeeded;
-/// trial scales divide by `top`. `groups` is `S / D`.
+/// trial scales divide by `top`. With `LANES` the trials run side by side, for the same result.
 #[inline(always)]
-pub(crate) fn search<const S: usize, const D: usize>(
+pub(crate) fn search<const S: usize, const D: usize, const LANES: bool>(
     grid: &Grid<D>,
     trials: Trials,
     x: &[f32; S],
@@ -35,6 +35,9 @@ pub(crate) fn search<const S: usize, const D: usize>(
     (start, top): (f32, f32),
     codes: &mut [u8; S],
 ) -> f32 {
+    if LANES {
+        return crate::fast::grid::search(grid, trials, x, w, (start, top), codes);
+    }
     let roots = w.map(f32::sqrt);
     let first = f32::from(Grid::<D>::CODES * 2 - 1);
     let mut best = 0.0;
@@ -89,19 +92,16 @@ fn snap<const S: usize, const D: usize>(
     let Err(list) = grid.at(Grid::key(codes)) else {
         return false;
     };
-    let mut errors = [[0.0_f32; 8]; D];
-    for i in 0..D {
-        for (l, error) in errors[i].iter_mut().enumerate() {
-            let difference = scale * (2 * l + 1) as f32 - x[at + i];
-            *error = roots[at + i] * difference * difference;
-        }
-    }
-    *codes = *grid.codes(grid.nearest(list, &errors));
+    let point = nearest(list, |i, q| {
+        let difference = scale * q - x[at + i];
+        roots[at + i] * difference * difference
+    });
+    *codes = *grid.codes(point);
     true
 }
 
 #[inline(always)]
-fn sums<const S: usize>(x: &[f32; S], w: &[f32; S], codes: &[u8; S]) -> (f32, f32) {
+pub(crate) fn sums<const S: usize>(x: &[f32; S], w: &[f32; S], codes: &[u8; S]) -> (f32, f32) {
     let (mut sum_qx, mut sum_q2) = (0.0_f32, 0.0_f32);
     for i in 0..S {
         let q = f32::from(2 * codes[i] + 1);

@@ -11,7 +11,7 @@
 //! has three index bits and the shift's sign in each nibble; each u16 of `scales` holds four scales
 //! of three bits, and a quarter of `d` (binary16) on top, its lowest bits first.
 
-use super::grid::{self, Grid};
+use super::grid::{self, Grid, nearest};
 use super::gridsearch::{largest, scale_code};
 use super::{Importance, c_max, get_f16, layout, sum_of_squares, tables};
 use crate::float::{f16_to_f32, f32_to_f16};
@@ -93,7 +93,7 @@ fn weigh<const N: usize>(x: &[f32; N], importance: Option<&[f32]>, mean_square: 
 
 /// The point of eight codes, or the one of least error near it; says whether it is on the grid.
 #[inline(always)]
-fn snap(
+fn snap<const LANES: bool>(
     grid: &Grid<8>,
     x: &[f32],
     w: &[f32],
@@ -105,14 +105,18 @@ fn snap(
         Ok(point) => return (point, true),
         Err(list) => list,
     };
-    let mut errors = [[0.0_f32; 8]; 8];
-    for i in 0..8 {
-        for (error, value) in errors[i].iter_mut().zip(values) {
-            let difference = scale * value - x[i];
-            *error = w[i] * difference * difference;
-        }
+    if LANES {
+        return (
+            crate::fast::grid::nearest::<8, true>(list, x, w, scale, values),
+            false,
+        );
     }
-    (grid.nearest(list, &errors), false)
+    // Codes 0, 1, 2 are kept as 1, 3, 5.
+    let point = nearest(list, |i, code| {
+        let difference = scale * values[code as usize / 2 % 3] - x[i];
+        w[i] * difference * difference
+    });
+    (point, false)
 }
 
 /// Codes by where two borders cut the sorted elements.
@@ -139,7 +143,7 @@ fn refit(x: &[f32], w: &[f32], point: &[u8; 8], values: &[f32; 3], sums: &mut (f
 /// Every cut of the sorted elements into three, with either shift: `(cut, shift, scale)` of the
 /// best, as the exact least squares fit has it.
 #[inline(always)]
-fn best_cut(
+fn best_cut<const LANES: bool>(
     x: &[f32; 32],
     w: &[f32; 32],
     order: &[usize; 32],
@@ -152,6 +156,9 @@ fn best_cut(
     let mut best = f32::MIN;
     let mut found = None;
     for low in 0..=32 {
+        if LANES && !crate::fast::grid::row_improves(&sum_x, &sum_w, low, best, &SHIFTED) {
+            continue;
+        }
         for high in low..=32 {
             let (xa, xb, xc) = (
                 sum_x[low] - sum_x[0],
@@ -179,7 +186,7 @@ fn best_cut(
 
 /// ggml gives IQ1_S no meaning without importance; callers do not come here without.
 #[inline(always)]
-pub(crate) fn encode_iq1_s(
+pub(crate) fn encode_iq1_s<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 50],
@@ -201,7 +208,7 @@ pub(crate) fn encode_iq1_s(
             continue; // `GROUP_MAX_EPS_IQ1_S`
         }
         let order = ascending(x);
-        let Some((borders, mut shift, mut scale)) = best_cut(x, &w, &order) else {
+        let Some((borders, mut shift, mut scale)) = best_cut::<LANES>(x, &w, &order) else {
             continue;
         };
         let codes = cut(&order, borders, scale < 0.0);
@@ -213,7 +220,8 @@ pub(crate) fn encode_iq1_s(
         let mut all_on = true;
         for (k, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
             let r = 8 * k..8 * k + 8;
-            let (point, on) = snap(grid, &x[r.clone()], &w[r], scale, &SHIFTED[shift], codes);
+            let (point, on) =
+                snap::<LANES>(grid, &x[r.clone()], &w[r], scale, &SHIFTED[shift], codes);
             points[k] = point;
             all_on &= on;
         }
@@ -257,7 +265,7 @@ pub(crate) fn encode_iq1_s(
 /// As [`best_cut`] for 16 elements whose halves are shifted on their own: the shifts are two bits,
 /// the first half's above.
 #[inline(always)]
-fn best_cut_halves(
+fn best_cut_halves<const LANES: bool>(
     x: &[f32; 16],
     w: &[f32; 16],
     order: &[usize; 16],
@@ -273,6 +281,9 @@ fn best_cut_halves(
     let mut best = f32::MIN;
     let mut found = None;
     for low in 0..=16 {
+        if LANES && !crate::fast::grid::half_row_improves(&px, &pw, low, best, &SHIFTED) {
+            continue;
+        }
         for high in low..=16 {
             let (mut qx, mut q2) = ([[0.0_f32; 2]; 2], [[0.0_f32; 2]; 2]);
             for half in 0..2 {
@@ -299,7 +310,7 @@ fn best_cut_halves(
 }
 
 #[inline(always)]
-pub(crate) fn encode_iq1_m(
+pub(crate) fn encode_iq1_m<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 56],
@@ -322,7 +333,7 @@ pub(crate) fn encode_iq1_m(
             continue; // `GROUP_MAX_EPS_IQ1_M`
         }
         let order = ascending(x);
-        let Some((borders, mut shift, mut scale)) = best_cut_halves(x, &w, &order) else {
+        let Some((borders, mut shift, mut scale)) = best_cut_halves::<LANES>(x, &w, &order) else {
             continue;
         };
         let codes = cut(&order, borders, scale < 0.0);
@@ -334,7 +345,7 @@ pub(crate) fn encode_iq1_m(
         let mut all_on = true;
         for (k, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
             let r = 8 * k..8 * k + 8;
-            let (point, on) = snap(grid, &x[r.clone()], &w[r], scale, values[k], codes);
+            let (point, on) = snap::<LANES>(grid, &x[r.clone()], &w[r], scale, values[k], codes);
             points[ib][k] = point;
             all_on &= on;
         }

@@ -104,7 +104,7 @@ fn weigh<const N: usize>(x: &[f32; N], importance: &[f32], mean_square: f32) -> 
 
 /// ggml gives IQ2_XXS no meaning without importance; callers do not come here without.
 #[inline(always)]
-pub(crate) fn encode_iq2_xxs(
+pub(crate) fn encode_iq2_xxs<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 66],
@@ -137,7 +137,7 @@ pub(crate) fn encode_iq2_xxs(
         if top <= 0.0 {
             continue;
         }
-        let mut scale = search::<32, 8>(grid, trials, &size, &w, (start, top), &mut codes);
+        let mut scale = search::<32, 8, LANES>(grid, trials, &size, &w, (start, top), &mut codes);
         if scale < 0.0 {
             scale = -scale;
             signs = signs.map(|signs| !signs & 127);
@@ -170,7 +170,7 @@ pub(crate) fn encode_iq2_xxs(
 
 /// Sub-blocks of 16 as IQ2_XS and IQ2_S search them: scale, point and signs of both groups.
 #[inline(always)]
-fn sixteen(
+fn sixteen<const LANES: bool>(
     grid: &grid::Grid<8>,
     x: &[f32; 16],
     w: &[f32; 16],
@@ -192,7 +192,7 @@ fn sixteen(
         return None;
     }
     let mut codes = [0_u8; 16];
-    let mut scale = search::<16, 8>(grid, trials, &size, w, (max / 5.0, max), &mut codes);
+    let mut scale = search::<16, 8, LANES>(grid, trials, &size, w, (max / 5.0, max), &mut codes);
     if scale < 0.0 {
         scale = -scale;
         signs = signs.map(|signs| if even { !signs & 127 } else { !signs });
@@ -206,7 +206,7 @@ fn sixteen(
 
 /// As [`encode_iq2_xxs`], only with importance.
 #[inline(always)]
-pub(crate) fn encode_iq2_xs(
+pub(crate) fn encode_iq2_xs<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 74],
@@ -220,7 +220,8 @@ pub(crate) fn encode_iq2_xs(
     let mut words = [0_u16; 32];
     for (ib, x) in x.as_chunks::<16>().0.iter().enumerate() {
         let w = weigh(x, &importance.weights[16 * ib..], mean_square);
-        let Some((scale, points, signs)) = sixteen(grid, x, &w, true, GROUP_MAX_EPS) else {
+        let Some((scale, points, signs)) = sixteen::<LANES>(grid, x, &w, true, GROUP_MAX_EPS)
+        else {
             continue;
         };
         for k in 0..2 {
@@ -243,7 +244,7 @@ pub(crate) fn encode_iq2_xs(
 }
 
 #[inline(always)]
-pub(crate) fn encode_iq2_s(
+pub(crate) fn encode_iq2_s<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 82],
@@ -259,7 +260,7 @@ pub(crate) fn encode_iq2_s(
             None => x.map(|v| 0.25 * mean_square + v * v),
         };
         // `GROUP_MAX_EPS_IQ2_S`
-        let Some((scale, points, signs)) = sixteen(grid, x, &w, false, 1e-8) else {
+        let Some((scale, points, signs)) = sixteen::<LANES>(grid, x, &w, false, 1e-8) else {
             continue;
         };
         for k in 0..2 {

@@ -68,7 +68,7 @@ fn weigh(x: &[f32; 32], importance: Option<&[f32]>, mean_square: f32) -> [f32; 3
 }
 
 #[inline(always)]
-pub(crate) fn encode_iq3_xxs(
+pub(crate) fn encode_iq3_xxs<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 98],
@@ -99,7 +99,8 @@ pub(crate) fn encode_iq3_xxs(
             continue; // `GROUP_MAX_EPS_IQ3_XXS`
         }
         let mut codes = [0_u8; 32];
-        let mut scale = search::<32, 4>(grid, trials, &size, &w, (max / 15.0, max), &mut codes);
+        let mut scale =
+            search::<32, 4, LANES>(grid, trials, &size, &w, (max / 15.0, max), &mut codes);
         if scale < 0.0 {
             scale = -scale;
             signs = signs.map(|signs| !signs & 127);
@@ -128,7 +129,7 @@ pub(crate) fn encode_iq3_xxs(
 /// An all-zero sub-block leaves no gap in `qs` and `signs`: those of the following sub-blocks move
 /// up (ggml does so, and its files hold it).
 #[inline(always)]
-pub(crate) fn encode_iq3_s(
+pub(crate) fn encode_iq3_s<const LANES: bool>(
     x: &[f32; 256],
     importance: Option<Importance<'_, 256>>,
     out: &mut [u8; 110],
@@ -159,7 +160,8 @@ pub(crate) fn encode_iq3_s(
             continue;
         }
         let mut codes = [0_u8; 32];
-        let mut scale = search::<32, 4>(grid, trials, &size, &w, (max / 15.0, max), &mut codes);
+        let mut scale =
+            search::<32, 4, LANES>(grid, trials, &size, &w, (max / 15.0, max), &mut codes);
         if scale < 0.0 {
             scale = -scale;
             signs = signs.map(|signs| !signs);

@@ -48,6 +48,7 @@ pub(crate) struct Importance<'a, const E: usize> {
 }
 
 /// Walks whole rows block by block. `importance` is one row long and serves every row.
+#[inline(always)]
 pub(crate) fn encode_rows<const E: usize, const B: usize>(
     src: &[f32],
     importance: Option<&[f32]>,
@@ -80,6 +81,7 @@ pub(crate) fn encode_rows<const E: usize, const B: usize>(
 }
 
 /// Walks blocks of bytes.
+#[inline(always)]
 pub(crate) fn decode_blocks<const E: usize, const B: usize>(
     src: &[u8],
     out: &mut [f32],

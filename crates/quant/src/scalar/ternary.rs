@@ -90,8 +90,8 @@ fn magnitude(x: &[f32; 256]) -> f32 {
     x.iter().fold(0.0, |max, v| c_max(max, v.abs()))
 }
 
-/// `(first element, elements apart, bytes)` of the three parts of a TQ1_0 block.
-const TQ1_PARTS: [(usize, usize, usize, usize); 3] =
+/// `(first element, elements apart, first byte, digits)` of the three parts of a TQ1_0 block.
+pub(crate) const TQ1_PARTS: [(usize, usize, usize, usize); 3] =
     [(0, 32, 0, 5), (160, 16, 32, 5), (240, 4, 48, 4)];
 
 pub(crate) fn encode_tq1_0(x: &[f32; 256], _: Option<Importance<'_, 256>>, out: &mut [u8; 54]) {
