@@ -1,7 +1,8 @@
 //! Bit formulas between the float types, written so that loops over them vectorise.
 //!
 //! All of them are branch-free or end in a select, take and give plain integers or `f32`, and
-//! keep NaN a NaN of the same sign (quiet, upper payload bits kept). They round to nearest even.
+//! keep NaN a quiet NaN of the same sign. They round to nearest even, and equal ggml's formulas
+//! (`ggml-impl.h`) for every bit pattern, NaN included.
 
 /// `binary16` bits to `f32`, exactly.
 #[inline(always)]
