@@ -13,6 +13,7 @@ mod error;
 mod passes;
 mod plan;
 mod pump;
+pub mod recipe;
 
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
