@@ -157,6 +157,13 @@ const fn codec(format: BlockFormat) -> Option<Codec> {
         BlockFormat::NVFP4 => codec!(fp4, encode_nvfp4, decode_nvfp4),
         BlockFormat::Q1_0 => codec!(ternary, encode_q1_0, decode_q1_0),
         BlockFormat::Q2_0 => codec!(ternary, encode_q2_0, decode_q2_0),
+        BlockFormat::IQ2_XXS => codec!(iq2, encode_iq2_xxs, decode_iq2_xxs),
+        BlockFormat::IQ2_XS => codec!(iq2, encode_iq2_xs, decode_iq2_xs),
+        BlockFormat::IQ2_S => codec!(iq2, encode_iq2_s, decode_iq2_s),
+        BlockFormat::IQ3_XXS => codec!(iq3, encode_iq3_xxs, decode_iq3_xxs),
+        BlockFormat::IQ3_S => codec!(iq3, encode_iq3_s, decode_iq3_s),
+        BlockFormat::IQ1_S => codec!(iq1, encode_iq1_s, decode_iq1_s),
+        BlockFormat::IQ1_M => codec!(iq1, encode_iq1_m, decode_iq1_m),
         _ => return None,
     })
 }

@@ -101,7 +101,7 @@ fn bytes_equal_ggml() {
         }
         proved += 1;
     }
-    assert!(proved >= 54, "{proved}");
+    assert!(proved >= 72, "{proved}");
 }
 
 fn check_decode(format: BlockFormat, hash: u64, proved: &mut u32) {

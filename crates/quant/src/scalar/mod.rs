@@ -10,10 +10,16 @@
 //! block of bytes; every decoder goes the other way.
 
 pub(crate) mod fp4;
+pub(crate) mod grid;
+pub(crate) mod gridsearch;
+pub(crate) mod iq1;
+pub(crate) mod iq2;
+pub(crate) mod iq3;
 pub(crate) mod iq4;
 pub(crate) mod kquants;
 pub(crate) mod legacy;
 pub(crate) mod search;
+pub(crate) mod tables;
 pub(crate) mod ternary;
 
 use crate::float::f32_to_f16;
