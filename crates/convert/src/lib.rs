@@ -18,5 +18,6 @@ pub mod recipe;
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename};
+pub use passes::{Line, Quantized, quantize};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore};
 pub use pump::ParallelPump;

@@ -76,13 +76,15 @@ pub enum RecipeError {
         /// Elements a block.
         block: u32,
     },
-    /// This program cannot write the type chosen.
-    #[error("tensor {tensor:?} would become {dtype}, which cannot be written yet")]
+    /// No kernel leads from one type to the other.
+    #[error("tensor {tensor:?} would go from {from} to {to}, for which there is no way yet")]
     NoKernel {
         /// The tensor.
         tensor: String,
+        /// Its type.
+        from: DType,
         /// The type chosen for it.
-        dtype: DType,
+        to: DType,
     },
     /// A value that is not finite.
     #[error("{what} in {stage} of type {dtype}, at element {element}")]

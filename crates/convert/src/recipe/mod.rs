@@ -28,19 +28,28 @@
 //! does not know, missing hyperparameters ([`ModelFacts::of`]), a tensor of integers (kept), a
 //! name without a layer in a model of experts (counted instead).
 
+mod carry;
 mod category;
 mod choose;
+mod decode;
+mod encode;
 mod error;
 mod facts;
 mod file_type;
+mod finite;
 mod imatrix;
 mod metadata;
 mod mixture;
 mod options;
 mod order;
+mod scratch;
+mod stats;
 
+pub(crate) use carry::{dequantize, keep_blocks};
 pub use category::Category;
 pub use choose::{Choice, Recipe, TensorFacts, choose};
+pub(crate) use decode::{CheckedCompute, DequantizeCompute};
+pub(crate) use encode::{Importance, QuantizeCompute};
 pub use error::RecipeError;
 pub use facts::ModelFacts;
 pub use file_type::{FileType, parse_type};
@@ -48,3 +57,5 @@ pub use imatrix::Imatrix;
 pub use metadata::rewrite_metadata;
 pub use options::{Override, QuantizeOptions, TypeRule, parse_type_file};
 pub use order::{compare_names, parse_layers};
+pub(crate) use stats::SharedError;
+pub use stats::TensorError;
