@@ -4,7 +4,7 @@ use crate::recipe::{
     CheckedCompute, Choice, FileType, Imatrix, Importance, ModelFacts, QuantizeCompute,
     QuantizeOptions, RecipeError, SharedError, TensorError, TensorFacts, choose, rewrite_metadata,
 };
-use ir::{DType, Model, Record, Result, Shape, Tensor, TensorTable};
+use ir::{DType, Model, Record, Result, Shape, Tensor, TensorSpec, TensorTable};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -184,7 +184,7 @@ fn apply(
     records: &mut Vec<Record>,
 ) -> Result<Tensor> {
     let finite = !options.allow_nan;
-    let mut input = tensor.clone();
+    let mut input = folded(tensor);
     input.name.clone_from(&choice.name);
     if choice.kept() {
         if !finite || input.byte_len() == 0 {
@@ -226,6 +226,22 @@ fn apply(
     let name = input.name.clone();
     let compute = QuantizeCompute::new(input, choice.to, importance, finite, error);
     Ok(Tensor::computed(name, Arc::new(compute)))
+}
+
+/// The tensor without outer dimensions of 1, which ggml does not write (`ggml_n_dims`).
+fn folded(tensor: &Tensor) -> Tensor {
+    let shape = &tensor.spec.shape;
+    let ones = shape.iter().take_while(|&&dim| dim == 1).count();
+    let rest = shape.get(ones.min(shape.len().saturating_sub(1))..);
+    let shape = match rest.unwrap_or_default() {
+        [] => Shape::from([1]),
+        rest => Shape::new(rest),
+    };
+    if shape == tensor.spec.shape {
+        return tensor.clone();
+    }
+    let dtype = tensor.dtype();
+    super::retype(tensor, TensorSpec { dtype, shape })
 }
 
 /// The weights an importance matrix has for a tensor.
@@ -400,6 +416,27 @@ mod tests {
             );
             options.allow_nan = true;
             read(&options).unwrap();
+        }
+    }
+
+    #[test]
+    fn outer_dimensions_of_one_go() {
+        for (before, after) in [
+            (vec![1, 1, 4, 2], vec![4, 2]),
+            (vec![1, 8], vec![8]),
+            (vec![8, 1], vec![8, 1]),
+            (vec![1, 1], vec![1]),
+            (vec![], vec![1]),
+        ] {
+            let n: u64 = before.iter().product();
+            let model = ModelBuilder::new()
+                .tensor("a", DType::F32, before, floats(usize::try_from(n).unwrap()))
+                .build()
+                .unwrap();
+            let done = quantize(model, FileType::Q8_0, &QuantizeOptions::default(), None).unwrap();
+            let tensor = done.model.tensors.by_name("a").unwrap();
+            assert_eq!(tensor.spec.shape, Shape::new(after));
+            assert_eq!(tensor.read_all().unwrap().len() as u64, n * 4);
         }
     }
 
