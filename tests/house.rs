@@ -13,6 +13,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("quant", &["ir"]),
     ("safetensors", &["ir"]),
     ("ckpt", &["ir", "native"]),
+    ("gguf", &["ir"]),
     ("repo", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),

@@ -13,11 +13,13 @@ mod error;
 mod passes;
 mod plan;
 mod pump;
+pub mod recipe;
 mod verify;
 
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename};
+pub use passes::{Line, Quantized, quantize};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore};
 pub use pump::ParallelPump;
 pub use verify::verify;

@@ -1,6 +1,7 @@
 //! From the model a reader gave to the model a writer gets.
 
 use crate::passes::{self, CastCounts, DTypeChoice, NameFilter, Rename};
+use crate::recipe;
 use ir::{Capabilities, Limits, MetadataKinds, Model, Record, Result, ns};
 
 /// What becomes of tensors that share their bytes, where the target cannot share.
@@ -56,6 +57,7 @@ pub fn plan(
     let casts = CastCounts::default();
     passes::filter(&mut model, &options.names, &mut records)?;
     passes::rename(&mut model, &options.rename, &mut records)?;
+    recipe::dequantize(&mut model, options.dtype, &mut records)?;
     passes::cast(&mut model, options.dtype, &casts, &mut records)?;
     passes::resolve_ties(
         &mut model,
@@ -63,6 +65,7 @@ pub fn plan(
         options.shared,
         &mut records,
     )?;
+    recipe::keep_blocks(&mut model, target, capabilities, &mut records)?;
     passes::fit(&mut model, target, capabilities, &mut records)?;
     note_views(&model, &mut records);
     fit_rest(&mut model, target, capabilities, &mut records);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// All formats, in the order probes are asked.
 pub fn registry() -> &'static [&'static Format] {
-    static ALL: [&Format; 3] = [&repo::FORMAT, &st::FORMAT, &ckpt::FORMAT];
+    static ALL: [&Format; 4] = [&repo::FORMAT, &st::FORMAT, &gguf::FORMAT, &ckpt::FORMAT];
     &ALL
 }
 

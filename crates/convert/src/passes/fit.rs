@@ -63,7 +63,7 @@ impl Compute for Retype {
 }
 
 /// `tensor` under another spec of the same number of bytes.
-fn retype(tensor: &Tensor, spec: TensorSpec) -> Tensor {
+pub(crate) fn retype(tensor: &Tensor, spec: TensorSpec) -> Tensor {
     let name = tensor.name.clone();
     if let Some(region) = tensor.as_plain() {
         return Tensor::stored(name, spec, View::contiguous(region));

@@ -3,12 +3,15 @@
 mod cast;
 mod fit;
 mod names;
+mod quantize;
 mod ties;
 
 pub use cast::{CastCounts, DTypeChoice};
 pub use names::{NameFilter, Rename};
+pub use quantize::{Line, Quantized, quantize};
 
 pub(crate) use cast::cast;
-pub(crate) use fit::{fit, restore_types};
+pub(crate) use fit::{fit, restore_types, retype};
 pub(crate) use names::{filter, rename};
+
 pub(crate) use ties::{resolve_ties, restore_ties};
