@@ -1,8 +1,10 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use convert::recipe::{FileType, Override, TypeRule, parse_type};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use weightbridge::Policy;
 
 /// Converts ML model files, safely and at the speed of a file copy.
@@ -69,6 +71,8 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// Convert a model from any format to any format
     Convert(ConvertArgs),
+    /// Quantize a GGUF file, as llama-quantize does
+    Quantize(QuantizeArgs),
     /// Show what is inside: format, metadata, tensors, object tree
     Inspect(InspectArgs),
     /// Tell what files would do to the person who loads them elsewhere
@@ -140,6 +144,80 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "SIZE")]
     pub(crate) shard_size: Option<Size>,
 }
+
+/// What to quantize, and how. The flags are llama-quantize's.
+#[derive(Debug, Args)]
+#[command(after_help = QUANTIZE_HELP.as_str())]
+pub(crate) struct QuantizeArgs {
+    /// A GGUF file, or any shard of a set
+    pub(crate) input: PathBuf,
+    /// The file to write; a folder gets a file a type
+    pub(crate) output: PathBuf,
+    /// The file type, e.g. Q4_K_M; several with commas
+    #[arg(value_delimiter = ',', required = true, value_name = "TYPE")]
+    pub(crate) types: Vec<FileType>,
+    /// Worker threads, where llama-quantize has them
+    #[arg(value_name = "THREADS")]
+    pub(crate) nthreads: Option<usize>,
+    /// An importance matrix: GGUF or the older .dat
+    #[arg(long, value_name = "FILE")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// Use the importance of these tensors only (repeatable)
+    #[arg(long, value_name = "NAME", conflicts_with = "exclude_weights")]
+    pub(crate) include_weights: Vec<String>,
+    /// Do not use the importance of these tensors (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exclude_weights: Vec<String>,
+    /// One type for all tensors, no mixture
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// Leave output.weight as it is
+    #[arg(long)]
+    pub(crate) leave_output_tensor: bool,
+    /// Type of the output tensor
+    #[arg(long, value_name = "TYPE", value_parser = parse_type)]
+    pub(crate) output_tensor_type: Option<ir::DType>,
+    /// Type of the token embeddings
+    #[arg(long, value_name = "TYPE", value_parser = parse_type)]
+    pub(crate) token_embedding_type: Option<ir::DType>,
+    /// Type of tensors whose names match (repeatable; the first that matches counts)
+    #[arg(long, value_name = "REGEX=TYPE")]
+    pub(crate) tensor_type: Vec<TypeRule>,
+    /// A file of such rules
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tensor_type_file: Option<PathBuf>,
+    /// Leave out these layers, e.g. 3,7
+    #[arg(long, value_name = "LIST")]
+    pub(crate) prune_layers: Option<String>,
+    /// Set a metadata key in the output (repeatable)
+    #[arg(long, value_name = "KEY=TYPE:VALUE")]
+    pub(crate) override_kv: Vec<Override>,
+    /// Write as many files as the input has
+    #[arg(long)]
+    pub(crate) keep_split: bool,
+    /// Quantize tensors that are quantized already; quality suffers
+    #[arg(long)]
+    pub(crate) allow_requantize: bool,
+    /// Go on where values are not finite
+    #[arg(long)]
+    pub(crate) allow_nan: bool,
+    /// Show the whole plan and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Show the error that each tensor got
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// Replace an output that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// The file types, for the end of the help.
+static QUANTIZE_HELP: LazyLock<String> = LazyLock::new(|| {
+    FileType::all().fold("File types:".to_owned(), |text, file_type| {
+        text + &format!("\n  {:10} {}", file_type.name(), file_type.about())
+    })
+});
 
 /// What to show.
 #[derive(Debug, Args)]

@@ -59,6 +59,7 @@ fn run(cli: Cli) -> ir::Result<u8> {
     };
     match cli.command {
         Command::Convert(args) => commands::convert::run(&args, &common, &session),
+        Command::Quantize(args) => commands::quantize::run(&args, &common, &session),
         Command::Inspect(args) => commands::inspect::run(&args, &common, &session),
         Command::Scan(args) => commands::scan::run(&args, &common, &session),
         Command::Diff(args) => commands::diff::run(&args, &common, &session),

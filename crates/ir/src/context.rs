@@ -61,6 +61,9 @@ pub struct WriteOptions {
     /// Leave the first shard without tensors, so that it is small and holds all metadata. Only GGUF
     /// has such sets.
     pub shard_empty_first: bool,
+    /// How many tensors each shard holds, one after the other: a split that is kept. Empty for
+    /// any other.
+    pub shard_counts: Vec<u64>,
     /// The element type tensors are asked to have; for naming only, the passes cast.
     pub dtype: Option<DType>,
 }

@@ -48,6 +48,12 @@ pub enum FacadeError {
         /// The first of them.
         first: String,
     },
+    /// Only GGUF files can be quantized so far.
+    #[error("this is {format}, and only GGUF files can be quantized")]
+    NotGguf {
+        /// What it is.
+        format: &'static str,
+    },
     /// A model without tensors.
     #[error("there are no tensors in it")]
     NoTensors,
@@ -57,7 +63,7 @@ impl Diagnose for FacadeError {
     fn class(&self) -> Class {
         match self {
             Self::NoSuchFormat { .. } | Self::NoOutputFormat | Self::SameFile => Class::Usage,
-            Self::OneWay { .. } | Self::NoTensors => Class::Unsupported,
+            Self::OneWay { .. } | Self::NoTensors | Self::NotGguf { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
             Self::Losses { .. } => Class::Lossy,
         }
@@ -76,6 +82,7 @@ impl Diagnose for FacadeError {
             }
             Self::SameFile => "Give the output another name",
             Self::Losses { .. } => "See all with --dry-run, or leave out --strict",
+            Self::NotGguf { .. } => "Make a GGUF file of it first",
             Self::NoTensors => "See what is in it with `weightbridge inspect`",
             _ => return None,
         };

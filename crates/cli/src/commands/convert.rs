@@ -83,7 +83,7 @@ fn document(args: &ConvertArgs, done: &Converted, took: Duration) -> Value {
     document
 }
 
-fn record(record: &Record) -> Value {
+pub(super) fn record(record: &Record) -> Value {
     json!({
         "outcome": record.outcome.name(),
         "kind": record.kind,
@@ -156,7 +156,7 @@ fn show_safe(line: &str) -> String {
 }
 
 /// Records, many of one kind in short.
-fn tell_records(records: &[Record], common: &Common, paint: Paint) {
+pub(super) fn tell_records(records: &[Record], common: &Common, paint: Paint) {
     let mut shown: Vec<(&str, usize)> = Vec::new();
     for record in records {
         if !shown.iter().any(|(kind, _)| *kind == record.kind) {

@@ -4,4 +4,5 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod extras;
 pub(crate) mod inspect;
+pub(crate) mod quantize;
 pub(crate) mod scan;

@@ -19,6 +19,9 @@ pub(super) fn shards(
     tensors: &[&Tensor],
     options: &WriteOptions,
 ) -> Result<Option<Vec<Range<usize>>>> {
+    if !options.shard_counts.is_empty() {
+        return kept(tensors.len(), &options.shard_counts).map(Some);
+    }
     let (limit, most) = (options.shard_size, options.shard_tensors);
     if limit.is_none() && most.is_none() {
         return Ok(None);
@@ -50,6 +53,25 @@ pub(super) fn shards(
         shards.insert(0, 0..0);
     }
     Ok(Some(shards))
+}
+
+/// A split that is told: so many tensors in each file.
+fn kept(n_tensors: usize, counts: &[u64]) -> Result<Vec<Range<usize>>> {
+    let mut end = 0usize;
+    let mut shards = Vec::new();
+    for count in counts {
+        let start = end;
+        end = usize::try_from(*count)
+            .ok()
+            .and_then(|n| end.checked_add(n))
+            .unwrap_or(usize::MAX);
+        shards.push(start..end);
+    }
+    if end != n_tensors {
+        let why = format!("{n_tensors} tensors were to be split into files of {end} in all");
+        return Err(GgufError::CannotSplit { why }.into());
+    }
+    Ok(shards)
 }
 
 /// The keys of shard `no` of `count`: all in the first, in the others those of the split alone,
