@@ -19,7 +19,8 @@ use std::error::Error;
 use std::io::Write;
 use weightbridge_convert as convert;
 
-struct Described {
+/// A tensor of a description.
+pub(crate) struct Described {
     name: String,
     shape: Vec<u64>,
     dtype: DType,
@@ -81,7 +82,8 @@ fn options(request: &Value) -> Result<QuantizeOptions, Box<dyn Error>> {
     Ok(options)
 }
 
-fn answer(
+/// What the recipe chooses: `[name, type]` of each tensor in output order.
+pub(crate) fn answer(
     tensors: &[Described],
     metadata: &Metadata,
     request: &Value,
@@ -95,8 +97,8 @@ fn answer(
     Ok(pairs.map(|c| json!([c.name, c.to.name()])).collect())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let model: Value = serde_json::from_reader(std::io::stdin().lock())?;
+/// The tensors and the metadata of a description.
+pub(crate) fn model(model: &Value) -> Result<(Vec<Described>, Metadata), Box<dyn Error>> {
     let tensors = model["tensors"].as_array().ok_or("no tensors")?;
     let tensors = tensors.iter().map(described).collect::<Option<Vec<_>>>();
     let tensors = tensors.ok_or("a tensor is not [name, shape, type]")?;
@@ -106,7 +108,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             metadata.set(ns::GGUF, key, value);
         }
     }
-    let requests = model["requests"].as_array().ok_or("no requests")?;
+    Ok((tensors, metadata))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let input: Value = serde_json::from_reader(std::io::stdin().lock())?;
+    let (tensors, metadata) = model(&input)?;
+    let requests = input["requests"].as_array().ok_or("no requests")?;
     let answers: Value = requests
         .iter()
         .map(|request| {

@@ -1,13 +1,14 @@
 """llama-quantize, as the release libraries do it: `llama_model_quantize` called through ctypes.
 
-    python reference.py [flags of llama-quantize] INPUT OUTPUT TYPE [THREADS]
+    python llama_ref.py [flags of llama-quantize] INPUT OUTPUT TYPE [THREADS]
 
-The libraries are those of the npm package @node-llama-cpp/linux-x64 (llama.cpp v0.5.0);
-LLAMA_LIBS names the folder that holds them. What llama-quantize's main program does around the
+The libraries are those of the npm package @node-llama-cpp/linux-x64 3.22.1 (llama.cpp v0.5.0);
+WEIGHTBRIDGE_GGML_BASE names its libggml-base.so where it is not in a usual place. What llama-quantize's main program does around the
 library call (options, importance matrix, metadata overrides) is done here in Python.
 """
 
 import ctypes as C
+import glob
 import os
 import re
 import struct
@@ -15,7 +16,17 @@ import sys
 
 import numpy as np
 
-LIBS = os.environ.get("LLAMA_LIBS", "/tmp/ggmlref/package/bins/linux-x64")
+
+
+def libraries():
+    """The folder of the libraries, or None."""
+    places = [os.environ.get("WEIGHTBRIDGE_GGML_BASE", "")]
+    for folder in (os.path.expanduser("~/.cache/weightbridge"), "/tmp/ggmlref"):
+        places += glob.glob(f"{folder}/**/libggml-base.so", recursive=True)
+    found = (os.path.dirname(place) for place in places if place and os.path.exists(place))
+    return next((folder for folder in found
+                 if os.path.exists(os.path.join(folder, "libllama.v0.5.0.so"))), None)
+
 
 FILE_TYPES = {
     "Q1_0": 40, "Q2_0": 41, "Q4_0": 2, "Q4_1": 3, "MXFP4_MOE": 38, "Q5_0": 8, "Q5_1": 9,
@@ -58,7 +69,8 @@ class Llama:
     """The libraries, with what they log."""
 
     def __init__(self):
-        load = lambda name: C.CDLL(os.path.join(LIBS, name), mode=C.RTLD_GLOBAL)
+        folder = libraries()
+        load = lambda name: C.CDLL(os.path.join(folder, name), mode=C.RTLD_GLOBAL)
         self.base = load("libggml-base.so")
         load("libggml.v0.5.0.so")
         self.llama = load("libllama.v0.5.0.so")
