@@ -154,7 +154,7 @@ pub(crate) struct QuantizeArgs {
     /// The file to write; a folder gets a file a type
     pub(crate) output: PathBuf,
     /// The file type, e.g. Q4_K_M; several with commas
-    #[arg(value_delimiter = ',', required = true, value_name = "TYPE")]
+    #[arg(value_delimiter = ',', num_args = 1, required = true, value_name = "TYPE")]
     pub(crate) types: Vec<FileType>,
     /// Worker threads, where llama-quantize has them
     #[arg(value_name = "THREADS")]
