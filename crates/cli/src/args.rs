@@ -154,8 +154,8 @@ pub(crate) struct QuantizeArgs {
     /// The file to write; a folder gets a file a type
     pub(crate) output: PathBuf,
     /// The file type, e.g. Q4_K_M; several with commas
-    #[arg(value_delimiter = ',', num_args = 1, required = true, value_name = "TYPE")]
-    pub(crate) types: Vec<FileType>,
+    #[arg(value_name = "TYPE")]
+    pub(crate) types: FileTypes,
     /// Worker threads, where llama-quantize has them
     #[arg(value_name = "THREADS")]
     pub(crate) nthreads: Option<usize>,
@@ -210,6 +210,21 @@ pub(crate) struct QuantizeArgs {
     /// Replace an output that exists
     #[arg(long)]
     pub(crate) overwrite: bool,
+}
+
+/// One file type, or several with commas.
+#[derive(Clone, Debug)]
+pub(crate) struct FileTypes(pub(crate) Vec<FileType>);
+
+impl FromStr for FileTypes {
+    type Err = convert::recipe::RecipeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
 }
 
 /// The file types, for the end of the help.

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Re
     let request = QuantizeRequest {
         input: args.input.clone(),
         output: args.output.clone(),
-        types: args.types.clone(),
+        types: args.types.0.clone(),
         options: options(args)?,
         imatrix: args.imatrix.clone(),
         include_weights: args.include_weights.clone(),
