@@ -6,7 +6,7 @@
 
 use convert::{DiffOptions, Shared};
 use ir::ReadOptions;
-use weightbridge::{ConvertRequest, Policy, Session, registry};
+use weightbridge::{ConvertRequest, Intent, Policy, Session, registry};
 use weightbridge_tests::{expected, folder, short};
 
 #[test]
@@ -31,6 +31,7 @@ fn there_and_back() {
         let start = dir.path().join("start.safetensors");
         let request = ConvertRequest {
             overwrite: true,
+            intent: Some(Intent::Container),
             shared: Shared::KeepOne,
             policy: Policy::Default,
             ..ConvertRequest::new(&path, &start)
@@ -45,6 +46,7 @@ fn there_and_back() {
             for (from, to) in [(&start, &there), (&there, &back)] {
                 let request = ConvertRequest {
                     overwrite: true,
+                    intent: Some(Intent::Container),
                     ..ConvertRequest::new(from, to)
                 };
                 if let Err(error) = weightbridge::convert(&request, &session) {

@@ -5,7 +5,7 @@
 use convert::DiffOptions;
 use ir::{ByteOrder, Context, DType, Model, Output, Region, Strides, Tensor, TensorSpec, View};
 use proptest::prelude::*;
-use weightbridge::{ConvertRequest, Session, registry};
+use weightbridge::{ConvertRequest, Intent, Session, registry};
 use weightbridge_tests::folder;
 
 /// Types that every format of this issue holds as they are.
@@ -116,7 +116,8 @@ proptest! {
         for format in registry().iter().filter(|format| format.writer.is_some()) {
             let there = dir.path().join(format!("there.{}", format.extensions[0]));
             let back = dir.path().join(format!("back-{}.safetensors", format.id));
-            weightbridge::convert(&ConvertRequest::new(&start, &there), &session).unwrap();
+            let carried = ConvertRequest { intent: Some(Intent::Container), ..ConvertRequest::new(&start, &there) };
+            weightbridge::convert(&carried, &session).unwrap();
             weightbridge::convert(&ConvertRequest::new(&there, &back), &session).unwrap();
             let report = weightbridge::diff(&start, &back, DiffOptions::default(), &session).unwrap();
             prop_assert!(report.same(), "{}: {report:?}", format.id);
@@ -147,7 +148,8 @@ proptest! {
                 let session = Session { threads, memory, ..Session::default() };
                 // The same name, since a checkpoint's entries carry its stem.
                 let to = dir.path().join(format!("same.{}", format.extensions[0]));
-                let request = ConvertRequest { overwrite: true, ..ConvertRequest::new(&start, &to) };
+                let request = ConvertRequest { overwrite: true,
+                    intent: Some(Intent::Container), ..ConvertRequest::new(&start, &to) };
                 weightbridge::convert(&request, &session).unwrap();
                 let bytes = std::fs::read(&to).unwrap();
                 prop_assert!(seen.get_or_insert_with(|| bytes.clone()) == &bytes, "{}", format.id);

@@ -140,6 +140,24 @@ pub(crate) struct ConvertArgs {
     /// Tensors that share memory: keep one and note the rest, or write each out
     #[arg(long, default_value = "keep-one", value_name = "HOW")]
     pub(crate) shared: SharedArg,
+    /// What the result shall be: a model that a runtime loads, or tensors carried
+    #[arg(long = "as", value_name = "INTENT")]
+    pub(crate) intent: Option<IntentArg>,
+    /// Carry quantized blocks as bytes with a note, where the target has no blocks
+    #[arg(long)]
+    pub(crate) keep_blocks: bool,
+    /// Set a metadata key, e.g. general.name=str:X or a.b=[u32]:[1,2] (repeatable)
+    #[arg(long, value_name = "KEY=TYPE:VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Remove a metadata key (repeatable)
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unset: Vec<String>,
+    /// Put the text of a file in as chat template
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chat_template: Option<PathBuf>,
+    /// Spread a GGUF output over files of at most this many tensors
+    #[arg(long, value_name = "N")]
+    pub(crate) shard_tensors: Option<u64>,
     /// Spread the output over files of at most this many bytes of tensors, e.g. 5GB
     #[arg(long, value_name = "SIZE")]
     pub(crate) shard_size: Option<Size>,
@@ -283,6 +301,15 @@ pub(crate) enum SharedArg {
     KeepOne,
     /// Write each out.
     Copy,
+}
+
+/// `llm` or `container`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IntentArg {
+    /// A model that a runtime loads.
+    Llm,
+    /// Tensors, carried.
+    Container,
 }
 
 /// An element type to cast to.

@@ -2,7 +2,7 @@
 
 use crate::passes::{self, CastCounts, DTypeChoice, NameFilter, Rename};
 use crate::recipe;
-use ir::{Capabilities, Limits, MetadataKinds, Model, Record, Result, ns};
+use ir::{Capabilities, DType, Limits, MetadataKinds, Model, Record, Result, Tensor, ns};
 
 /// What becomes of tensors that share their bytes, where the target cannot share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct PlanOptions {
     pub dtype: DTypeChoice,
     /// What of shared ones.
     pub shared: Shared,
+    /// Blocks go as bytes with a note to targets that have no blocks, instead of as numbers.
+    pub keep_blocks: bool,
 }
 
 /// A model that fits its target.
@@ -57,7 +59,14 @@ pub fn plan(
     let casts = CastCounts::default();
     passes::filter(&mut model, &options.names, &mut records)?;
     passes::rename(&mut model, &options.rename, &mut records)?;
-    recipe::dequantize(&mut model, options.dtype, &mut records)?;
+    let numbers = match options.dtype {
+        // A target without blocks gets the exact numbers, unless the bytes are asked for.
+        DTypeChoice::Keep if !options.keep_blocks && !holds_blocks(&model, capabilities) => {
+            DTypeChoice::To(DType::F32)
+        }
+        choice => choice,
+    };
+    recipe::dequantize(&mut model, numbers, &mut records)?;
     passes::cast(&mut model, options.dtype, &casts, &mut records)?;
     passes::resolve_ties(
         &mut model,
@@ -75,6 +84,16 @@ pub fn plan(
         records,
         casts,
     })
+}
+
+/// Whether the target has every type of blocks that the model has.
+fn holds_blocks(model: &Model, capabilities: &Capabilities) -> bool {
+    let blocks = model
+        .tensors
+        .iter()
+        .map(Tensor::dtype)
+        .filter(|d| matches!(d, DType::Block(_)));
+    blocks.into_iter().all(|dtype| (capabilities.dtype)(dtype))
 }
 
 /// One record for all views that a writer will write out contiguous.

@@ -1,5 +1,6 @@
 //! One conversion, and comparing two models.
 
+use crate::edit::{self, Edit};
 use crate::open::{Opened, open_with};
 use crate::session::path;
 use crate::{FacadeError, Policy, Session, by_id, by_output, open_input, policy};
@@ -46,6 +47,14 @@ pub struct ConvertRequest {
     pub shared: Shared,
     /// Most bytes of tensors in one file.
     pub shard_size: Option<u64>,
+    /// Most tensors in one file of GGUF.
+    pub shard_tensors: Option<u64>,
+    /// What the result shall be.
+    pub intent: Option<Intent>,
+    /// Carry quantized blocks as bytes where the target has none.
+    pub keep_blocks: bool,
+    /// Changes to the metadata, in turn.
+    pub edits: Vec<Edit>,
 }
 
 impl ConvertRequest {
@@ -69,8 +78,21 @@ impl ConvertRequest {
             rename: Vec::new(),
             shared: Shared::KeepOne,
             shard_size: None,
+            shard_tensors: None,
+            intent: None,
+            keep_blocks: false,
+            edits: Vec::new(),
         }
     }
+}
+
+/// What the result of a conversion shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// A model that a runtime loads.
+    Llm,
+    /// Tensors, carried.
+    Container,
 }
 
 /// What a conversion did, or would do.
@@ -139,6 +161,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
             .collect::<Result<_>>()?,
         dtype: request.dtype,
         shared: request.shared,
+        keep_blocks: request.keep_blocks,
     };
     if !request.dry_run && !request.overwrite && target.file.exists() {
         return Err(Error::from(Fault::OutputExists).in_file(&target.file));
@@ -150,6 +173,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     read.all |= with_tree && read.key.is_none();
     let write = WriteOptions {
         shard_size: request.shard_size,
+        shard_tensors: request.shard_tensors,
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
@@ -158,6 +182,17 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let input = open_input(&request.input)?;
     let mut opened = open_with(&input, request.from.as_deref(), &cx)?;
     let Opened { model, format } = &mut opened;
+    // A graph or a runtime's file is more than its tensors: which of the two is wanted is said,
+    // never guessed.
+    if target.format.id == gguf::FORMAT.id
+        && model.provenance.format != gguf::FORMAT.id
+        && request.intent != Some(Intent::Container)
+    {
+        let error = FacadeError::NoArchitecture {
+            target: target.format.title,
+        };
+        return Err(Error::from(error).in_file(&request.input));
+    }
     policy::check(
         model,
         &input,
@@ -173,6 +208,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
         return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
     }
+    edit::apply(&mut opened.model, target.format.id, &request.edits);
     if request.verify {
         convert::verify(&opened.model, &pump, &cx)
             .map_err(|error| error.in_file(&request.input))?;

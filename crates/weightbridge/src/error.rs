@@ -48,6 +48,20 @@ pub enum FacadeError {
         /// The first of them.
         first: String,
     },
+    /// A runtime's file is asked for, and what it needs besides tensors is not known.
+    #[error("{target} for a runtime needs an architecture, which this input does not tell")]
+    NoArchitecture {
+        /// The target.
+        target: &'static str,
+    },
+    /// An edit of the metadata that cannot be read.
+    #[error("{text:?}: {why}")]
+    BadEdit {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Only GGUF files can be quantized so far.
     #[error("this is {format}, and only GGUF files can be quantized")]
     NotGguf {
@@ -62,8 +76,14 @@ pub enum FacadeError {
 impl Diagnose for FacadeError {
     fn class(&self) -> Class {
         match self {
-            Self::NoSuchFormat { .. } | Self::NoOutputFormat | Self::SameFile => Class::Usage,
-            Self::OneWay { .. } | Self::NoTensors | Self::NotGguf { .. } => Class::Unsupported,
+            Self::NoSuchFormat { .. }
+            | Self::NoOutputFormat
+            | Self::SameFile
+            | Self::BadEdit { .. } => Class::Usage,
+            Self::OneWay { .. }
+            | Self::NoTensors
+            | Self::NotGguf { .. }
+            | Self::NoArchitecture { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
             Self::Losses { .. } => Class::Lossy,
         }
@@ -82,6 +102,7 @@ impl Diagnose for FacadeError {
             }
             Self::SameFile => "Give the output another name",
             Self::Losses { .. } => "See all with --dry-run, or leave out --strict",
+            Self::NoArchitecture { .. } => "--as container carries the tensors as they are",
             Self::NotGguf { .. } => "Make a GGUF file of it first",
             Self::NoTensors => "See what is in it with `weightbridge inspect`",
             _ => return None,

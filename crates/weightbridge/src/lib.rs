@@ -37,6 +37,7 @@
 
 mod convert;
 mod describe;
+mod edit;
 mod error;
 mod open;
 mod policy;
@@ -45,8 +46,9 @@ mod registry;
 mod scan;
 mod session;
 
-pub use convert::{ConvertRequest, Converted, convert, diff};
+pub use convert::{ConvertRequest, Converted, Intent, convert, diff};
 pub use describe::{Description, TensorLine, describe};
+pub use edit::{Edit, chat_template};
 pub use error::FacadeError;
 pub use open::{Opened, open, open_input};
 pub use policy::Policy;

@@ -1,13 +1,13 @@
 //! `weightbridge convert`.
 
-use crate::args::{Common, ConvertArgs, SharedArg};
+use crate::args::{Common, ConvertArgs, IntentArg, SharedArg};
 use crate::exit;
 use crate::show::{self, Paint, Tone};
 use convert::{DTypeChoice, Shared};
 use ir::{Outcome, ReadOptions, Record, Result};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use weightbridge::{ConvertRequest, Converted, Session};
+use weightbridge::{ConvertRequest, Converted, Edit, Intent, Session};
 
 /// Most records of one kind shown to a person without `--verbose`.
 const SHOWN: usize = 8;
@@ -38,6 +38,13 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
             SharedArg::Copy => Shared::Copy,
         },
         shard_size: args.shard_size.map(|size| size.0),
+        shard_tensors: args.shard_tensors,
+        intent: args.intent.map(|intent| match intent {
+            IntentArg::Llm => Intent::Llm,
+            IntentArg::Container => Intent::Container,
+        }),
+        keep_blocks: args.keep_blocks,
+        edits: edits(args)?,
         ..ConvertRequest::new(&args.input, &args.output)
     };
     let start = Instant::now();
@@ -50,6 +57,18 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
         tell(args, &done, took, common);
     }
     Ok(exit::OK)
+}
+
+/// Removals first, so that a key can be moved to the end.
+fn edits(args: &ConvertArgs) -> Result<Vec<Edit>> {
+    let mut edits: Vec<Edit> = args.unset.iter().cloned().map(Edit::Unset).collect();
+    for text in &args.set {
+        edits.push(Edit::set(text)?);
+    }
+    if let Some(file) = &args.chat_template {
+        edits.push(weightbridge::chat_template(file)?);
+    }
+    Ok(edits)
 }
 
 fn document(args: &ConvertArgs, done: &Converted, took: Duration) -> Value {

@@ -1,0 +1,149 @@
+//! Changes to a model's metadata: `--set`, `--unset`, `--chat-template`.
+
+use crate::FacadeError;
+use ir::{Array, Error, MetaValue, Model, Result, ns};
+use serde_json::Value;
+use std::path::Path;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// Sets a key, in its place if it is there, else at the end.
+    Set(String, MetaValue),
+    /// Removes a key.
+    Unset(String),
+}
+
+impl Edit {
+    /// Reads `KEY=TYPE:VALUE`. Types are those of GGUF: `u8` to `u64`, `i8` to `i64`, `f32`, `f64`,
+    /// `bool`, `str`, and arrays of them as `[TYPE]:JSON`, e.g. `a.b=[u32]:[1,2]`.
+    pub fn set(text: &str) -> Result<Self> {
+        let bad = |why: &str| {
+            Error::from(FacadeError::BadEdit {
+                text: text.to_owned(),
+                why: why.to_owned(),
+            })
+        };
+        let (key, rest) = text
+            .split_once('=')
+            .ok_or_else(|| bad("expected KEY=TYPE:VALUE"))?;
+        let (kind, value) = rest
+            .split_once(':')
+            .ok_or_else(|| bad("expected KEY=TYPE:VALUE"))?;
+        if key.is_empty() {
+            return Err(bad("the key is empty"));
+        }
+        let value = match kind
+            .strip_prefix('[')
+            .and_then(|kind| kind.strip_suffix(']'))
+        {
+            Some(kind) => array(kind, value),
+            None => scalar(kind, value),
+        };
+        let value = value.ok_or_else(|| bad("the value does not fit its type"))?;
+        Ok(Self::Set(key.to_owned(), value))
+    }
+}
+
+fn scalar(kind: &str, text: &str) -> Option<MetaValue> {
+    Some(match kind {
+        "u8" => MetaValue::U8(text.parse().ok()?),
+        "i8" => MetaValue::I8(text.parse().ok()?),
+        "u16" => MetaValue::U16(text.parse().ok()?),
+        "i16" => MetaValue::I16(text.parse().ok()?),
+        "u32" => MetaValue::U32(text.parse().ok()?),
+        "i32" => MetaValue::I32(text.parse().ok()?),
+        "u64" => MetaValue::U64(text.parse().ok()?),
+        "i64" => MetaValue::I64(text.parse().ok()?),
+        "f32" => MetaValue::F32(text.parse().ok()?),
+        "f64" => MetaValue::F64(text.parse().ok()?),
+        "bool" => MetaValue::Bool(text.parse().ok()?),
+        "str" => MetaValue::text(text),
+        _ => return None,
+    })
+}
+
+fn array(kind: &str, text: &str) -> Option<MetaValue> {
+    fn all<T>(items: &[Value], one: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+        items.iter().map(one).collect()
+    }
+    fn unsigned<T: TryFrom<u64>>(value: &Value) -> Option<T> {
+        value.as_u64()?.try_into().ok()
+    }
+    fn signed<T: TryFrom<i64>>(value: &Value) -> Option<T> {
+        value.as_i64()?.try_into().ok()
+    }
+    let items: Vec<Value> = serde_json::from_str(text).ok()?;
+    #[allow(clippy::cast_possible_truncation)] // a float of less precision was asked for
+    let array = match kind {
+        "u8" => Array::U8(all(&items, unsigned)?),
+        "u16" => Array::U16(all(&items, unsigned)?),
+        "u32" => Array::U32(all(&items, unsigned)?),
+        "u64" => Array::U64(all(&items, unsigned)?),
+        "i8" => Array::I8(all(&items, signed)?),
+        "i16" => Array::I16(all(&items, signed)?),
+        "i32" => Array::I32(all(&items, signed)?),
+        "i64" => Array::I64(all(&items, signed)?),
+        "f32" => Array::F32(all(&items, |v| Some(v.as_f64()? as f32))?),
+        "f64" => Array::F64(all(&items, Value::as_f64)?),
+        "bool" => Array::Bool(all(&items, Value::as_bool)?),
+        "str" => Array::Str(all(&items, |v| Some(v.as_str()?.to_owned().into()))?),
+        _ => return None,
+    };
+    Some(MetaValue::Array(array))
+}
+
+/// Longest chat template.
+const TEMPLATE_MAX: u64 = 16 << 20;
+
+/// The change that puts the text of a file in as chat template.
+pub fn chat_template(file: &Path) -> Result<Edit> {
+    let region = ir::Region::open(file)?;
+    ir::Limits::check("bytes of a chat template", region.len(), TEMPLATE_MAX)?;
+    let text = region.bytes(0, usize::try_from(region.len()).unwrap_or(0))?;
+    Ok(Edit::Set(
+        "tokenizer.chat_template".to_owned(),
+        MetaValue::Str(text),
+    ))
+}
+
+/// Applies changes to the metadata that a target keeps under plain keys.
+pub(crate) fn apply(model: &mut Model, target: &str, edits: &[Edit]) {
+    let namespace = if target == gguf::FORMAT.id {
+        ns::GGUF
+    } else {
+        ns::SAFETENSORS
+    };
+    for edit in edits {
+        match edit {
+            Edit::Set(key, value) => model.metadata.set(namespace, key.clone(), value.clone()),
+            Edit::Unset(key) => model.metadata.retain(|entry| entry.key != *key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_types() {
+        let value = |text: &str| match Edit::set(text).unwrap() {
+            Edit::Set(_, value) => value,
+            Edit::Unset(_) => unreachable!(),
+        };
+        assert_eq!(value("a.b=u8:7"), MetaValue::U8(7));
+        assert_eq!(value("a=str:x=y:z"), MetaValue::text("x=y:z"));
+        assert_eq!(
+            value("a=[i16]:[1,-2]"),
+            MetaValue::Array(Array::I16(vec![1, -2]))
+        );
+        for bad in ["a", "a=7", "=u8:7", "a=u8:300", "a=[u8]:[300]", "a=blob:x"] {
+            assert_eq!(
+                Edit::set(bad).unwrap_err().class(),
+                ir::Class::Usage,
+                "{bad}"
+            );
+        }
+    }
+}
