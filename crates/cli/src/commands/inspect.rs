@@ -30,6 +30,11 @@ pub(crate) fn run(args: &InspectArgs, common: &Common, session: &Session) -> Res
     Ok(exit::OK)
 }
 
+/// Bits a number takes: `4.50`.
+fn bits(bytes: u64, elements: u64) -> String {
+    format!("{:.2}", bytes as f64 * 8.0 / elements.max(1) as f64)
+}
+
 fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint) {
     let version = match description.version.as_str() {
         "" => String::new(),
@@ -49,15 +54,39 @@ fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint
         show::thousands(description.parameter_count),
         show::bytes(description.nbytes)
     ));
-    let mut types: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for tensor in &description.tensors {
-        let (n, bytes) = types.entry(&tensor.dtype).or_default();
+    let mut types: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
+    let mut total = (0u64, 0u64);
+    for tensor in description
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.same_as.is_none())
+    {
+        let elements = tensor
+            .shape
+            .iter()
+            .fold(1u64, |n, dim| n.saturating_mul(*dim));
+        let (n, bytes, held) = types.entry(&tensor.dtype).or_default();
         *n += 1;
-        *bytes += tensor.nbytes;
+        *bytes = bytes.saturating_add(tensor.nbytes);
+        *held = held.saturating_add(elements);
+        total = (
+            total.0.saturating_add(tensor.nbytes),
+            total.1.saturating_add(elements),
+        );
     }
-    for (dtype, (n, bytes)) in types {
+    for (dtype, (n, bytes, held)) in types {
         let tensors = show::count(n, "tensor");
-        show::line(&format!("  {dtype:8} {tensors}, {}", show::bytes(bytes)));
+        let bits = bits(bytes, held);
+        show::line(&format!(
+            "  {dtype:8} {tensors}, {}, {bits} bits a weight",
+            show::bytes(bytes)
+        ));
+    }
+    if total.1 > 0 {
+        show::line(&format!(
+            "  {} bits a weight in all",
+            bits(total.0, total.1)
+        ));
     }
     if !description.metadata.is_empty() {
         show::line(&paint.text(Tone::Strong, "metadata"));

@@ -112,7 +112,8 @@ fn plan<'a>(model: &'a Model, cx: &Context, report: &mut Report) -> Result<Vec<P
     };
     let mut plans = Vec::new();
     for (no, shard) in shards.iter().enumerate() {
-        let own = split::pairs(&pairs, no, shards.len(), tensors.len())?;
+        let kept = !cx.write.shard_counts.is_empty();
+        let own = split::pairs(&pairs, no, shards.len(), tensors.len(), kept)?;
         // The key that sets the alignment is in the first shard only, and sets only that one's.
         let alignment = if no == 0 {
             alignment

@@ -81,6 +81,7 @@ pub(super) fn pairs<'a>(
     no: usize,
     count: usize,
     n_tensors: usize,
+    kept: bool,
 ) -> Result<Vec<Pair<'a>>> {
     let too_many = |what: &str, n: usize| GgufError::CannotSplit {
         why: format!("{n} {what} are more than the keys of a set can count"),
@@ -97,5 +98,10 @@ pub(super) fn pairs<'a>(
     pairs.push(own_pair(SPLIT_NO, MetaValue::U16(no_value)));
     pairs.push(own_pair(SPLIT_TENSORS, MetaValue::I32(tensors_value)));
     pairs.push(own_pair(SPLIT_COUNT, MetaValue::U16(count_value)));
+    if kept {
+        // llama-quantize --keep-split sets them in another order than llama-gguf-split.
+        let last = pairs.len();
+        pairs.swap(last - 1, last - 2);
+    }
     Ok(pairs)
 }
