@@ -224,6 +224,12 @@ fn class(kind: &str) -> Option<TorchType> {
     dtype(name)
 }
 
+/// Notes of this prefix name tensors that require a gradient and are no parameters.
+pub(crate) const REQUIRES_GRAD: &str = "requires_grad.";
+
+/// The attribute of a state dict in which our writer keeps a model's metadata.
+pub(crate) const ATTRIBUTE: &str = "_weightbridge";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,9 +259,3 @@ mod tests {
         assert!(!is_legacy_magic(b"\x80\x02}."));
     }
 }
-
-/// Notes of this prefix name tensors that require a gradient and are no parameters.
-pub(crate) const REQUIRES_GRAD: &str = "requires_grad.";
-
-/// The attribute of a state dict in which our writer keeps a model's metadata.
-pub(crate) const ATTRIBUTE: &str = "_weightbridge";

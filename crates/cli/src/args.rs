@@ -146,7 +146,7 @@ pub(crate) struct ConvertArgs {
     /// Carry quantized blocks as bytes with a note, where the target has no blocks
     #[arg(long)]
     pub(crate) keep_blocks: bool,
-    /// Set a metadata key, e.g. general.name=str:X or a.b=[u32]:[1,2] (repeatable)
+    /// Set a metadata key, e.g. general.name=str:X; lists are written as in JSON (repeatable)
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     pub(crate) set: Vec<String>,
     /// Remove a metadata key (repeatable)
