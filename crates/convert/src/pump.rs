@@ -71,10 +71,23 @@ impl ParallelPump {
         count: usize,
         work: impl Fn(usize, &mut S) -> Result<()> + Sync,
     ) -> Result<()> {
+        self.for_each_by(self.pool.current_num_threads(), count, work)
+    }
+
+    /// The same with at most so many of the workers.
+    fn for_each_by<S: Default>(
+        &self,
+        workers: usize,
+        count: usize,
+        work: impl Fn(usize, &mut S) -> Result<()> + Sync,
+    ) -> Result<()> {
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-        self.pool.broadcast(|_| {
+        self.pool.broadcast(|worker| {
+            if worker.index() >= workers {
+                return;
+            }
             let mut state = S::default();
             while !stop.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -136,8 +149,17 @@ impl ParallelPump {
 impl Pump for ParallelPump {
     fn pour(&self, file: &OutFile, pieces: &[Piece<'_>], cx: &Context) -> Result<Vec<u32>> {
         let tasks = self.tasks(pieces);
+        // Copies inside the kernel take turns on the file's lock: a second worker only spins.
+        let copies_only = tasks
+            .iter()
+            .all(|task| !matches!(task.job, Job::Elements(_)));
+        let workers = if copies_only {
+            1
+        } else {
+            self.pool.current_num_threads()
+        };
         let sums: Mutex<Vec<(usize, crc32fast::Hasher)>> = Mutex::new(Vec::new());
-        self.for_each(tasks.len(), |index, buffer: &mut Vec<u8>| {
+        self.for_each_by(workers, tasks.len(), |index, buffer: &mut Vec<u8>| {
             cx.cancel.check()?;
             let task = &tasks[index];
             let piece = &pieces[task.piece];
