@@ -14,6 +14,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("safetensors", &["ir"]),
     ("ckpt", &["ir", "native"]),
     ("gguf", &["ir"]),
+    ("onnx", &["ir"]),
     ("repo", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),

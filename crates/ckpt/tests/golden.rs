@@ -59,8 +59,6 @@ fn compare(model: &Model, expected: &Value) -> Vec<String> {
             wrong.push(format!("name {:?}, expected {name:?}", tensor.name));
         }
         let dtype = match row["dtype"].as_str().unwrap() {
-            "BITS16" => "U16",
-            bits if bits.starts_with("BITS") => "U8",
             other => other,
         };
         if tensor.dtype().name() != dtype {
@@ -232,9 +230,7 @@ fn good_files_have_nothing_odd() {
             wrong.push(error.to_string());
         }
         let incomplete = survey.objects.iter().filter(|part| !part.complete).count();
-        // The one file with a second pickle has it on purpose.
-        let expected = usize::from(path.ends_with("plain/two_pickles.pkl"));
-        if survey.anomalies.len() != expected || incomplete > 0 {
+        if !survey.anomalies.is_empty() || incomplete > 0 {
             wrong.push(format!("{}: {:?}", path.display(), survey.anomalies));
         }
     }

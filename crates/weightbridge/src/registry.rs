@@ -6,7 +6,13 @@ use std::path::Path;
 
 /// All formats, in the order probes are asked.
 pub fn registry() -> &'static [&'static Format] {
-    static ALL: [&Format; 4] = [&repo::FORMAT, &st::FORMAT, &gguf::FORMAT, &ckpt::FORMAT];
+    static ALL: [&Format; 5] = [
+        &repo::FORMAT,
+        &st::FORMAT,
+        &gguf::FORMAT,
+        &ckpt::FORMAT,
+        &onnx::FORMAT,
+    ];
     &ALL
 }
 
