@@ -24,7 +24,7 @@ pub fn probe(peek: &Peek) -> Score {
 fn fields(mut bytes: &[u8], len: u64) -> Option<bool> {
     let (mut version, mut body) = (false, false);
     let mut left = len;
-    while !bytes.is_empty() && !(version && body) {
+    while !(bytes.is_empty() || version && body) {
         let before = bytes.len() as u64;
         let key = varint(&mut bytes)?;
         let (field, wire) = (key >> 3, key & 7);
