@@ -58,9 +58,7 @@ fn compare(model: &Model, expected: &Value) -> Vec<String> {
         if tensor.name != name && expected["nameless"] != true {
             wrong.push(format!("name {:?}, expected {name:?}", tensor.name));
         }
-        let dtype = match row["dtype"].as_str().unwrap() {
-            other => other,
-        };
+        let dtype = row["dtype"].as_str().unwrap();
         if tensor.dtype().name() != dtype {
             wrong.push(format!("{name}: type {}, expected {dtype}", tensor.dtype()));
         }
