@@ -58,13 +58,7 @@ impl Output {
     /// Starts a file at a path and answers its number. Missing folders are made. Fails if the file
     /// is there and may not be replaced.
     pub fn file(&mut self, path: &Path) -> Result<usize> {
-        if !self.overwrite && fs::symlink_metadata(path).is_ok() {
-            return Err(Error::from(Fault::OutputExists).in_file(path));
-        }
-        if fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
-            let what = "the output is a folder".to_owned();
-            return Err(Error::from(Fault::Usage { what }).in_file(path));
-        }
+        self.may_take(path)?;
         if let Some(parent) = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -75,6 +69,30 @@ impl Output {
             .map_err(|source| Error::io("create the output", path, source))?;
         self.files.push(OutFile { draft });
         Ok(self.files.len() - 1)
+    }
+
+    /// Whether a file may be published at `path`: only where nothing is, or a regular file that may
+    /// be replaced. Publishing renames over the path, so that a device, pipe or link there would be
+    /// destroyed rather than written to.
+    fn may_take(&self, path: &Path) -> Result<()> {
+        let Ok(meta) = fs::symlink_metadata(path) else {
+            return Ok(());
+        };
+        let kind = meta.file_type();
+        let what = if kind.is_file() {
+            if self.overwrite {
+                return Ok(());
+            }
+            return Err(Error::from(Fault::OutputExists).in_file(path));
+        } else if kind.is_dir() {
+            "the output is a folder"
+        } else if kind.is_symlink() {
+            "the output is a symbolic link; name the file it should become"
+        } else {
+            "the output is a device, pipe or socket; models are written to regular files only"
+        };
+        let what = what.to_owned();
+        Err(Error::from(Fault::Usage { what }).in_file(path))
     }
 
     fn make_folder(&mut self, folder: &Path) -> Result<()> {
@@ -205,6 +223,29 @@ mod tests {
             assert!(dir.join("deep/er").is_dir());
         }
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// Even with leave to overwrite, only a regular file is replaced.
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_replaced() {
+        let dir = folder("special");
+        let socket = dir.join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        fs::write(dir.join("aim.bin"), b"kept").unwrap();
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(dir.join("aim.bin"), &link).unwrap();
+        let dangling = dir.join("dangling");
+        std::os::unix::fs::symlink(dir.join("nothing"), &dangling).unwrap();
+        for overwrite in [false, true] {
+            for path in [&socket, &link, &dangling, &dir] {
+                let error = Output::new(path, overwrite).main_file().unwrap_err();
+                assert_eq!(error.class(), crate::Class::Usage, "{path:?}");
+            }
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(dir.join("aim.bin")).unwrap(), b"kept");
         fs::remove_dir_all(&dir).unwrap();
     }
 

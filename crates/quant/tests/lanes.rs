@@ -62,6 +62,20 @@ fn small(format: BlockFormat) -> bool {
     format.name().starts_with("IQ") && !format.name().starts_with("IQ4")
 }
 
+/// The first block in which two quantizations differ. A scale that is NaN has no defined sign (the
+/// language leaves it to the optimizer, and it was seen to change with its level); such blocks are
+/// refused by whoever writes files, and here count as equal if every value of both is NaN.
+fn first_difference(format: BlockFormat, want: &[u8], got: &[u8]) -> Option<usize> {
+    let bytes = format.bytes() as usize;
+    let all_nan = |block: &[u8]| {
+        let mut values = vec![0.0; format.elements() as usize];
+        dequantize_with(Kernels::Scalar, format, block, &mut values).unwrap();
+        values.iter().all(|value| value.is_nan())
+    };
+    (want.chunks(bytes).zip(got.chunks(bytes)))
+        .position(|(a, b)| a != b && !(all_nan(a) && all_nan(b)))
+}
+
 #[test]
 fn lanes_equal_scalar() {
     let mut random = Random(42);
@@ -93,9 +107,8 @@ fn lanes_equal_scalar() {
                     let mut got = vec![0xff; len];
                     let lanes = Kernels::Lanes(level);
                     quantize_rows_with(lanes, format, &src, row_len, weights, &mut got).unwrap();
-                    let block = want.iter().zip(&got).position(|(a, b)| a != b);
                     assert_eq!(
-                        block.map(|at| at / format.bytes() as usize),
+                        first_difference(format, &want, &got),
                         None,
                         "{format} {level:?} kind {kind} weights {}",
                         weights.is_some()
