@@ -284,7 +284,7 @@ fn gather<'a>(
             sides += 1;
             continue;
         }
-        let name = renamed(table, name, root)?;
+        let name = renamed(table, name, root);
         if table.skip.iter().any(|regex| regex.is_match(&name)) {
             let why = format!("architecture {} does not use it", table.name);
             records.push(Record::dropped("unused", &tensor.name, why).wanted());
@@ -357,27 +357,19 @@ fn gather<'a>(
     Ok(list)
 }
 
-/// A name after the table's renames. `{bid+N}` in one adds a number of the config to a block's.
-fn renamed(table: &Table, name: &str, root: &Map<String, Value>) -> Result<String> {
+/// A name after the table's renames.
+fn renamed(table: &Table, name: &str, root: &Map<String, Value>) -> String {
     let mut name = name.to_owned();
     for (from, to) in &table.rename {
         if from.is_match(&name) {
             name = from.replace(&name, to.as_str()).into_owned();
         }
     }
-    // `@expr@` stands for a number of the config: blocks that are counted on from the last.
-    if let Some((head, rest)) = name.split_once('@')
-        && let Some((inside, tail)) = rest.split_once('@')
-    {
-        let value = crate::expr::Expr::parse(inside)
-            .and_then(|expr| expr.eval(&Scope::new(root)))
-            .map_err(|why| ArchError::BadValue {
-                what: name.clone(),
-                why,
-            })?;
-        return Ok(format!("{head}{value}{tail}"));
+    let last = root.get("num_hidden_layers").and_then(Value::as_u64);
+    if let Some(inside) = last.and_then(|last| table.beyond_in(&name, last)) {
+        name = inside;
     }
-    Ok(name)
+    name
 }
 
 impl Gathered<'_> {

@@ -25,6 +25,8 @@ struct File {
     skip: Vec<String>,
     skip_if: Option<String>,
     #[serde(default)]
+    beyond: Vec<[String; 2]>,
+    #[serde(default)]
     tensors: Vec<Vec<OneOrMore>>,
     #[serde(default)]
     accept: Vec<Vec<OneOrMore>>,
@@ -116,6 +118,8 @@ pub struct Table {
     pub(crate) rename: Vec<(Regex, String)>,
     pub(crate) skip: Vec<Regex>,
     pub(crate) skip_if: Option<Expr>,
+    /// What blocks beyond the last are called in HF: see [`Table::beyond_in`].
+    pub(crate) beyond: Vec<(String, String)>,
     pub(crate) rows: Vec<Row>,
     pub(crate) f32: Vec<Regex>,
     pub(crate) generate: Vec<Generate>,
@@ -263,6 +267,11 @@ impl Table {
             rename: rename.collect::<Result<_, String>>()?,
             skip: regexes(&file.skip)?,
             skip_if: when(&file.skip_if)?,
+            beyond: file
+                .beyond
+                .iter()
+                .map(|[a, b]| (a.clone(), b.clone()))
+                .collect(),
             rows,
             f32: regexes(&file.f32)?,
             generate: generate.collect::<Result<_, String>>()?,
@@ -309,6 +318,34 @@ impl Table {
             Some((i, slot, places))
         })
         .next()
+    }
+
+    /// A name of a multi-token-prediction block as one of a block beyond the `last`:
+    /// `mtp.layers.0.x` is `model.layers.{last}.x`, and so is each name the table lists.
+    pub(crate) fn beyond_in(&self, name: &str, last: u64) -> Option<String> {
+        let name = name.strip_prefix("model.").unwrap_or(name);
+        self.beyond.iter().find_map(|(inner, outer)| {
+            let rest = name.strip_prefix(outer.as_str())?.strip_prefix('.')?;
+            if inner != "*" {
+                return Some(format!("model.layers.{last}.{inner}.{rest}"));
+            }
+            let (block, rest) = rest.split_once('.')?;
+            let block = last.checked_add(block.parse().ok()?)?;
+            Some(format!("model.layers.{block}.{rest}"))
+        })
+    }
+
+    /// The way back of [`Table::beyond_in`].
+    pub(crate) fn beyond_out(&self, name: &str, last: u64) -> Option<String> {
+        let (block, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        let block = block.parse::<u64>().ok()?.checked_sub(last)?;
+        self.beyond.iter().find_map(|(inner, outer)| {
+            if inner == "*" {
+                return Some(format!("{outer}.{block}.{rest}"));
+            }
+            let tail = rest.strip_prefix(inner.as_str())?.strip_prefix('.')?;
+            Some(format!("{outer}.{tail}"))
+        })
     }
 
     /// What `model_type` leaks, if transformers knows it.

@@ -318,6 +318,9 @@ fn permute(tensor: &Tensor, label: &str, heads: u64, there: bool) -> Result<Tens
 /// The first `rotary` rows of each head from pairs to halves; the rest of the head stays.
 fn rot_neox(tensor: &Tensor, heads: u64, rotary: u64, there: bool) -> Result<Tensor> {
     let (_, _, rows, _) = around(tensor, 0)?;
+    if rotary == 0 {
+        return Ok(tensor.clone());
+    }
     if heads == 0
         || !rows.is_multiple_of(heads)
         || !rotary.is_multiple_of(2)

@@ -46,6 +46,8 @@ fn differences(golden: &Value) -> Vec<String> {
     );
     let ours: Vec<(String, String, Value)> = ours
         .of(ir::ns::GGUF)
+        // The reference writes it while it writes the tokenizer, which was left out there.
+        .filter(|(key, _)| !key.ends_with(".token_type_count"))
         .map(|(key, value)| {
             let (kind, value) = described(value);
             (key.to_owned(), kind, value)

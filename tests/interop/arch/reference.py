@@ -129,7 +129,7 @@ def make(reference, spec, out):
             from safetensors.torch import save_file
 
             kinds = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "U8": torch.uint8}
-            made = {n: torch.zeros(s, dtype=kinds[k]) for n, k, s in spec["tensors"]}
+            made = {n: torch.zeros(s, dtype=kinds[k]) for n, k, s in list(spec["tensors"])}
             save_file(made, folder / "model.safetensors", metadata={"format": "pt"})
             config = spec["config"]
         else:

@@ -64,6 +64,7 @@ const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("range", 1, 1),
     ("sum", 1, 1),
     ("lower", 1, 1),
+    ("str", 1, 1),
     ("values", 1, 1),
     ("pad", 3, 3),
     ("dict", 0, 32),
@@ -162,6 +163,8 @@ fn at(of: &Value, index: &Value) -> Result<Value, String> {
                 .unwrap_or(Value::Null)
         }
         (Value::Object(map), Value::String(key)) => map.get(key).cloned().unwrap_or(Value::Null),
+        // A number has no items: a key that is a list in some models and a number in others.
+        (Value::Number(_) | Value::Bool(_), _) => Value::Null,
         (of, index) => return Err(format!("{of} has no item {index}")),
     })
 }
@@ -308,6 +311,7 @@ fn call(name: &str, args: &[Node], scope: &Scope<'_>) -> Result<Value, String> {
             Value::Array(items) => json!(items.len()),
             Value::String(text) => json!(text.chars().count()),
             Value::Object(map) => json!(map.len()),
+            Value::Number(_) => Value::Null,
             other => return Err(format!("{other} has no length")),
         },
         "min" | "max" => {
@@ -333,6 +337,10 @@ fn call(name: &str, args: &[Node], scope: &Scope<'_>) -> Result<Value, String> {
             }
             total
         }
+        "str" => match first {
+            Value::String(_) => first,
+            other => json!(other.to_string()),
+        },
         "lower" => json!(first.as_str().unwrap_or("").to_lowercase()),
         "values" => {
             // In the order of their keys as numbers: id2label.
