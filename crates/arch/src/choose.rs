@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 
 /// How an HF model's table is chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// `--arch NAME`.
-    pub name: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
     /// `--arch-map FILE.toml`, read.
-    pub map: Option<&'a Table>,
+    pub(crate) map: Option<&'a Table>,
 }
 
 /// The table for a repository.

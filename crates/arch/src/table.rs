@@ -196,6 +196,7 @@ const BASE: &str = include_str!("../tables/base.toml");
 #[derive(Debug, Deserialize)]
 struct Groups {
     group: Vec<Group>,
+    hf: Vec<[String; 2]>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -418,6 +419,12 @@ impl Row {
     pub(crate) fn stacks(&self) -> bool {
         self.hf.iter().any(|t| t.has("{xid}")) && !self.gguf.iter().any(|t| t.has("{xid}"))
     }
+}
+
+/// The keys of `config.json` that every way back sets: the `hf` of `base.toml`.
+pub(crate) fn shared_hf() -> Result<Vec<(String, Expr)>, String> {
+    let groups: Groups = toml::from_str(BASE).map_err(|error| error.to_string())?;
+    groups.hf.iter().map(pair).collect()
 }
 
 fn regex(text: &str) -> Result<Regex, String> {

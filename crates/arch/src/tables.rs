@@ -1,6 +1,7 @@
 //! The tables that come with the program.
 
-use crate::table::Table;
+use crate::expr::Expr;
+use crate::table::{Table, shared_hf};
 use std::sync::LazyLock;
 
 macro_rules! embedded {
@@ -19,6 +20,13 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
         .filter_map(|(name, text)| Table::parse(text, name).ok())
         .collect()
 });
+
+static BASE_HF: LazyLock<Vec<(String, Expr)>> = LazyLock::new(|| shared_hf().unwrap_or_default());
+
+/// The keys of `config.json` that every way back sets.
+pub(crate) fn base_hf() -> &'static [(String, Expr)] {
+    &BASE_HF
+}
 
 /// Every table that comes with the program.
 pub fn tables() -> &'static [Table] {
@@ -44,6 +52,7 @@ mod tests {
             assert_eq!(table.name, *name);
         }
         assert_eq!(tables().len(), EMBEDDED.len());
+        assert!(!base_hf().is_empty());
     }
 
     /// Each name of a row leads to that row and no other, both ways.

@@ -98,6 +98,11 @@ impl Verb {
         })
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Parts it makes of one tensor: `None` for verbs that keep the number of tensors.
     pub(crate) fn parts(&self) -> Option<usize> {
         match self.name {

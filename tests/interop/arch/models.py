@@ -106,6 +106,21 @@ def mtp(tensors, like="model.layers.3."):
 mtp_moe = mtp
 
 
+def nextn(tensors):
+    """The same for models that keep the block beside the others, under the next number."""
+    import torch
+    from reference import pattern
+
+    p = "model.layers.2."
+    extra = {p + "eh_proj.weight": (64, 128), p + "enorm.weight": (64,), p + "hnorm.weight": (64,),
+             p + "shared_head.norm.weight": (64,), p + "shared_head.head.weight": (96, 64), p + "embed_tokens.weight": (96, 64)}
+    for name in tensors:
+        if name.startswith("model.layers.1."):
+            extra[p + name[len(p):]] = tuple(tensors[name].shape)
+    made = {n: torch.from_numpy(pattern(n, s, "F32")) for n, s in extra.items()}
+    return dict(tensors, **made)
+
+
 def lm(name, prefix, **more):
     spec = {"name": name, "class": f"{prefix}ForCausalLM", "config_class": f"{prefix}Config"}
     config = dict(SMALL, **more.pop("config", {}))
@@ -188,18 +203,18 @@ MODELS = [
     lm("deepseek2-lite", "DeepseekV2", table="deepseek2", config=dict(
         num_key_value_heads=4, q_lora_rank=None, **MLA, first_k_dense_replace=1, num_experts_per_tok=2, n_routed_experts=4,
         moe_intermediate_size=32)),
-    lm("deepseek3", "DeepseekV3", table="deepseek2", config=dict(
+    lm("deepseek3", "DeepseekV3", config=dict(
         num_key_value_heads=4, q_lora_rank=24, **MLA, first_k_dense_replace=1, num_experts_per_tok=2, n_routed_experts=4,
         moe_intermediate_size=32, n_group=2, topk_group=1,
         rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 1.0,
                          "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 4096})),
     lm("glm4-flash", "Glm4MoeLite", table="deepseek2-glm", config=dict(
         num_key_value_heads=4, q_lora_rank=24, **MLA, num_experts_per_tok=2, n_routed_experts=4, moe_intermediate_size=32,
-        first_k_dense_replace=1, mlp_layer_types=["dense", "sparse"])),
+        first_k_dense_replace=1, mlp_layer_types=["dense", "sparse"]), names=nextn, override={"num_nextn_predict_layers": 1}),
     lm("glm4", "Glm4", config=dict(head_dim=16, pad_token_id=0)),
     lm("glm4moe", "Glm4Moe", config=dict(head_dim=16, pad_token_id=0, n_routed_experts=4, num_experts_per_tok=2,
                                          moe_intermediate_size=32, first_k_dense_replace=1, use_qk_norm=True,
-                                         num_nextn_predict_layers=0)),
+                                         num_nextn_predict_layers=1), names=nextn),
     lm("qwen35", "Qwen3_5", config_class="Qwen3_5TextConfig", config=QWEN35, names=mtp, override={"mtp_num_hidden_layers": 1}),
     lm("qwen35moe", "Qwen3_5Moe", config_class="Qwen3_5MoeTextConfig", without=["intermediate_size"], names=mtp_moe,
        override={"mtp_num_hidden_layers": 1},

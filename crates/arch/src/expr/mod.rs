@@ -121,9 +121,9 @@ impl Expr {
                 Some(Node::Literal(Value::String(key))) => Some(key),
                 _ => None,
             },
-            // `key ?? default` reads the key.
-            Node::Binary(Binary::Coalesce, left, _) => match &**left {
-                Node::Name(name) => Some(name),
+            // `key ?? 5`, `key ?? other_key` and `key or none` read the key.
+            Node::Binary(Binary::Coalesce | Binary::Or, left, right) => match (&**left, &**right) {
+                (Node::Name(name), Node::Literal(_) | Node::Name(_)) => Some(name),
                 _ => None,
             },
             _ => None,
