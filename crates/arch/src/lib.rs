@@ -20,6 +20,7 @@ mod compute;
 mod error;
 mod expr;
 mod facts;
+mod general;
 mod generate;
 mod hparams;
 mod keys;
@@ -32,6 +33,7 @@ mod template;
 mod verb;
 
 pub use error::ArchError;
+pub use general::{GeneralInput, NameParts, front_matter, general, name_parts, size_label, title};
 pub use lower::{LowerOptions, Lowered, ParameterCounts, Planned, RepoFacts, hf_to_gguf};
 pub use raise::{RaiseOptions, Raised, gguf_to_hf};
 pub use table::Table;

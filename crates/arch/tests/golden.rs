@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{alike, as_f32, described, goldens, model, sha256};
-use weightbridge_arch::{LowerOptions, Lowered, OutType, RepoFacts, hf_to_gguf};
+use weightbridge_arch::{GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, general, hf_to_gguf};
 
 fn options(golden: &Value, out: OutType) -> LowerOptions<'static> {
     let facts = &golden["repo"];
