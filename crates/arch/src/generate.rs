@@ -64,15 +64,15 @@ pub(crate) fn llama3_factors(
     let mut at = 0.0f32;
     while f64::from(at) < dim {
         let exponent = at / dim as f32;
-        // torch takes the power of a number by a tensor in F32.
-        let frequency = 1.0 / (base as f32).powf(exponent);
-        let wave = (2.0 * std::f64::consts::PI) as f32 / frequency;
+        // A number divided by a tensor is, in torch, the tensor's reciprocal times the number.
+        let frequency = 1.0 / f64::from(base as f32).powf(f64::from(exponent)) as f32;
+        let wave = (1.0 / frequency) * (2.0 * std::f64::consts::PI) as f32;
         factors.push(if f64::from(wave) < high_wave {
             1.0
         } else if f64::from(wave) > low_wave {
             factor as f32
         } else {
-            let smooth = (context as f32 / wave - low as f32) / (high - low) as f32;
+            let smooth = ((1.0 / wave) * context as f32 - low as f32) / (high - low) as f32;
             1.0 / ((1.0 - smooth) / factor as f32 + smooth)
         });
         at += 2.0;
