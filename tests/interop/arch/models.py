@@ -228,4 +228,62 @@ MODELS = [
         head_dim=16, global_head_dim=32, num_kv_shared_layers=0, sliding_window=64, hidden_size_per_layer_input=0,
         num_global_key_value_heads=1, attention_k_eq_v=True, enable_moe_block=True, num_experts=4, top_k_experts=2,
         moe_intermediate_size=32, layer_types=["sliding_attention", "full_attention"]), **VOCAB80),
+    # Tier 2.
+    lm("qwen2moe", "Qwen2Moe", config=dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                                           shared_expert_intermediate_size=48, decoder_sparse_step=1)),
+    {"name": "qwen2vl", "class": "Qwen2_5_VLForConditionalGeneration", "config_class": "Qwen2_5_VLConfig", "config": {
+        "text_config": dict(SMALL, rope_parameters=dict(rope_type="default", rope_theta=1000000.0, mrope_section=[2, 3, 3])),
+        "vision_config": dict(depth=1, hidden_size=32, intermediate_size=48, num_heads=2, out_hidden_size=64, patch_size=8)}},
+    {"name": "qwen3vl", "class": "Qwen3VLForConditionalGeneration", "config_class": "Qwen3VLConfig", "config": {
+        "text_config": dict(SMALL, head_dim=16, rope_parameters=dict(rope_type="default", rope_theta=1000000.0, mrope_section=[4, 2, 2])),
+        "vision_config": dict(depth=2, hidden_size=32, intermediate_size=48, num_heads=2, out_hidden_size=64, patch_size=8,
+                              deepstack_visual_indexes=[0, 1], num_position_embeddings=16)}},
+    {"name": "qwen3vlmoe", "class": "Qwen3VLMoeForConditionalGeneration", "config_class": "Qwen3VLMoeConfig", "config": {
+        "text_config": dict(SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                            rope_parameters=dict(rope_type="default", rope_theta=1000000.0, mrope_section=[4, 2, 2])),
+        "vision_config": dict(depth=2, hidden_size=32, intermediate_size=48, num_heads=2, out_hidden_size=64, patch_size=8,
+                              deepstack_visual_indexes=[0, 1], num_position_embeddings=16)}},
+    lm("qwen3next", "Qwen3Next", names=mtp, config=dict(QWEN35, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                                             shared_expert_intermediate_size=48, decoder_sparse_step=1)),
+    lm("llama4", "Llama4", config_class="Llama4TextConfig", config=dict(
+        head_dim=16, intermediate_size=48, intermediate_size_mlp=96, num_local_experts=4, num_experts_per_tok=1,
+        interleave_moe_layer_step=2, pad_token_id=0)),
+    lm("command-r", "Cohere", config=dict(pad_token_id=0)),
+    lm("command-r-qk", "Cohere", table="command-r", config=dict(pad_token_id=0, use_qk_norm=True)),
+    lm("cohere2", "Cohere2", config=dict(pad_token_id=0, num_hidden_layers=4, sliding_window=64), override={"rotary_pct": 1.0}),
+    # With the model type transformers knows, the reference converter fails: its config class hides rotary_pct.
+    lm("gptneox", "GPTNeoX", without=["num_key_value_heads"], override={"rotary_pct": 0.25, "model_type": "gpt_neox_raw"}),
+    {"name": "falcon-40b", "class": "FalconForCausalLM", "config_class": "FalconConfig", "config": dict(
+        vocab_size=96, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, new_decoder_architecture=True, num_kv_heads=2)},
+    {"name": "falcon", "class": "FalconForCausalLM", "config_class": "FalconConfig", "config": dict(
+        vocab_size=96, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, multi_query=True), "override": {"num_kv_heads": 1}},
+    {"name": "starcoder", "class": "GPTBigCodeForCausalLM", "config_class": "GPTBigCodeConfig", "config": dict(
+        vocab_size=96, n_embd=64, n_layer=2, n_head=4, n_positions=128)},
+    lm("starcoder2", "Starcoder2"),
+    lm("stablelm", "StableLm"),
+    # (StableLM 2 12B with norms of each head: the reference converter itself fails on it.)
+    lm("phi2", "Phi", without=["num_key_value_heads"]),
+    lm("phimoe", "Phimoe", config=dict(num_local_experts=4, num_experts_per_tok=2, attention_bias=True, lm_head_bias=True), override={"architectures": ["PhiMoEForCausalLM"]}),
+    lm("olmo", "Olmo", config=dict(clip_qkv=8.0)),
+    lm("olmoe", "Olmoe", config=dict(num_experts=4, num_experts_per_tok=2)),
+    lm("exaone4", "Exaone4", config=dict(num_hidden_layers=4, sliding_window=64, sliding_window_pattern=4)),
+    lm("seed-oss", "SeedOss", table="seed_oss", config=dict(head_dim=16)),
+    lm("ernie4_5", "Ernie4_5", config=dict(head_dim=16)),
+    lm("hunyuan-dense", "HunYuanDenseV1", config=dict(head_dim=16)),
+    lm("nemotron", "Nemotron", config=dict(head_dim=16)),
+    lm("granitemoe", "GraniteMoe", config=dict(num_local_experts=4, num_experts_per_tok=2)),
+    lm("lfm2", "Lfm2", config=dict(layer_types=["conv", "full_attention"], block_multiple_of=32)),
+    {"name": "mamba", "class": "MambaForCausalLM", "config_class": "MambaConfig", "config": dict(
+        vocab_size=96, hidden_size=64, num_hidden_layers=2, state_size=16)},
+    {"name": "mamba2", "class": "Mamba2ForCausalLM", "config_class": "Mamba2Config", "config": dict(
+        vocab_size=96, hidden_size=64, num_hidden_layers=2, state_size=16, num_heads=4, head_dim=32, n_groups=2)},
+    {"name": "modern-bert", "class": "ModernBertModel", "config_class": "ModernBertConfig", "config": dict(
+        BERT, num_hidden_layers=4, local_attention=32, global_attn_every_n_layers=3, pad_token_id=0, cls_token_id=1, sep_token_id=2,
+        bos_token_id=1, eos_token_id=2), "repo": {"pooling_type": 1}, "files": POOLING},
+    lm("minimax-m2", "MiniMaxM2", config=dict(head_dim=16, num_local_experts=4, num_experts_per_tok=2, rotary_dim=8)),
+    lm("arcee", "Arcee", config=dict(head_dim=16)),
+    lm("gemma1", "Gemma", table="gemma", config=dict(head_dim=32)),
+    lm("apertus", "Apertus"),
+    {"name": "bloom", "class": "BloomForCausalLM", "config_class": "BloomConfig", "config": dict(
+        vocab_size=96, hidden_size=64, n_layer=2, n_head=4)},
 ]
