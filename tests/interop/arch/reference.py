@@ -112,8 +112,11 @@ def run(reference, folder, outtype):
         if hasattr(data, "to_eager"):
             data = data.to_eager(data) if callable(getattr(data, "to_eager")) else data
         data = np.ascontiguousarray(np.asarray(data))
-        shape = list(info.shape)
-        tensors.append([name, info.dtype.name, [int(d) for d in shape], hashlib.sha256(data.tobytes()).hexdigest()])
+        row = [name, info.dtype.name, [int(d) for d in info.shape], hashlib.sha256(data.tobytes()).hexdigest()]
+        if name.endswith("ssm_a") and outtype == "f32":
+            # exp's last bit depends on the processor: beside the exact hash one without the last bits.
+            row.append(hashlib.sha256(((data.view(np.uint32) + 8) >> 4).tobytes()).hexdigest())
+        tensors.append(row)
     return target, keys, tensors
 
 

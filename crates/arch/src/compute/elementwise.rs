@@ -30,36 +30,12 @@ impl Op {
     }
 }
 
-/// e to the power of `x`, within one unit in the last place, step by step as the vector library
-/// inside torch reckons (SLEEF's `expf` of 1.0 ULP, with fused multiply-adds): the reference
-/// converter's values come from there, and `f32::exp` rounds some of them the other way.
+/// e to the power of `x`, rounded once. torch's vector library rounds about one value in fifty the
+/// other way, and differently by processor: the one place where our values may differ from the
+/// reference converter's, in the last bit.
+#[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
 fn exp(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_145_75;
-    const LN2_LOW: f32 = 1.428_606_8e-6;
-    const TERMS: [f32; 6] = [
-        0.000_198_527_62,
-        0.001_393_043_6,
-        0.008_333_361,
-        0.041_666_485,
-        0.166_666_67,
-        0.5,
-    ];
-    if x.is_nan() {
-        return x;
-    }
-    if x < -104.0 {
-        return 0.0;
-    }
-    if x > 104.0 {
-        return f32::INFINITY;
-    }
-    let power = (x * std::f32::consts::LOG2_E).round_ties_even();
-    let rest = power.mul_add(-LN2_LOW, power.mul_add(-LN2_HIGH, x));
-    let sum = TERMS.into_iter().reduce(|sum, term| sum.mul_add(rest, term)).unwrap_or(0.5);
-    let near_one = 1.0 + (rest * rest).mul_add(sum, rest);
-    // In two steps, so that neither factor leaves the range.
-    let half = (power / 2.0).trunc();
-    near_one * half.exp2() * (power - half).exp2()
+    f64::from(x).exp() as f32
 }
 
 struct Elementwise {
@@ -131,18 +107,6 @@ impl Compute for Elementwise {
 mod tests {
     use super::*;
     use crate::compute::constant;
-
-    #[test]
-    fn exp_is_near() {
-        for i in -8000..8000 {
-            let x = i as f32 / 100.0;
-            let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
-            assert!((ours - exact).abs() <= exact * 1.2e-7, "{x}: {ours} {exact}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(-200.0), 0.0);
-        assert!(exp(f32::NAN).is_nan());
-    }
 
     #[test]
     fn adds_and_takes_back() {
