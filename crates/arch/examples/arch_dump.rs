@@ -7,8 +7,13 @@
 //!
 //! Reads `config.json` and the safetensors files of the folder by hand; a real conversion goes
 //! through the readers and writers of the other crates.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a tool for tests
-#![allow(clippy::cast_possible_truncation)] // of tests' sizes
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)] // a tool for tests
+#![allow(clippy::cast_possible_truncation, clippy::format_collect)] // of tests' sizes
 
 use ir::{DType, MetaValue, Model, Region, Tensor, TensorSpec, TensorTable, View};
 use serde_json::{Value, json};
@@ -22,7 +27,10 @@ use weightbridge_arch::{
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let folder = PathBuf::from(args.first().expect("a folder"));
-    let back = args.iter().position(|arg| arg == "--back").map(|i| PathBuf::from(&args[i + 1]));
+    let back = args
+        .iter()
+        .position(|arg| arg == "--back")
+        .map(|i| PathBuf::from(&args[i + 1]));
     let out = match args.get(1).map(String::as_str) {
         Some("f16") => OutType::F16,
         Some("bf16") => OutType::BF16,
@@ -32,7 +40,9 @@ fn main() {
     };
     let config = read_json(&folder.join("config.json")).expect("config.json");
     let generation = read_json(&folder.join("generation_config.json"));
-    let card = std::fs::read_to_string(folder.join("README.md")).ok().map(|text| front_matter(&text));
+    let card = std::fs::read_to_string(folder.join("README.md"))
+        .ok()
+        .map(|text| front_matter(&text));
     let model = model(&folder);
     let options = LowerOptions {
         out,
@@ -41,7 +51,9 @@ fn main() {
     };
     let lowered = hf_to_gguf(&model, &config, &options).unwrap_or_else(|error| panic!("{error}"));
     let pairs = general(&GeneralInput {
-        folder: &folder.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned()),
+        folder: &folder
+            .file_name()
+            .map_or(String::new(), |n| n.to_string_lossy().into_owned()),
         card: card.as_ref(),
         config: Some(&config),
         generation: generation.as_ref(),
@@ -86,9 +98,16 @@ fn read_json(path: &Path) -> Option<Value> {
 fn repo(folder: &Path) -> RepoFacts {
     let pooling = read_json(&folder.join("1_Pooling/config.json"));
     let yes = |key: &str| pooling.as_ref().is_some_and(|p| p[key] == json!(true));
-    let modes = ["pooling_mode_mean_tokens", "pooling_mode_cls_token", "pooling_mode_lasttoken"];
+    let modes = [
+        "pooling_mode_mean_tokens",
+        "pooling_mode_cls_token",
+        "pooling_mode_lasttoken",
+    ];
     RepoFacts {
-        pooling_type: (1u32..).zip(modes).find(|(_, key)| yes(key)).map(|(n, _)| n),
+        pooling_type: (1u32..)
+            .zip(modes)
+            .find(|(_, key)| yes(key))
+            .map(|(n, _)| n),
         ..RepoFacts::default()
     }
 }
@@ -113,13 +132,20 @@ fn model(folder: &Path) -> Model {
                 continue;
             }
             let dtype: DType = entry["dtype"].as_str().unwrap().parse().unwrap();
-            let shape: Vec<u64> =
-                entry["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+            let shape: Vec<u64> = entry["shape"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|n| n.as_u64().unwrap())
+                .collect();
             let start = entry["data_offsets"][0].as_u64().unwrap();
             let end = entry["data_offsets"][1].as_u64().unwrap();
             let view = region.slice(8 + len as u64 + start, end - start).unwrap();
             let spec = TensorSpec::new(dtype, shape);
-            here.push((start, Tensor::stored(name.clone(), spec, View::contiguous(view))));
+            here.push((
+                start,
+                Tensor::stored(name.clone(), spec, View::contiguous(view)),
+            ));
         }
         here.sort_by_key(|(start, _)| *start);
         tensors.extend(here.into_iter().map(|(_, tensor)| tensor));
@@ -133,8 +159,14 @@ fn model(folder: &Path) -> Model {
 fn as_f32(tensor: &Tensor) -> Vec<u8> {
     let bytes = tensor.read_all().unwrap();
     match tensor.dtype() {
-        DType::BF16 => bytes.chunks_exact(2).flat_map(|b| [0, 0, b[0], b[1]]).collect(),
-        DType::F16 => bytes.chunks_exact(2).flat_map(|b| half([b[0], b[1]]).to_le_bytes()).collect(),
+        DType::BF16 => bytes
+            .chunks_exact(2)
+            .flat_map(|b| [0, 0, b[0], b[1]])
+            .collect(),
+        DType::F16 => bytes
+            .chunks_exact(2)
+            .flat_map(|b| half([b[0], b[1]]).to_le_bytes())
+            .collect(),
         _ => bytes,
     }
 }
@@ -152,7 +184,10 @@ fn half(bytes: [u8; 2]) -> f32 {
 }
 
 fn hash(tensor: &Tensor) -> String {
-    Sha256::digest(as_f32(tensor)).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(as_f32(tensor))
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn kind(value: &MetaValue) -> &'static str {
@@ -176,7 +211,11 @@ fn write(folder: &Path, tensors: &TensorTable, config: &Value) {
     let mut body = Vec::new();
     for tensor in tensors {
         let bytes = as_f32(tensor);
-        let dtype = if tensor.dtype() == DType::U8 { "U8" } else { "F32" };
+        let dtype = if tensor.dtype() == DType::U8 {
+            "U8"
+        } else {
+            "F32"
+        };
         let shape: Vec<u64> = tensor.spec.shape.to_vec();
         let offsets = [body.len(), body.len() + bytes.len()];
         header.insert(

@@ -140,13 +140,23 @@ fn nearest(model: &Model, root: &Map<String, Value>) -> Vec<String> {
             let known = root.keys().filter(|key| keys.contains(key)).count() as u64;
             let total = (root.len() as u64).max(1);
             let names = model.tensors.iter().take(512);
+            let mut used = vec![false; table.rows.len()];
             let (mut hits, mut n) = (0u64, 0u64);
             for tensor in names {
-                hits += u64::from(table.by_hf(&tensor.name).is_some());
+                if let Some((row, ..)) = table.by_hf(&tensor.name) {
+                    hits += 1;
+                    if let Some(used) = used.get_mut(row) {
+                        *used = true;
+                    }
+                }
                 n += 1;
             }
-            // In thousandths; names tell more than keys.
-            (known * 1000 / total + 2 * hits * 1000 / n.max(1), table)
+            let rows = used.iter().filter(|used| **used).count() as u64;
+            let of = (used.len() as u64).max(1);
+            // In thousandths. Names tell more than keys, and a table whose rows stay unused is
+            // for another kind of model.
+            let score = known * 1000 / total + 2 * hits * 1000 / n.max(1) + rows * 1000 / of;
+            (score, table)
         })
         .collect();
     scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));

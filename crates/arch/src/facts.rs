@@ -14,7 +14,10 @@ const MAX_FACTORS: u64 = 1 << 16;
 pub(crate) fn facts(model: &Model, arch: &str) -> Result<Map<String, Value>> {
     let mut root = Map::new();
     for (key, value) in model.metadata.of(ns::GGUF) {
-        let path = match key.strip_prefix(arch).and_then(|rest| rest.strip_prefix('.')) {
+        let path = match key
+            .strip_prefix(arch)
+            .and_then(|rest| rest.strip_prefix('.'))
+        {
             Some(own) => own,
             None if key.starts_with("tokenizer.") || key.starts_with("general.") => key,
             None => continue,
@@ -30,7 +33,10 @@ pub(crate) fn facts(model: &Model, arch: &str) -> Result<Map<String, Value>> {
     root.insert("vocab_rows".to_owned(), json!(rows));
     let has = |name: &str| model.tensors.by_name(name).is_some();
     root.insert("has_output".to_owned(), json!(has("output.weight")));
-    root.insert("has_q_norm".to_owned(), json!(has("blk.0.attn_q_norm.weight")));
+    root.insert(
+        "has_q_norm".to_owned(),
+        json!(has("blk.0.attn_q_norm.weight")),
+    );
     let mxfp4 = DType::Block(BlockFormat::MXFP4);
     let packed = model.tensors.iter().any(|t| t.spec.dtype == mxfp4);
     root.insert("has_mxfp4".to_owned(), json!(packed));
@@ -52,10 +58,17 @@ pub(crate) fn facts(model: &Model, arch: &str) -> Result<Map<String, Value>> {
 /// What `rope_freqs.weight` was made of: the share of dimensions that turn, or Llama 3's figures
 /// if the usual ones give exactly these factors.
 fn rope_freqs(root: &mut Map<String, Value>, factors: &[f64]) {
-    let ones = factors.iter().take_while(|f| **f == 1.0).count();
+    let ones = factors
+        .iter()
+        .take_while(|f| (**f - 1.0).abs() < f64::EPSILON)
+        .count();
     let share = ones as f64 / factors.len().max(1) as f64;
     root.insert("rope_freqs_share".to_owned(), json!(share));
-    let number = |key: &str| root.get("rope").and_then(|rope| rope.get(key)).and_then(Value::as_f64);
+    let number = |key: &str| {
+        root.get("rope")
+            .and_then(|rope| rope.get(key))
+            .and_then(Value::as_f64)
+    };
     let base = number("freq_base").unwrap_or(10000.0);
     let dim = number("dimension_count").unwrap_or(factors.len() as f64 * 2.0);
     let factor = factors.iter().copied().fold(1.0, f64::max);
@@ -99,7 +112,10 @@ fn insert(map: &mut Map<String, Value>, path: &str, value: Value) {
 
 /// The shortest decimal that is this single: 1e-6 comes back as it was in the config.
 fn decimal(single: f32) -> f64 {
-    single.to_string().parse().unwrap_or_else(|_| f64::from(single))
+    single
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| f64::from(single))
 }
 
 /// A value as JSON. Long lists are a tokenizer's and of no use here.

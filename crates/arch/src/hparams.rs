@@ -128,11 +128,10 @@ fn fill(map: &mut Map<String, Value>, class: &ConfigClass) -> Result<()> {
 /// The first of these keys that has a value that is not empty.
 fn rope_source(map: &Map<String, Value>) -> Map<String, Value> {
     let keys = ["rope_scaling", "rope_parameters"];
-    let found = keys.iter().filter_map(|key| map.get(*key)?.as_object());
+    let mut found = keys.iter().filter_map(|key| map.get(*key)?.as_object());
     found
-        .filter(|rope| !rope.is_empty())
+        .find(|rope| !rope.is_empty())
         .cloned()
-        .next()
         .unwrap_or_default()
 }
 

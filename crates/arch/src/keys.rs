@@ -16,7 +16,7 @@ pub(crate) fn pairs(
     let mut list: Vec<(String, MetaValue)> = Vec::new();
     let scope = Scope::new(root);
     for key in keys {
-        let name = full_name(table, &key.key);
+        let name = full_name(table, &key.name);
         let value = key.value.eval(&scope).map_err(|why| ArchError::BadValue {
             what: name.clone(),
             why,

@@ -6,7 +6,7 @@ use crate::error::ArchError;
 use crate::expr::Scope;
 use crate::facts::facts;
 use crate::hparams::hparams;
-use crate::table::{Row, Table};
+use crate::table::{Row, Table, slot_of};
 use crate::tables::base_hf;
 use crate::template::Places;
 use crate::verb::Verb;
@@ -55,7 +55,10 @@ const COMMON: &[&str] = &[
 /// Turns a GGUF model into a repository's. Tensors of block types keep them where rows only move;
 /// where a verb must reach inside a block, dequantize first.
 pub fn gguf_to_hf(model: &Model, options: RaiseOptions<'_>) -> Result<Raised> {
-    let gguf = model.metadata.get(ns::GGUF, "general.architecture").and_then(|v| v.as_str());
+    let gguf = model
+        .metadata
+        .get(ns::GGUF, "general.architecture")
+        .and_then(|v| v.as_str());
     let gguf = gguf.ok_or_else(|| ArchError::Nothing {
         what: "the metadata has no general.architecture: this is no language model".to_owned(),
     })?;
@@ -98,7 +101,10 @@ fn config(
     let class = table.class_of(&hf.model_type);
     let known = |key: &str| {
         class.is_some_and(|class| {
-            class.defaults.iter().any(|(name, _)| name.trim_end_matches('?') == key)
+            class
+                .defaults
+                .iter()
+                .any(|(name, _)| name.trim_end_matches('?') == key)
         })
     };
     for row in table.early.iter().chain(&table.kv) {
@@ -113,7 +119,7 @@ fn config(
         if made || table.set.iter().any(|(set, _)| set == name) {
             continue;
         }
-        let value = dotted(keys, &row.key);
+        let value = dotted(keys, &row.name);
         if !value.is_null() {
             config.insert(name.to_owned(), value);
         }
@@ -145,7 +151,11 @@ fn config(
 /// The value of a key with dots in nested keys.
 fn dotted(keys: &Map<String, Value>, key: &str) -> Value {
     let mut parts = key.split('.');
-    let mut here = parts.next().and_then(|first| keys.get(first)).cloned().unwrap_or(Value::Null);
+    let mut here = parts
+        .next()
+        .and_then(|first| keys.get(first))
+        .cloned()
+        .unwrap_or(Value::Null);
     for part in parts {
         here = match here {
             Value::Object(mut map) => map.remove(part).unwrap_or(Value::Null),
@@ -179,10 +189,12 @@ fn tensors(
             leftover.push(tensor.name.clone());
             continue;
         };
-        let group = groups.entry((row, places.clone())).or_insert_with(|| Gathered {
-            places,
-            parts: BTreeMap::new(),
-        });
+        let group = groups
+            .entry((row, places.clone()))
+            .or_insert_with(|| Gathered {
+                places,
+                parts: BTreeMap::new(),
+            });
         group.parts.insert(slot, tensor);
     }
     if !leftover.is_empty() {
@@ -217,10 +229,12 @@ fn find(table: &Table, tensor: &Tensor) -> Option<(usize, usize, Places)> {
     if packed || !row.verbs.iter().any(Verb::early) {
         return Some(found);
     }
-    table.rows.iter().enumerate().filter(|(_, row)| row.accept_only).find_map(|(i, row)| {
-        let mut slots = row.gguf.iter().enumerate();
-        slots.find_map(|(slot, t)| Some((i, slot, t.matches(&tensor.name)?)))
-    })
+    let mut rows = table
+        .rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.accept_only);
+    rows.find_map(|(i, row)| slot_of(&row.gguf, &tensor.name).map(|(slot, p)| (i, slot, p)))
 }
 
 impl Gathered<'_> {
@@ -234,7 +248,10 @@ impl Gathered<'_> {
             let slots = row.gguf.iter().enumerate();
             let gone = slots.filter(|(slot, _)| !self.parts.contains_key(slot));
             return Err(ArchError::MissingParts {
-                target: row.hf.first().map_or(String::new(), |t| t.fill(&self.places)),
+                target: row
+                    .hf
+                    .first()
+                    .map_or(String::new(), |t| t.fill(&self.places)),
                 missing: gone.map(|(_, t)| t.fill(&self.places)).collect(),
             }
             .into());

@@ -165,7 +165,7 @@ pub(crate) struct ConfigClass {
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     /// Without the architecture's prefix, which keys with `general.` and `tokenizer.` lack too.
-    pub(crate) key: String,
+    pub(crate) name: String,
     pub(crate) kind: Kind,
     /// An error if there is no value.
     pub(crate) required: bool,
@@ -295,30 +295,18 @@ impl Table {
 
     /// The row and slot for an HF name.
     pub(crate) fn by_hf(&self, name: &str) -> Option<(usize, usize, Places)> {
-        self.rows.iter().enumerate().find_map(|(i, row)| {
-            let slot = row.hf.iter().enumerate();
-            let (slot, places) = slot
-                .filter_map(|(k, t)| Some((k, t.matches(name)?)))
-                .next()?;
-            Some((i, slot, places))
-        })
+        let mut rows = self.rows.iter().enumerate();
+        rows.find_map(|(i, row)| slot_of(&row.hf, name).map(|(slot, places)| (i, slot, places)))
     }
 
     /// The row and slot for a GGUF name.
     pub(crate) fn by_gguf(&self, name: &str) -> Option<(usize, usize, Places)> {
-        let rows = self
+        let mut rows = self
             .rows
             .iter()
             .enumerate()
             .filter(|(_, row)| !row.accept_only);
-        rows.filter_map(|(i, row)| {
-            let slot = row.gguf.iter().enumerate();
-            let (slot, places) = slot
-                .filter_map(|(k, t)| Some((k, t.matches(name)?)))
-                .next()?;
-            Some((i, slot, places))
-        })
-        .next()
+        rows.find_map(|(i, row)| slot_of(&row.gguf, name).map(|(slot, places)| (i, slot, places)))
     }
 
     /// A name of a multi-token-prediction block as one of a block beyond the `last`:
@@ -360,6 +348,12 @@ impl Table {
     pub fn model_types(&self) -> impl Iterator<Item = &str> {
         self.config.iter().map(|class| class.model_type.as_str())
     }
+}
+
+/// Which of the names it is, and what stands in its places.
+pub(crate) fn slot_of(names: &[Template], name: &str) -> Option<(usize, Places)> {
+    let mut names = names.iter().enumerate();
+    names.find_map(|(slot, template)| template.matches(name).map(|places| (slot, places)))
 }
 
 impl Row {
@@ -450,7 +444,7 @@ fn keys(rows: &[KeyRow], depth: usize) -> Result<Vec<Key>, String> {
             KeyRow::Row([key, kind, value]) => {
                 let plain = kind.trim_end_matches('!');
                 list.push(Key {
-                    key: key.clone(),
+                    name: key.clone(),
                     kind: match plain {
                         "u32" => Kind::U32,
                         "i32" => Kind::I32,

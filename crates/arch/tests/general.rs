@@ -1,11 +1,14 @@
 //! Names and size labels against what gguf-py gave for them.
-#![allow(clippy::pedantic, missing_docs)] // a test's own helpers
+#![allow(clippy::pedantic, missing_docs, clippy::unwrap_used, clippy::panic)] // a test's own helpers
 
 use serde_json::Value;
 use weightbridge_arch::{GeneralInput, ParameterCounts, general, size_label};
 
 fn names() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/arch/general/names.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/arch/general/names.json"
+    );
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -24,7 +27,10 @@ fn names_are_taken_apart_as_gguf_py_does() {
             let pairs = general(&input);
             for field in ["name", "version", "finetune", "basename", "size_label"] {
                 let key = format!("general.{field}");
-                let ours = pairs.iter().find(|(k, _)| *k == key).and_then(|(_, v)| v.as_str());
+                let ours = pairs
+                    .iter()
+                    .find(|(k, _)| *k == key)
+                    .and_then(|(_, v)| v.as_str());
                 let theirs = wanted[field].as_str();
                 // The tables tell what the name gives; a size is then counted if it gives none.
                 if field == "size_label" && theirs.is_none() {

@@ -1,12 +1,14 @@
 //! Every small model of `testdata/arch` against what llama.cpp's converter made of it:
 //! `tests/interop/arch/reference.py` wrote the expectations.
-#![allow(clippy::pedantic, missing_docs)] // a test's own helpers
+#![allow(clippy::pedantic, missing_docs, clippy::unwrap_used, clippy::panic)] // a test's own helpers
 
 mod support;
 
 use serde_json::{Value, json};
 use support::{alike, as_f32, described, goldens, model, sha256};
-use weightbridge_arch::{GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, general, hf_to_gguf};
+use weightbridge_arch::{
+    GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, general, hf_to_gguf,
+};
 
 fn options(golden: &Value, out: OutType) -> LowerOptions<'static> {
     let facts = &golden["repo"];
@@ -39,11 +41,13 @@ fn differences(golden: &Value) -> Vec<String> {
             lowered.table, golden["table"]
         ));
     }
-    // general.* beyond these is made elsewhere.
-    let ours = lowered.metadata(
-        &[("general.type".into(), ir::MetaValue::text("model"))],
-        &[],
-    );
+    let general = general(&GeneralInput {
+        folder: "hf",
+        config: Some(&golden["config"]),
+        counts: lowered.parameter_counts(),
+        ..GeneralInput::default()
+    });
+    let ours = lowered.metadata(&general, &[]);
     let ours: Vec<(String, String, Value)> = ours
         .of(ir::ns::GGUF)
         // The reference writes it while it writes the tokenizer, which was left out there.
@@ -53,19 +57,7 @@ fn differences(golden: &Value) -> Vec<String> {
             (key.to_owned(), kind, value)
         })
         .collect();
-    let elsewhere = [
-        "general.name",
-        "general.size_label",
-        "general.basename",
-        "general.finetune",
-        "general.version",
-    ];
-    let theirs: Vec<&Value> = golden["keys"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|row| !elsewhere.contains(&row[0].as_str().unwrap()))
-        .collect();
+    let theirs: Vec<&Value> = golden["keys"].as_array().unwrap().iter().collect();
     let our_names: Vec<&str> = ours.iter().map(|row| row.0.as_str()).collect();
     let their_names: Vec<&str> = theirs.iter().map(|row| row[0].as_str().unwrap()).collect();
     if our_names != their_names {

@@ -1,12 +1,14 @@
 //! HF to GGUF and back: the same tensors, and a config that leads to the same GGUF again.
-#![allow(clippy::pedantic, missing_docs)] // a test's own helpers
+#![allow(clippy::pedantic, missing_docs, clippy::unwrap_used, clippy::panic)] // a test's own helpers
 
 mod support;
 
 use ir::{MetaValue, Model, Tensor, TensorTable};
 use serde_json::Value;
 use support::{as_f32, goldens, model};
-use weightbridge_arch::{LowerOptions, Lowered, OutType, RaiseOptions, RepoFacts, gguf_to_hf, hf_to_gguf};
+use weightbridge_arch::{
+    LowerOptions, Lowered, OutType, RaiseOptions, RepoFacts, gguf_to_hf, hf_to_gguf,
+};
 
 fn repo(golden: &Value) -> RepoFacts {
     let facts = &golden["repo"];
@@ -17,7 +19,12 @@ fn repo(golden: &Value) -> RepoFacts {
     }
 }
 
-fn lower(model: &Model, config: &Value, repo: RepoFacts, arch: Option<&str>) -> Result<Lowered, String> {
+fn lower(
+    model: &Model,
+    config: &Value,
+    repo: RepoFacts,
+    arch: Option<&str>,
+) -> Result<Lowered, String> {
     let options = LowerOptions {
         arch,
         out: OutType::F32,
@@ -52,7 +59,10 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
     if tensor.dtype() == ir::DType::U8 {
         return bytes.iter().map(|b| f32::from(*b)).collect();
     }
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect()
 }
 
 fn differences(golden: &Value) -> Result<(), String> {
@@ -68,9 +78,13 @@ fn differences(golden: &Value) -> Result<(), String> {
         // A multimodal or classifying model's names lose a prefix; all end alike.
         let original = source.tensors.iter().filter(|t| {
             let (a, b) = (t.name.as_str(), tensor.name.as_str());
-            a == b || a.ends_with(&format!(".{b}")) || b.ends_with(&format!(".{a}")) || a.replace("language_model.", "") == b
+            a == b
+                || a.ends_with(&format!(".{b}"))
+                || b.ends_with(&format!(".{a}"))
+                || a.replace("language_model.", "") == b
         });
-        let Some(original) = original.min_by_key(|t| t.name.len().abs_diff(tensor.name.len())) else {
+        let Some(original) = original.min_by_key(|t| t.name.len().abs_diff(tensor.name.len()))
+        else {
             list.push(format!("{} is nobody's", tensor.name));
             continue;
         };
@@ -84,9 +98,19 @@ fn differences(golden: &Value) -> Result<(), String> {
             continue;
         }
         let cut = raised.records.iter().any(|r| r.kind == "rows") && rows.len() == 2;
-        let differ = a.iter().zip(&b).filter(|(x, y)| (**x - **y).abs() > 1e-6).count();
-        if original.spec.shape != tensor.spec.shape || differ > 0 && !(cut && tensor.name.contains("position")) {
-            list.push(format!("{}: {differ} values differ, {}", tensor.name, tensor.history()));
+        let differ = a
+            .iter()
+            .zip(&b)
+            .filter(|(x, y)| (**x - **y).abs() > 1e-6)
+            .count();
+        if original.spec.shape != tensor.spec.shape
+            || differ > 0 && !(cut && tensor.name.contains("position"))
+        {
+            list.push(format!(
+                "{}: {differ} values differ, {}",
+                tensor.name,
+                tensor.history()
+            ));
         }
     }
     // And there again, by the config that came back.
@@ -105,7 +129,10 @@ fn differences(golden: &Value) -> Result<(), String> {
                 all
             };
             for (key, value) in pairs(&lowered) {
-                let other = pairs(&again).into_iter().find(|(k, _)| *k == key).map(|(_, v)| v);
+                let other = pairs(&again)
+                    .into_iter()
+                    .find(|(k, _)| *k == key)
+                    .map(|(_, v)| v);
                 if other.as_ref() != Some(&value) {
                     list.push(format!("again: {key} is {other:?}, not {value:?}"));
                 }
@@ -116,7 +143,11 @@ fn differences(golden: &Value) -> Result<(), String> {
                 }
             }
             for planned in &lowered.tensors {
-                let Some(other) = again.tensors.iter().find(|p| p.tensor.name == planned.tensor.name) else {
+                let Some(other) = again
+                    .tensors
+                    .iter()
+                    .find(|p| p.tensor.name == planned.tensor.name)
+                else {
                     list.push(format!("again: {} is missing", planned.tensor.name));
                     continue;
                 };
@@ -127,7 +158,11 @@ fn differences(golden: &Value) -> Result<(), String> {
             }
         }
     }
-    if list.is_empty() { Ok(()) } else { Err(list.join("\n  ")) }
+    if list.is_empty() {
+        Ok(())
+    } else {
+        Err(list.join("\n  "))
+    }
 }
 
 #[test]

@@ -11,8 +11,6 @@ use std::sync::Arc;
 pub(crate) enum Op {
     /// `x + c`
     Add(f32),
-    /// `x * c`
-    Multiply(f32),
     /// `-exp(x)`
     NegExp,
     /// `ln(-x)`, the way back
@@ -23,7 +21,6 @@ impl Op {
     fn apply(self, x: f32) -> f32 {
         match self {
             Self::Add(c) => x + c,
-            Self::Multiply(c) => x * c,
             Self::NegExp => -exp(x),
             Self::LogNeg => (-x).ln(),
         }

@@ -10,9 +10,7 @@ pub(super) fn to_f32(dtype: DType, bytes: &[u8]) -> Option<f32> {
         (DType::BF16, &[a, b]) => Some(f32::from_le_bytes([0, 0, a, b])),
         (DType::F16, &[a, b]) => Some(f16_to_f32(u16::from_le_bytes([a, b]))),
         #[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
-        (DType::F64, &[a, b, c, d, e, f, g, h]) => {
-            Some(f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32)
-        }
+        (DType::F64, bytes) => Some(f64::from_le_bytes(bytes.try_into().ok()?) as f32),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ const ELEMENTS: u64 = 32;
 const NIBBLES: usize = 16;
 const BLOCK: usize = 17;
 
-const _: () = assert!(BLOCK as u32 == BlockFormat::MXFP4.bytes());
+const _: () = assert!(BLOCK == BlockFormat::MXFP4.bytes() as usize);
 
 struct Pack {
     spec: TensorSpec,

@@ -39,10 +39,9 @@ pub(crate) fn remap(
     shape: impl Into<Shape>,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    let product = |mut sizes: Box<dyn Iterator<Item = u64> + '_>| {
-        sizes.try_fold(1u64, |all, n| all.checked_mul(n))
-    };
-    let walked = product(Box::new(dims.iter().map(|dim| dim.n)));
+    let walked = dims
+        .iter()
+        .try_fold(1u64, |all, dim| all.checked_mul(dim.n));
     let last = dims
         .iter()
         .filter(|dim| dim.n > 0)
@@ -264,7 +263,9 @@ mod tests {
 
     fn numbers(shape: &[u64]) -> Tensor {
         let n: u64 = shape.iter().product();
-        let bytes: Vec<u8> = (0..n).flat_map(|i| (i as u16).to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..n)
+            .flat_map(|i| u16::try_from(i).unwrap().to_le_bytes())
+            .collect();
         let model = ModelBuilder::new().tensor("t", DType::U16, shape.to_vec(), bytes);
         model.build().unwrap().tensors.by_name("t").unwrap().clone()
     }

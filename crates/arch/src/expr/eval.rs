@@ -92,7 +92,7 @@ pub(super) fn eval(node: &Node, scope: &Scope<'_>) -> Result<Value, String> {
         Node::Name(name) => scope.get(name).cloned().unwrap_or(Value::Null),
         Node::Attribute(of, name) => match eval(of, scope)? {
             Value::Object(mut map) => map.remove(name).unwrap_or(Value::Null),
-            Value::Null => Value::Null,
+            Value::Null => return Ok(Value::Null),
             other => return Err(format!("{other} has no attribute {name}")),
         },
         Node::Index(of, index) => {
@@ -151,7 +151,6 @@ pub(super) fn eval(node: &Node, scope: &Scope<'_>) -> Result<Value, String> {
 
 fn at(of: &Value, index: &Value) -> Result<Value, String> {
     Ok(match (of, index) {
-        (Value::Null, _) => Value::Null,
         (Value::Array(items), Value::Number(i)) => {
             let i = i.as_i64().ok_or("an index is a whole number")?;
             let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
@@ -163,8 +162,8 @@ fn at(of: &Value, index: &Value) -> Result<Value, String> {
                 .unwrap_or(Value::Null)
         }
         (Value::Object(map), Value::String(key)) => map.get(key).cloned().unwrap_or(Value::Null),
-        // A number has no items: a key that is a list in some models and a number in others.
-        (Value::Number(_) | Value::Bool(_), _) => Value::Null,
+        // What has no items: a key that is a list in some models and a number in others.
+        (Value::Null | Value::Number(_) | Value::Bool(_), _) => Value::Null,
         (of, index) => return Err(format!("{of} has no item {index}")),
     })
 }

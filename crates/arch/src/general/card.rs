@@ -20,7 +20,10 @@ pub fn front_matter(readme: &str) -> Value {
         };
         let rest = rest.trim();
         let mut block = Vec::new();
-        while let Some(more) = body.get(at).filter(|l| l.is_empty() || l.starts_with([' ', '\t', '-'])) {
+        while let Some(more) = body
+            .get(at)
+            .filter(|l| l.is_empty() || l.starts_with([' ', '\t', '-']))
+        {
             block.push(*more);
             at += 1;
         }
@@ -42,7 +45,11 @@ pub fn front_matter(readme: &str) -> Value {
 
 /// A block of `- item` lines; none for anything else.
 fn items(block: &[&str]) -> Option<Value> {
-    let lines: Vec<&str> = block.iter().map(|line| line.trim()).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> = block
+        .iter()
+        .map(|line| line.trim())
+        .filter(|l| !l.is_empty())
+        .collect();
     if lines.is_empty() {
         return Some(Value::Null);
     }
@@ -63,8 +70,14 @@ fn items(block: &[&str]) -> Option<Value> {
 
 fn scalar(text: &str) -> Value {
     let text = text.trim();
-    if let Some(inside) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        let items = inside.split(',').map(str::trim).filter(|item| !item.is_empty());
+    if let Some(inside) = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+    {
+        let items = inside
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
         return Value::Array(items.map(scalar).collect());
     }
     let plain = unquoted(text);
@@ -83,7 +96,9 @@ fn scalar(text: &str) -> Value {
 
 fn unquoted(text: &str) -> &str {
     for quote in ['"', '\''] {
-        let inside = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+        let inside = text
+            .strip_prefix(quote)
+            .and_then(|text| text.strip_suffix(quote));
         if let Some(inside) = inside {
             return inside;
         }

@@ -89,7 +89,11 @@ const SAMPLING: &[(&[&str], &str, bool)] = &[
     (&["xtc_threshold"], "xtc_threshold", false),
     (&["temperature"], "temp", false),
     (&["penalty_last_n"], "penalty_last_n", true),
-    (&["penalty_repeat", "repetition_penalty"], "penalty_repeat", false),
+    (
+        &["penalty_repeat", "repetition_penalty"],
+        "penalty_repeat",
+        false,
+    ),
     (&["mirostat"], "mirostat", true),
     (&["mirostat_tau"], "mirostat_tau", false),
     (&["mirostat_eta"], "mirostat_eta", false),
@@ -121,7 +125,9 @@ pub fn general(input: &GeneralInput<'_>) -> Vec<(String, MetaValue)> {
             fields.insert((*field).to_owned(), value.clone());
         }
     }
-    let known = input.config.and_then(|config| config.get("_name_or_path")?.as_str());
+    let known = input
+        .config
+        .and_then(|config| config.get("_name_or_path")?.as_str());
     // A path on somebody's machine is no name.
     let known = known.filter(|name| name.matches('/').count() <= 1);
     for id in known.into_iter().chain([input.folder]) {
@@ -144,17 +150,39 @@ pub fn general(input: &GeneralInput<'_>) -> Vec<(String, MetaValue)> {
         fields.insert("name".to_owned(), Value::String(input.folder.to_owned()));
     }
     if !fields.contains_key("size_label") && total > 0 {
-        fields.insert("size_label".to_owned(), Value::String(size_label(&input.counts)));
+        fields.insert(
+            "size_label".to_owned(),
+            Value::String(size_label(&input.counts)),
+        );
     }
     let mut pairs = vec![("general.type".to_owned(), MetaValue::text("model"))];
     sampling(&mut pairs, input.generation);
     for (field, key) in FIELDS {
-        push(&mut pairs, (*key).to_owned(), fields.get(*field).and_then(text));
+        push(
+            &mut pairs,
+            (*key).to_owned(),
+            fields.get(*field).and_then(text),
+        );
     }
-    sources(&mut pairs, "base_model", total, first(card, &["base_model", "base_models", "base_model_sources"]));
-    sources(&mut pairs, "dataset", total, first(card, &["datasets", "dataset", "dataset_sources"]));
+    sources(
+        &mut pairs,
+        "base_model",
+        total,
+        first(card, &["base_model", "base_models", "base_model_sources"]),
+    );
+    sources(
+        &mut pairs,
+        "dataset",
+        total,
+        first(card, &["datasets", "dataset", "dataset_sources"]),
+    );
     list(&mut pairs, "general.tags", card, &["tags", "pipeline_tag"]);
-    list(&mut pairs, "general.languages", card, &["languages", "language"]);
+    list(
+        &mut pairs,
+        "general.languages",
+        card,
+        &["languages", "language"],
+    );
     pairs
 }
 
@@ -193,10 +221,15 @@ fn sampling(pairs: &mut Vec<(String, MetaValue)>, generation: Option<&Value>) {
     for (keys, name, whole) in SAMPLING {
         let value = first(generation, keys);
         let value = if *whole {
-            value.and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).map(MetaValue::I32)
+            value
+                .and_then(Value::as_i64)
+                .and_then(|n| i32::try_from(n).ok())
+                .map(MetaValue::I32)
         } else {
             #[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
-            value.and_then(Value::as_f64).map(|n| MetaValue::F32(n as f32))
+            value
+                .and_then(Value::as_f64)
+                .map(|n| MetaValue::F32(n as f32))
         };
         if let Some(value) = value {
             pairs.push((format!("general.sampling.{name}"), value));
@@ -230,7 +263,9 @@ fn sources(pairs: &mut Vec<(String, MetaValue)>, kind: &str, total: i64, value: 
 /// What the id or the address of a model tells.
 fn source(id: &str, total: i64) -> Map<String, Value> {
     let mut map = Map::new();
-    let address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
+    let address = ["http://", "https://", "ssh://"]
+        .iter()
+        .any(|scheme| id.starts_with(scheme));
     let mut name = Some(id);
     if address {
         map.insert("repo_url".to_owned(), id.into());
@@ -251,7 +286,8 @@ fn source(id: &str, total: i64) -> Map<String, Value> {
     if let Some(version) = parts.version {
         map.insert("version".to_owned(), version.into());
     }
-    if let (false, Some(organization), Some(full)) = (address, parts.organization, parts.full_name) {
+    if let (false, Some(organization), Some(full)) = (address, parts.organization, parts.full_name)
+    {
         let url = format!("https://huggingface.co/{organization}/{full}");
         map.insert("repo_url".to_owned(), url.into());
     }
@@ -293,7 +329,10 @@ mod tests {
             ..GeneralInput::default()
         };
         let pairs = general(&input);
-        let shown: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let shown: Vec<String> = pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         assert_eq!(
             shown,
             [

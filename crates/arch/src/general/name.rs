@@ -34,7 +34,13 @@ struct Kinds {
 
 impl Kinds {
     fn count(self) -> usize {
-        let all = [self.basename, self.size, self.finetune, self.version, self.quant];
+        let all = [
+            self.basename,
+            self.size,
+            self.finetune,
+            self.version,
+            self.quant,
+        ];
         all.into_iter().filter(|is| *is).count()
     }
 }
@@ -66,8 +72,14 @@ pub fn title(id: &str) -> String {
     let words = words.split_whitespace().map(|word| {
         let cased = word.chars().any(char::is_alphabetic);
         let lower = cased && !word.chars().any(char::is_uppercase);
-        let kept = PATTERNS.as_ref().is_some_and(|p| p.keep_case.is_match(word));
-        if lower && !kept { title_case(word) } else { word.to_owned() }
+        let kept = PATTERNS
+            .as_ref()
+            .is_some_and(|p| p.keep_case.is_match(word));
+        if lower && !kept {
+            title_case(word)
+        } else {
+            word.to_owned()
+        }
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -109,9 +121,13 @@ pub fn name_parts(id: &str, total: i64) -> NameParts {
         return found;
     };
     let parts = full.split('-').filter(|part| !part.is_empty());
-    let mut parts: Vec<(String, Kinds)> =
-        parts.enumerate().map(|(i, part)| annotate(patterns, i, part, total)).collect();
-    let numbered = parts.iter().any(|(part, kinds)| kinds.size && part.chars().any(|c| c.is_ascii_digit()));
+    let mut parts: Vec<(String, Kinds)> = parts
+        .enumerate()
+        .map(|(i, part)| annotate(patterns, i, part, total))
+        .collect();
+    let numbered = parts
+        .iter()
+        .any(|(part, kinds)| kinds.size && part.chars().any(|c| c.is_ascii_digit()));
     if numbered {
         for (part, kinds) in &mut parts {
             kinds.size &= !part.chars().all(char::is_alphabetic);
@@ -151,7 +167,8 @@ pub fn name_parts(id: &str, total: i64) -> NameParts {
     found.finetune = some(join(&|kinds| kinds.finetune));
     found.version = some(join(&|kinds| kinds.version && !kinds.basename));
     // A base name alone says nothing the name does not.
-    let ambiguous = found.size_label.is_none() && found.finetune.is_none() && found.version.is_none();
+    let ambiguous =
+        found.size_label.is_none() && found.finetune.is_none() && found.version.is_none();
     found.basename = some(join(&|kinds| kinds.basename)).filter(|_| !ambiguous);
     found
 }
@@ -197,7 +214,9 @@ fn size(part: &str, total: i64, kinds: &mut Kinds) -> String {
         && let Ok(number) = number.iter().collect::<String>().parse::<f64>()
         && total != 0
     {
-        let power = " KMBT".find(*unit).map_or(-1, |power| i32::try_from(power).unwrap_or(0));
+        let power = " KMBT"
+            .find(*unit)
+            .map_or(-1, |power| i32::try_from(power).unwrap_or(0));
         let told = number * 1000f64.powi(power);
         let size = total.unsigned_abs();
         let far = if total < 0 {

@@ -1,4 +1,5 @@
 //! What the tests share: the small models of `testdata/arch`, made anew from their names.
+#![allow(dead_code, unreachable_pub)] // each test uses some of it
 
 use ir::{DType, MetaValue, Model, ModelBuilder, Tensor};
 use serde_json::Value;
