@@ -40,9 +40,16 @@ pub(crate) fn facts(model: &Model, arch: &str) -> Result<Map<String, Value>> {
     let mxfp4 = DType::Block(BlockFormat::MXFP4);
     let packed = model.tensors.iter().any(|t| t.spec.dtype == mxfp4);
     root.insert("has_mxfp4".to_owned(), json!(packed));
-    let types = model.tensors.by_name("token_types.weight");
-    let types = types.and_then(|t| t.spec.shape.first().copied());
-    root.insert("token_type_rows".to_owned(), json!(types));
+    for (fact, name) in [
+        ("token_type_rows", "token_types.weight"),
+        ("per_layer_rows", "per_layer_token_embd.weight"),
+    ] {
+        let rows = model
+            .tensors
+            .by_name(name)
+            .and_then(|t| t.spec.shape.first().copied());
+        root.insert(fact.to_owned(), json!(rows));
+    }
     for name in ["rope_factors_long", "rope_factors_short"] {
         if let Some(tensor) = model.tensors.by_name(&format!("{name}.weight")) {
             let list = numbers(tensor)?;

@@ -262,14 +262,12 @@ MODELS = [
     lm("starcoder2", "Starcoder2"),
     lm("stablelm", "StableLm"),
     # (StableLM 2 12B with norms of each head: the reference converter itself fails on it.)
-    lm("phi2", "Phi", without=["num_key_value_heads"]),
-    lm("phimoe", "Phimoe", config=dict(num_local_experts=4, num_experts_per_tok=2, attention_bias=True, lm_head_bias=True), override={"architectures": ["PhiMoEForCausalLM"]}),
+    lm("phi2", "Phi", without=["num_key_value_heads"], config=dict(intermediate_size=256)),
     lm("olmo", "Olmo", config=dict(clip_qkv=8.0)),
     lm("olmoe", "Olmoe", config=dict(num_experts=4, num_experts_per_tok=2)),
     lm("exaone4", "Exaone4", config=dict(num_hidden_layers=4, sliding_window=64, sliding_window_pattern=4)),
     lm("seed-oss", "SeedOss", table="seed_oss", config=dict(head_dim=16)),
     lm("ernie4_5", "Ernie4_5", config=dict(head_dim=16)),
-    lm("hunyuan-dense", "HunYuanDenseV1", config=dict(head_dim=16)),
     lm("nemotron", "Nemotron", config=dict(head_dim=16)),
     lm("granitemoe", "GraniteMoe", config=dict(num_local_experts=4, num_experts_per_tok=2)),
     lm("lfm2", "Lfm2", config=dict(layer_types=["conv", "full_attention"], block_multiple_of=32)),
@@ -283,7 +281,6 @@ MODELS = [
     lm("minimax-m2", "MiniMaxM2", config=dict(head_dim=16, num_local_experts=4, num_experts_per_tok=2, rotary_dim=8)),
     lm("arcee", "Arcee", config=dict(head_dim=16)),
     lm("gemma1", "Gemma", table="gemma", config=dict(head_dim=32)),
-    lm("apertus", "Apertus"),
     {"name": "bloom", "class": "BloomForCausalLM", "config_class": "BloomConfig", "config": dict(
         vocab_size=96, hidden_size=64, n_layer=2, n_head=4)},
 ]
