@@ -2,14 +2,14 @@
 //! and back.
 //!
 //! Each architecture is one TOML file in `tables/`: which HF classes it is for, which tensor is
-//! called what on each side and what happens to it on the way ([`mod@verb`] has the closed list),
+//! called what on each side and what happens to it on the way (`verb` has the closed list),
 //! which GGUF key comes from which config key. Code knows no architecture. A user's own file
 //! (`--arch-map`) is read the same way: [`Table::parse`].
 //!
 //! * [`hf_to_gguf`] takes a repository's tensors and `config.json` and gives tensors in the order
 //!   and with the types and names of the reference converter, and the architecture's keys.
 //! * [`gguf_to_hf`] goes the other way.
-//! * [`general`](fn@general) guesses the `general.*` keys from names and the model card.
+//! * [`general()`] guesses the `general.*` keys from names and the model card.
 //!
 //! Nothing is read or computed here: tensors become stacks of [`ir::Compute`]s, and the type each
 //! shall have is told beside it. Casting and quantizing are the work of `convert`.
