@@ -1,0 +1,131 @@
+//! What can be wrong with a model, its config or a table.
+
+use ir::{Class, DType, Diagnose, Shape};
+
+/// Why a repository cannot become a GGUF model, or the other way round.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchError {
+    /// No table fits.
+    #[error("no known architecture fits {what}; the nearest are {}", list(nearest))]
+    Unknown {
+        /// The class, model type or GGUF architecture that was looked for.
+        what: String,
+        /// Names of the nearest tables, best first.
+        nearest: Vec<String>,
+    },
+    /// `--arch` names no table.
+    #[error("there is no architecture {name:?}; the nearest are {}", list(nearest))]
+    NoSuch {
+        /// The name that was given.
+        name: String,
+        /// Names that look like it.
+        nearest: Vec<String>,
+    },
+    /// A table is not what it should be: a bug in ours, or a mistake in a user's own map.
+    #[error("architecture map {table:?}: {why}")]
+    Table {
+        /// Its name.
+        table: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The config lacks a key the architecture needs.
+    #[error("config.json lacks what {gguf_key:?} needs: one of {}", list(keys))]
+    MissingKey {
+        /// The GGUF key.
+        gguf_key: String,
+        /// The config keys that would have done.
+        keys: Vec<String>,
+    },
+    /// A value of the config cannot be used.
+    #[error("config.json: the value for {what:?} does not work out: {why}")]
+    BadValue {
+        /// The key or verb.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// Tensors no row of the table knows.
+    #[error(
+        "architecture {table:?} has no place for {count} tensors: {}",
+        list(names)
+    )]
+    Leftover {
+        /// The table.
+        table: String,
+        /// How many.
+        count: usize,
+        /// The first few.
+        names: Vec<String>,
+    },
+    /// Parts of a fused or stacked tensor are missing.
+    #[error("{target:?} needs tensors that are not there: {}", list(missing))]
+    MissingParts {
+        /// The tensor that would be made.
+        target: String,
+        /// What it lacks, the first few.
+        missing: Vec<String>,
+    },
+    /// A tensor's shape or type is not what a verb works with.
+    #[error("tensor {tensor:?} of type {dtype} and shape {shape} does not fit: {wanted}")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: DType,
+        /// Its shape.
+        shape: Shape,
+        /// What the verb wanted.
+        wanted: String,
+    },
+    /// There is nothing to convert.
+    #[error("{what}")]
+    Nothing {
+        /// What is missing.
+        what: String,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+impl Diagnose for ArchError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unknown { .. } | Self::Leftover { .. } => Class::Unsupported,
+            Self::NoSuch { .. } | Self::Table { .. } => Class::Usage,
+            Self::MissingKey { .. }
+            | Self::BadValue { .. }
+            | Self::MissingParts { .. }
+            | Self::Shape { .. }
+            | Self::Nothing { .. } => Class::Malformed,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let text = match self {
+            Self::Unknown { .. } => {
+                "Name one with --arch NAME if the model is like it, describe it with --arch-map \
+                 FILE.toml, or carry the tensors as they are with --as container"
+            }
+            Self::NoSuch { .. } => "docs/architectures.md lists the names",
+            Self::Table { .. } => "docs/architectures.md explains the format of a map",
+            Self::MissingKey { .. } => {
+                "If the model is of another architecture, name it with --arch NAME; if the key is \
+                 only missing, add it to config.json"
+            }
+            Self::Leftover { .. } => {
+                "Leave them out with --drop REGEX, or rename them with --rename"
+            }
+            Self::MissingParts { .. } => "A shard may be missing: compare with the index",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,230 @@
+//! From a repository's tensors and config to a GGUF model.
+
+mod gather;
+
+use crate::choose::{Choice, for_hf};
+use crate::compute::constant;
+use crate::error::ArchError;
+use crate::expr::Scope;
+use crate::generate;
+use crate::hparams::hparams;
+use crate::keys::pairs;
+use crate::table::Table;
+use crate::target::{OutType, target};
+use gather::gather;
+use ir::{BlockFormat, DType, MetaValue, Metadata, Model, Record, Result, Tensor, ns};
+use regex::Regex;
+use serde_json::{Map, Value, json};
+
+/// What a lowering is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct LowerOptions<'a> {
+    /// The type of the large tensors.
+    pub out: OutType,
+    /// `--arch NAME`: a table by its name, whatever the config says.
+    pub arch: Option<&'a str>,
+    /// `--arch-map FILE.toml`: the user's own table.
+    pub map: Option<&'a Table>,
+    /// `--drop REGEX`: tensors to leave out, by HF name.
+    pub drop: Vec<Regex>,
+    /// Facts of the repository that are not in `config.json`.
+    pub repo: RepoFacts,
+}
+
+/// What tables may ask of a repository beside its config.
+#[derive(Clone, Debug, Default)]
+pub struct RepoFacts {
+    /// Tokens the tokenizer really has: Gemma 3 cuts its embedding to them.
+    pub vocab_tokens: Option<u64>,
+    /// `1_Pooling/config.json`: 1 mean, 2 cls, 3 last token.
+    pub pooling_type: Option<u32>,
+    /// The kind of model in `tokenizer.json`: `BPE`, `WordPiece`, `Unigram`.
+    pub tokenizer: Option<String>,
+    /// `config.json` as it is in the file, for the few keys transformers changes on reading.
+    pub suppress_tokens: Option<Vec<i64>>,
+}
+
+/// A tensor of the output and the type it shall have there. The cast is `convert`'s work.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Under its GGUF name, in the type it is computed in.
+    pub tensor: Tensor,
+    /// The type to write.
+    pub target: DType,
+}
+
+/// A model ready for GGUF.
+#[derive(Debug)]
+pub struct Lowered {
+    /// The table that was used.
+    pub table: String,
+    /// The value of `general.architecture`.
+    pub gguf_arch: String,
+    /// The tensors in the reference converter's order.
+    pub tensors: Vec<Planned>,
+    /// Keys it adds while it prepares tensors: before all other `general.*`.
+    pub early: Vec<(String, MetaValue)>,
+    /// The architecture's keys, `general.file_type` and `general.quantization_version`.
+    pub params: Vec<(String, MetaValue)>,
+    /// Keys it writes just before the tokenizer's.
+    pub vocab_head: Vec<(String, MetaValue)>,
+    /// Keys it writes after the tokenizer's.
+    pub vocab_tail: Vec<(String, MetaValue)>,
+    /// What was left out, and why.
+    pub records: Vec<Record>,
+}
+
+impl Lowered {
+    /// All metadata in the reference's order, with the `general.*` and `tokenizer.*` pairs that
+    /// others make in their places.
+    pub fn metadata(
+        &self,
+        general: &[(String, MetaValue)],
+        tokenizer: &[(String, MetaValue)],
+    ) -> Metadata {
+        let mut all = Metadata::new();
+        let arch = MetaValue::text(self.gguf_arch.clone());
+        all.set(ns::GGUF, "general.architecture", arch);
+        let parts = [
+            &self.early[..],
+            general,
+            &self.params,
+            &self.vocab_head,
+            tokenizer,
+            &self.vocab_tail,
+        ];
+        for (key, value) in parts.into_iter().flatten() {
+            all.set(ns::GGUF, key.clone(), value.clone());
+        }
+        all
+    }
+
+    /// Parameters in all, shared by all experts, of one expert, and the number of experts, as
+    /// gguf-py counts them for `general.size_label`.
+    pub fn parameter_counts(&self) -> ParameterCounts {
+        let mut counts = ParameterCounts::default();
+        let (mut sum, mut stacks) = (0u64, 0u64);
+        for Planned { tensor, .. } in &self.tensors {
+            let n = tensor.spec.elements().unwrap_or(0);
+            let shape = &tensor.spec.shape;
+            let back = if tensor.name.contains(".bias") { 2 } else { 3 };
+            let experts = shape
+                .len()
+                .checked_sub(back)
+                .and_then(|at| shape.get(at))
+                .copied();
+            match experts {
+                Some(experts)
+                    if tensor.name.contains("_exps.") && shape.len() >= 3 && experts > 0 =>
+                {
+                    counts.expert += n / experts;
+                    sum += experts;
+                    stacks += 1;
+                }
+                _ => counts.shared += n,
+            }
+            counts.total += n;
+        }
+        counts.experts = sum.checked_div(stacks).unwrap_or(0);
+        counts
+    }
+}
+
+/// See [`Lowered::parameter_counts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// Of all tensors.
+    pub total: u64,
+    /// Outside the experts.
+    pub shared: u64,
+    /// Of one expert.
+    pub expert: u64,
+    /// How many experts there are.
+    pub experts: u64,
+}
+
+/// Turns a repository's model into one for GGUF. `config` is `config.json`.
+pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> Result<Lowered> {
+    let choice = Choice {
+        name: options.arch,
+        map: options.map,
+    };
+    let table = for_hf(model, config, choice)?;
+    let out = options.out.decided(model);
+    let mut root = hparams(table, config, &repo_facts(model, options))?;
+    let mut records = Vec::new();
+    let mut made = Vec::new();
+    for extra in &table.generate {
+        let scope = Scope::new(&root);
+        if let Some(values) = generate::values(extra, &scope)? {
+            let order = (0, 0, made.len(), 0);
+            made.push((order, constant(extra.gguf.clone(), &values)));
+        }
+    }
+    let gathered = gather(table, model, options, &root, &mut records)?;
+    for group in gathered {
+        group.emit(table, &root, &mut made)?;
+    }
+    made.sort_by_key(|(order, _)| *order);
+    let tensors: Vec<Planned> = made
+        .into_iter()
+        .map(|(_, tensor)| Planned {
+            target: target(table, &tensor, out),
+            tensor,
+        })
+        .collect();
+    if tensors.is_empty() {
+        let what = format!("no tensor is left for architecture {:?}", table.name);
+        return Err(ArchError::Nothing { what }.into());
+    }
+    let packed = tensors
+        .iter()
+        .any(|p| p.target == DType::Block(BlockFormat::MXFP4));
+    let file_type = if packed && out != OutType::Q8_0 {
+        38
+    } else {
+        out.file_type()
+    };
+    root.insert("file_type".to_owned(), json!(file_type));
+    let mut params = pairs(table, &table.kv, &root)?;
+    params.push(("general.quantization_version".to_owned(), MetaValue::U32(2)));
+    Ok(Lowered {
+        table: table.name.clone(),
+        gguf_arch: table.gguf.clone(),
+        early: pairs(table, &table.early, &root)?,
+        params,
+        vocab_head: pairs(table, &table.vocab_head, &root)?,
+        vocab_tail: pairs(table, &table.vocab_tail, &root)?,
+        tensors,
+        records,
+    })
+}
+
+fn repo_facts(model: &Model, options: &LowerOptions<'_>) -> Map<String, Value> {
+    let facts = &options.repo;
+    let mut map = Map::new();
+    let mut set = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            map.insert(key.to_owned(), value);
+        }
+    };
+    set("vocab_tokens", facts.vocab_tokens.map(Value::from));
+    set("pooling_type", facts.pooling_type.map(Value::from));
+    set("tokenizer", facts.tokenizer.clone().map(Value::from));
+    set(
+        "suppress_tokens",
+        facts.suppress_tokens.clone().map(Value::from),
+    );
+    // Blocks a checkpoint adds beyond the config's count are told by their names alone.
+    let names = model.tensors.iter().map(|tensor| tensor.name.as_str());
+    let mtp = names.filter_map(|name| {
+        let name = name.strip_prefix("model.").unwrap_or(name);
+        name.strip_prefix("mtp.layers.")?
+            .split('.')
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
+    set("mtp_layers", mtp.max().map(|last| Value::from(last + 1)));
+    map
+}
