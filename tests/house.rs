@@ -16,11 +16,15 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("gguf", &["ir"]),
     ("onnx", &["ir"]),
     ("repo", &["ir"]),
+    ("arch", &["ir"]),
+    ("vocab", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
     (
         "weightbridge",
-        &["ckpt", "convert", "ir", "repo", "scan", "st"],
+        &[
+            "arch", "ckpt", "convert", "ir", "repo", "scan", "st", "vocab",
+        ],
     ),
     ("cli", &["convert", "ir", "scan", "weightbridge"]),
 ];
@@ -32,6 +36,8 @@ const OURS: &[&str] = &[
     "st",
     "ckpt",
     "repo",
+    "arch",
+    "vocab",
     "scan",
     "convert",
     "weightbridge",
