@@ -235,3 +235,46 @@ fn completions_and_manual_print() {
     assert!(!weightbridge!("completions", "bash").stdout.is_empty());
     assert!(weightbridge!("man").stdout.starts_with(b".ie"));
 }
+
+#[test]
+fn the_input_is_never_the_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("a.pt");
+    std::fs::copy(data(GOOD), &input).unwrap();
+    let before = std::fs::read(&input).unwrap();
+    let out = weightbridge!("convert", input, input, "--overwrite");
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    assert!(stderr(&out).contains("the output is the input"));
+    assert_eq!(std::fs::read(&input).unwrap(), before);
+}
+
+/// A name that leads to a pipe is refused, with or without leave to overwrite.
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_outputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s.safetensors");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let link = dir.path().join("l.safetensors");
+    std::os::unix::fs::symlink(&socket, &link).unwrap();
+    for path in [&socket, &link] {
+        let out = weightbridge!("convert", data(GOOD), path, "--overwrite");
+        assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    }
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
+fn limits_are_set_by_name() {
+    let out = weightbridge!("inspect", data(GOOD), "--limit", "tensors=1");
+    assert_eq!(out.status.code(), Some(3));
+    assert!(
+        stderr(&out).contains("over the limit of 1"),
+        "{}",
+        stderr(&out)
+    );
+    assert!(stderr(&out).contains("--limit"));
+    let out = weightbridge!("inspect", data(GOOD), "--limit", "tensor=1");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("there are header-bytes"));
+}

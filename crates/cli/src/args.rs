@@ -39,6 +39,10 @@ pub(crate) struct Common {
     /// Upper bound of all buffers, e.g. 512MiB
     #[arg(long, global = true, default_value = "256MiB", value_name = "SIZE")]
     pub(crate) memory: Size,
+    /// Raise or lower a cap on what an input may ask for, e.g. objects=5000000 (repeatable; names:
+    /// header-bytes, tensors, name-bytes, depth, objects, steps, held-bytes, entries, expansion, rank)
+    #[arg(long, global = true, value_name = "NAME=N")]
+    pub(crate) limit: Vec<LimitArg>,
     /// Print one JSON document on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -54,6 +58,48 @@ pub(crate) struct Common {
     /// Draw no progress bar
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
+}
+
+impl Common {
+    /// The limits asked for.
+    pub(crate) fn limits(&self) -> ir::Limits {
+        let mut limits = ir::Limits::default();
+        for LimitArg { name, value } in &self.limit {
+            limits.set(name, *value);
+        }
+        limits
+    }
+}
+
+/// A limit and its new value.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitArg {
+    name: String,
+    value: u64,
+}
+
+const MAX_DEPTH: u64 = 2048;
+
+impl FromStr for LimitArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("want NAME=N")?;
+        if !ir::Limits::NAMES.contains(&name) {
+            let names = ir::Limits::NAMES.join(", ");
+            return Err(format!("{name:?} is no limit; there are {names}"));
+        }
+        let value = value
+            .replace('_', "")
+            .parse()
+            .map_err(|_| format!("{value:?} is no whole number"))?;
+        // What nests is followed by recursion in places: the stack has an end.
+        if name == "depth" && value > MAX_DEPTH {
+            return Err(format!("depth can be at most {MAX_DEPTH}"));
+        }
+        let name = name.to_owned();
+        Ok(Self { name, value })
+    }
 }
 
 /// When to colour.

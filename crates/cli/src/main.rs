@@ -53,6 +53,7 @@ fn run(cli: Cli) -> ir::Result<u8> {
     let session = Session {
         threads: common.threads,
         memory: common.memory.0,
+        limits: common.limits(),
         progress: progress::for_terminal(&common),
         cancel: listen()?,
         ..Session::default()

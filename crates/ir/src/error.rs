@@ -266,7 +266,7 @@ impl Diagnose for Fault {
             Self::OutputExists => "Give another name, or --overwrite to replace it",
             Self::UnknownFormat { .. } => "If you know what it is, say so with --from",
             Self::OverLimit { .. } => {
-                "If the file is from a source you trust, raise the limit with --limit"
+                "Real models stay far below it; if you trust the source, see `--limit` in the help"
             }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => "Free some space and run it again",

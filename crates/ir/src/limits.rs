@@ -48,11 +48,61 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The names by which [`Limits::set`] knows them.
+    pub const NAMES: [&str; 10] = [
+        "header-bytes",
+        "tensors",
+        "name-bytes",
+        "depth",
+        "objects",
+        "steps",
+        "held-bytes",
+        "entries",
+        "expansion",
+        "rank",
+    ];
+
+    /// Sets one by its name. False if there is none of that name.
+    pub fn set(&mut self, name: &str, value: u64) -> bool {
+        let field = match name {
+            "header-bytes" => &mut self.header_bytes,
+            "tensors" => &mut self.tensors,
+            "name-bytes" => &mut self.name_bytes,
+            "depth" => &mut self.depth,
+            "objects" => &mut self.objects,
+            "steps" => &mut self.steps,
+            "held-bytes" => &mut self.held_bytes,
+            "entries" => &mut self.entries,
+            "expansion" => &mut self.expansion,
+            "rank" => &mut self.rank,
+            _ => return false,
+        };
+        *field = value;
+        true
+    }
+
     /// `Ok` while `found` is at most `limit`.
     pub fn check(what: &'static str, found: u64, limit: u64) -> Result<()> {
         if found > limit {
             return Err(Fault::OverLimit { what, found, limit }.into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_sets_a_limit_of_its_own() {
+        let mut limits = Limits::default();
+        for (n, name) in Limits::NAMES.iter().enumerate() {
+            let before = limits.clone();
+            assert!(limits.set(name, n as u64));
+            assert_ne!(before, limits, "{name}");
+        }
+        assert_eq!((limits.header_bytes, limits.rank), (0, 9));
+        assert!(!limits.set("nothing", 1));
     }
 }

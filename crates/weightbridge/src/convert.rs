@@ -3,7 +3,8 @@
 use crate::edit::{self, Edit};
 use crate::open::{Opened, open_with};
 use crate::session::path;
-use crate::{FacadeError, Policy, Session, by_id, by_output, open_input, policy};
+use crate::target::{self, Target};
+use crate::{FacadeError, Policy, Session, open_input, policy};
 use convert::{
     DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Planned, Rename, Shared,
 };
@@ -110,42 +111,9 @@ pub struct Converted {
     pub planned: Model,
 }
 
-/// Where the weights go, and whether a whole repository is asked for.
-struct Target {
-    format: &'static Format,
-    file: PathBuf,
-    repository: bool,
-}
-
-fn target(request: &ConvertRequest) -> Result<Target> {
-    let text = request.output.as_os_str().to_string_lossy();
-    let repository = text.ends_with(['/', '\\']) || request.output.is_dir();
-    let format = match (&request.to, repository) {
-        (Some(name), _) => by_id(name)?,
-        (None, true) => &st::FORMAT,
-        (None, false) => by_output(&request.output)?,
-    };
-    let file = if repository {
-        // The names that loaders of a model folder look for.
-        let name = if format.id == ckpt::FORMAT.id {
-            "pytorch_model.bin"
-        } else {
-            "model.safetensors"
-        };
-        request.output.join(name)
-    } else {
-        request.output.clone()
-    };
-    Ok(Target {
-        format,
-        file,
-        repository,
-    })
-}
-
 /// Converts one input to one output.
 pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted> {
-    let target = target(request)?;
+    let target = Target::of(&request.output, request.to.as_deref())?;
     let writer = target.format.writer.ok_or_else(|| {
         Error::from(FacadeError::OneWay {
             format: target.format.id,
@@ -207,6 +175,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     }
     if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
         return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
+    }
+    if !request.dry_run {
+        target::refuse_input(&target.file, &opened.model)?;
     }
     edit::apply(&mut opened.model, target.format.id, &request.edits);
     if request.verify {
@@ -278,7 +249,16 @@ const ASSET_CHUNK: u64 = 1 << 20;
 /// Copies the files that travel along beside the weights.
 fn copy_assets(model: &Model, folder: &Path, out: &mut Output) -> Result<()> {
     for asset in &model.assets {
-        let number = out.file(&folder.join(&asset.name))?;
+        let path = folder.join(&asset.name);
+        // A folder converted into itself has its side files already.
+        if asset
+            .bytes
+            .path()
+            .is_some_and(|from| target::same(from, &path))
+        {
+            continue;
+        }
+        let number = out.file(&path)?;
         let file = out.get(number)?;
         let mut at = 0;
         while at < asset.bytes.len() {

@@ -45,6 +45,7 @@ mod quantize;
 mod registry;
 mod scan;
 mod session;
+mod target;
 
 pub use convert::{ConvertRequest, Converted, Intent, convert, diff};
 pub use describe::{Description, TensorLine, describe};

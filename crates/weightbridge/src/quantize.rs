@@ -2,7 +2,7 @@
 
 use crate::open::open_with;
 use crate::session::path;
-use crate::{FacadeError, Session, open_input};
+use crate::{FacadeError, Session, open_input, target};
 use convert::Line;
 use convert::recipe::{FileType, Imatrix, QuantizeOptions};
 use ir::{
@@ -133,6 +133,9 @@ fn one(
     let target = target(request, file_type);
     if !request.options.dry_run && !request.overwrite && target.exists() {
         return Err(Error::from(Fault::OutputExists).in_file(target));
+    }
+    if !request.options.dry_run {
+        target::refuse_input(&target, &opened.model)?;
     }
     let planned =
         convert::quantize(opened.model, file_type, &request.options, imatrix).map_err(named)?;
