@@ -278,3 +278,41 @@ fn limits_are_set_by_name() {
     assert_eq!(out.status.code(), Some(2));
     assert!(stderr(&out).contains("there are header-bytes"));
 }
+
+/// Stopped in the middle, by request or by force, nothing is left behind.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_leaves_nothing() {
+    use std::io::Write;
+    const ELEMENTS: u64 = 4 << 30;
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("large.safetensors");
+    let header = format!(
+        r#"{{"t":{{"dtype":"F16","shape":[{ELEMENTS}],"data_offsets":[0,{}]}}}}"#,
+        ELEMENTS * 2
+    );
+    let mut file = std::fs::File::create(&input).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    // A hole: no room on the disk, and more to write than the test waits for.
+    file.set_len(8 + header.len() as u64 + ELEMENTS * 2)
+        .unwrap();
+    let output = dir.path().join("out.safetensors");
+    for (signal, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weightbridge"))
+            .args(["convert", "--dtype", "f32"])
+            .args([&input, &output])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        let kill = Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        assert_eq!(child.wait().unwrap().code(), code, "{signal}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
