@@ -192,6 +192,24 @@ pub(crate) struct ConvertArgs {
     /// Carry quantized blocks as bytes with a note, where the target has no blocks
     #[arg(long)]
     pub(crate) keep_blocks: bool,
+    /// Quantize to this file type of GGUF, e.g. Q4_K_M; several with commas, into a folder
+    #[arg(long, value_name = "TYPE[,TYPE...]")]
+    pub(crate) quantize: Option<FileTypes>,
+    /// An importance matrix for --quantize: GGUF or the older .dat
+    #[arg(long, value_name = "FILE", requires = "quantize")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// The architecture, instead of telling it from config.json or the GGUF metadata
+    #[arg(long, value_name = "NAME")]
+    pub(crate) arch: Option<String>,
+    /// An architecture table of your own
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "arch")]
+    pub(crate) arch_map: Option<PathBuf>,
+    /// The pre-tokenizer, instead of telling it from what the tokenizer does
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
+    /// Write an Ollama Modelfile beside a GGUF output
+    #[arg(long)]
+    pub(crate) modelfile: bool,
     /// Set a metadata key, e.g. general.name=str:X; lists are written as in JSON (repeatable)
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     pub(crate) set: Vec<String>,
@@ -369,13 +387,19 @@ pub(crate) enum DTypeArg {
     F16,
     /// bfloat16
     Bf16,
+    /// The type the model has, of 16 bits where there is a choice
+    Auto,
+    /// Blocks of 8 bits, for GGUF models
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl DTypeArg {
     /// The type, or none to keep.
     pub(crate) fn dtype(self) -> Option<ir::DType> {
         match self {
-            Self::Keep => None,
+            Self::Keep | Self::Auto => None,
+            Self::Q8_0 => Some(ir::DType::Block(ir::BlockFormat::Q8_0)),
             Self::F32 => Some(ir::DType::F32),
             Self::F16 => Some(ir::DType::F16),
             Self::Bf16 => Some(ir::DType::BF16),

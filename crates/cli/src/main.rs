@@ -56,7 +56,6 @@ fn run(cli: Cli) -> ir::Result<u8> {
         limits: common.limits(),
         progress: progress::for_terminal(&common),
         cancel: listen()?,
-        ..Session::default()
     };
     match cli.command {
         Command::Convert(args) => commands::convert::run(&args, &common, &session),

@@ -36,6 +36,16 @@ pub enum ConvertError {
         /// Its type.
         dtype: DType,
     },
+    /// A type that no cast leads from, or to.
+    #[error("tensor {tensor:?} of type {from} cannot become {to}")]
+    NoCast {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        from: DType,
+        /// The type it should have.
+        to: DType,
+    },
     /// Nothing is left to write.
     #[error("no tensor is left to write: {why}")]
     NothingLeft {
@@ -61,7 +71,7 @@ impl Diagnose for ConvertError {
             Self::BadPattern { .. } | Self::RenameClash { .. } | Self::NothingLeft { .. } => {
                 Class::Usage
             }
-            Self::NoType { .. } | Self::Cast(_) => Class::Unsupported,
+            Self::NoCast { .. } | Self::NoType { .. } | Self::Cast(_) => Class::Unsupported,
             Self::Checksum { .. } => Class::Malformed,
         }
     }

@@ -47,6 +47,15 @@ pub fn restore(model: &mut Model) -> Result<()> {
     passes::restore_ties(model)
 }
 
+/// Takes the tensors that are wanted, under the names that are wanted: the first step of
+/// [`plan`], for those who have work to do between the two.
+pub fn select(model: &mut Model, names: &NameFilter, rename: &[Rename]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    passes::filter(model, names, &mut records)?;
+    passes::rename(model, rename, &mut records)?;
+    Ok(records)
+}
+
 /// Plans the way of `model` into the format `target` with these capabilities.
 pub fn plan(
     mut model: Model,

@@ -19,6 +19,26 @@ const NAMES: &[&str] = &[
     "COPYING",
     "USE_POLICY",
 ];
+/// Folders inside a repository whose files travel too: named chat templates, and the modules of
+/// sentence-transformers, whose folders begin with their number.
+fn nested(folder: &str) -> bool {
+    let module = folder.split_once('_').is_some_and(|(number, kind)| {
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        digits && kind.bytes().all(|b| b.is_ascii_alphanumeric())
+    });
+    module || folder == "additional_chat_templates"
+}
+
+/// Names of the files in such folders, as paths from the repository.
+fn inner(set: &Set, folder: &str) -> Vec<String> {
+    let listing = std::fs::read_dir(set.folder.join(folder));
+    let entries = listing.into_iter().flatten().take(MAX).flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.map(|name| format!("{folder}/{name}")).collect();
+    names.sort();
+    names
+}
+
 /// Files that travel along at most: each is kept open.
 const MAX: usize = 256;
 
@@ -26,7 +46,9 @@ const MAX: usize = 256;
 pub(crate) fn assets_of(set: &Set, notes: &mut Vec<String>) -> Vec<Asset> {
     let mut assets = Vec::new();
     let mut left = Vec::new();
-    for name in &set.entries {
+    let inside = set.entries.iter().filter(|name| nested(name));
+    let inside: Vec<String> = inside.flat_map(|name| inner(set, name)).collect();
+    for name in set.entries.iter().chain(&inside) {
         let path = set.folder.join(name);
         if set.owns(name) || name.starts_with('.') || !path.is_file() {
             continue;

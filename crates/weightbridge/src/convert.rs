@@ -1,100 +1,16 @@
 //! One conversion, and comparing two models.
 
-use crate::edit::{self, Edit};
-use crate::open::{Opened, open_with};
-use crate::session::path;
+use crate::open::open_with;
+use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{FacadeError, Policy, Session, open_input, policy};
-use convert::{
-    DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Planned, Rename, Shared,
+use crate::{ConvertRequest, FacadeError, Session, edit, llm, open_input, policy};
+use convert::recipe::QuantizeOptions;
+use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
+use ir::{
+    Context, DType, Error, Fault, Format, Model, Output, ReadOptions, Record, Report, Result,
+    WriteOptions, Writer,
 };
-use ir::{Error, Fault, Format, Model, Output, ReadOptions, Report, Result, WriteOptions};
 use std::path::{Path, PathBuf};
-
-/// Everything one conversion is asked to do.
-#[derive(Clone, Debug)]
-pub struct ConvertRequest {
-    /// What to read.
-    pub input: PathBuf,
-    /// What to write: a file, or a folder for a model repository.
-    pub output: PathBuf,
-    /// The input's format, where its content shall not decide.
-    pub from: Option<String>,
-    /// The output's format, where its name shall not decide.
-    pub to: Option<String>,
-    /// Replace an output that exists.
-    pub overwrite: bool,
-    /// Plan only.
-    pub dry_run: bool,
-    /// Hold tensor bytes against the checksums the input tells, before anything is written.
-    pub verify: bool,
-    /// Treat a loss as an error.
-    pub strict: bool,
-    /// The element type floats shall have.
-    pub dtype: DTypeChoice,
-    /// Which part of a checkpoint.
-    pub read: ReadOptions,
-    /// How careful with pickles.
-    pub policy: Policy,
-    /// Globals that `strict` admits besides its own.
-    pub allow_globals: Vec<String>,
-    /// Only tensors that match one of these.
-    pub include: Vec<String>,
-    /// No tensor that matches one of these.
-    pub drop: Vec<String>,
-    /// `REGEX=NAME`, in turn.
-    pub rename: Vec<String>,
-    /// What becomes of tied tensors.
-    pub shared: Shared,
-    /// Most bytes of tensors in one file.
-    pub shard_size: Option<u64>,
-    /// Most tensors in one file of GGUF.
-    pub shard_tensors: Option<u64>,
-    /// What the result shall be.
-    pub intent: Option<Intent>,
-    /// Carry quantized blocks as bytes where the target has none.
-    pub keep_blocks: bool,
-    /// Changes to the metadata, in turn.
-    pub edits: Vec<Edit>,
-}
-
-impl ConvertRequest {
-    /// A conversion with defaults for everything else.
-    pub fn new(input: impl AsRef<Path>, output: impl AsRef<Path>) -> Self {
-        Self {
-            input: path(input),
-            output: path(output),
-            from: None,
-            to: None,
-            overwrite: false,
-            dry_run: false,
-            verify: false,
-            strict: false,
-            dtype: DTypeChoice::Keep,
-            read: ReadOptions::default(),
-            policy: Policy::Default,
-            allow_globals: Vec::new(),
-            include: Vec::new(),
-            drop: Vec::new(),
-            rename: Vec::new(),
-            shared: Shared::KeepOne,
-            shard_size: None,
-            shard_tensors: None,
-            intent: None,
-            keep_blocks: false,
-            edits: Vec::new(),
-        }
-    }
-}
-
-/// What the result of a conversion shall be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intent {
-    /// A model that a runtime loads.
-    Llm,
-    /// Tensors, carried.
-    Container,
-}
 
 /// What a conversion did, or would do.
 #[derive(Debug)]
@@ -111,28 +27,17 @@ pub struct Converted {
     pub planned: Model,
 }
 
-/// Converts one input to one output.
+/// Converts one input to one output, or to a file for each type it is quantized to.
 pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted> {
-    let target = Target::of(&request.output, request.to.as_deref())?;
+    let target = Target::of(request)?;
     let writer = target.format.writer.ok_or_else(|| {
         Error::from(FacadeError::OneWay {
             format: target.format.id,
             verb: "written",
         })
     })?;
-    let options = PlanOptions {
-        names: NameFilter::new(&request.include, &request.drop)?,
-        rename: request
-            .rename
-            .iter()
-            .map(|text| Rename::parse(text))
-            .collect::<Result<_>>()?,
-        dtype: request.dtype,
-        shared: request.shared,
-        keep_blocks: request.keep_blocks,
-    };
-    if !request.dry_run && !request.overwrite && target.file.exists() {
-        return Err(Error::from(Fault::OutputExists).in_file(&target.file));
+    if !request.dry_run && !request.overwrite {
+        target.refuse_existing()?;
     }
     let mut read = request.read.clone();
     // A checkpoint is written with its tree: nothing needs to be chosen from it. Only a flat
@@ -140,98 +45,172 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let with_tree = writer.capabilities().objects && request.shard_size.is_none();
     read.all |= with_tree && read.key.is_none();
     let write = WriteOptions {
-        shard_size: request.shard_size,
+        shard_size: request.shard_size.or(target.shard_size()),
         shard_tensors: request.shard_tensors,
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
-    let cx = session.converting(read, write, &pump, &target.file);
-
+    let cx = session.converting(read, write, &pump, target.first());
     let input = open_input(&request.input)?;
+    let named = |error: Error| error.in_file(&request.input);
     let mut opened = open_with(&input, request.from.as_deref(), &cx)?;
-    let Opened { model, format } = &mut opened;
-    // A graph or a runtime's file is more than its tensors: which of the two is wanted is said,
-    // never guessed.
-    if target.format.id == gguf::FORMAT.id
-        && model.provenance.format != gguf::FORMAT.id
-        && request.intent != Some(Intent::Container)
-    {
-        let error = FacadeError::NoArchitecture {
-            target: target.format.title,
-        };
-        return Err(Error::from(error).in_file(&request.input));
-    }
     policy::check(
-        model,
+        &mut opened.model,
         &input,
-        format,
+        opened.format,
         request.policy,
         &request.allow_globals,
         &cx,
     )
-    .map_err(|error| error.in_file(&request.input))?;
+    .map_err(named)?;
     if !with_tree {
         opened.model.objects = None;
     }
     if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
-        return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
+        return Err(named(FacadeError::NoTensors.into()));
     }
     if !request.dry_run {
-        target::refuse_input(&target.file, &opened.model)?;
+        target.refuse_input(&opened.model)?;
     }
-    edit::apply(&mut opened.model, target.format.id, &request.edits);
     if request.verify {
-        convert::verify(&opened.model, &pump, &cx)
-            .map_err(|error| error.in_file(&request.input))?;
+        convert::verify(&opened.model, &pump, &cx).map_err(named)?;
     }
-    let capabilities = writer.capabilities();
-    let Planned {
-        model,
-        mut records,
-        casts,
-    } = convert::plan(
-        opened.model,
-        target.format.id,
-        capabilities,
-        &options,
-        &cx.limits,
-    )
-    .map_err(|error| error.in_file(&request.input))?;
-    refuse_losses(request, &records)?;
-
-    let mut report = Report {
-        tensors: model.tensors.len() as u64,
-        tensor_bytes: model.tensors.byte_len(),
-        ..Report::default()
-    };
-    let mut files = Vec::new();
-    if !request.dry_run {
-        let mut out = Output::new(&target.file, request.overwrite);
-        cx.progress.begin("writing", model.tensors.byte_len());
-        let written = writer.write(&model, &mut out, &cx);
-        cx.progress.end();
-        report = written?;
-        records.append(&mut report.records);
-        records.extend(casts.records());
-        refuse_losses(request, &records)?;
-        if target.repository {
-            copy_assets(&model, &request.output, &mut out)?;
-        }
-        cx.cancel.check()?;
-        files = out.commit()?;
-        report.file_bytes = files.iter().map(|(_, len)| len).sum();
-    }
-    report.records = records;
-    Ok(Converted {
+    let made = make(request, &target, opened.model, writer, &cx).map_err(named)?;
+    let mut done = Converted {
         from: opened.format,
         to: target.format,
-        report,
-        files,
-        planned: model,
+        report: Report {
+            records: made.records.clone(),
+            ..Report::default()
+        },
+        files: Vec::new(),
+        planned: Model::default(),
+    };
+    for (file, model) in variants(request, &target, &made, &mut done.report, &cx).map_err(named)? {
+        write_one(request, &target, &file, &model, writer, &cx, &mut done)?;
+        done.planned = model;
+    }
+    done.report
+        .records
+        .extend(made.casts.iter().flat_map(CastCounts::records));
+    Ok(done)
+}
+
+/// A model ready for its writer.
+struct Made {
+    model: Model,
+    records: Vec<Record>,
+    /// Of the casts, filled while the data is pulled.
+    casts: [CastCounts; 2],
+}
+
+/// Makes of the input's model what is asked for: tensors, carried; or what a runtime loads.
+fn make(
+    request: &ConvertRequest,
+    target: &Target,
+    mut model: Model,
+    writer: &dyn Writer,
+    cx: &Context,
+) -> Result<Made> {
+    let mut options = PlanOptions {
+        names: NameFilter::new(&request.include, &request.drop)?,
+        rename: (request.rename.iter().map(|text| Rename::parse(text))).collect::<Result<_>>()?,
+        dtype: request.dtype,
+        shared: request.shared,
+        keep_blocks: request.keep_blocks,
+    };
+    let mut casts = CastCounts::default();
+    // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
+    if let Some(turn) = llm::Turn::of(request, target, &model) {
+        let records = convert::select(&mut model, &options.names, &options.rename)?;
+        model.provenance.records.extend(records);
+        (model, casts) = match turn {
+            llm::Turn::Lower => llm::lower(model, request, &cx.limits)?,
+            llm::Turn::Raise => llm::raise(model, request)?,
+        };
+        options.names = NameFilter::default();
+        options.rename = Vec::new();
+        options.dtype = DTypeChoice::Keep;
+    } else if matches!(options.dtype, DTypeChoice::To(DType::Block(_))) {
+        let what = "blocks are made with --quantize TYPE".to_owned();
+        return Err(Error::from(Fault::Usage { what }));
+    }
+    edit::apply(&mut model, target.format.id, &request.edits);
+    let id = target.format.id;
+    let planned = convert::plan(model, id, writer.capabilities(), &options, &cx.limits)?;
+    refuse_losses(request, &planned.records)?;
+    Ok(Made {
+        model: planned.model,
+        records: planned.records,
+        casts: [casts, planned.casts],
     })
 }
 
-fn refuse_losses(request: &ConvertRequest, records: &[ir::Record]) -> Result<()> {
+/// What is written under which name: the model itself, or one for each type it is quantized to.
+fn variants(
+    request: &ConvertRequest,
+    target: &Target,
+    made: &Made,
+    report: &mut Report,
+    cx: &Context,
+) -> Result<Vec<(PathBuf, Model)>> {
+    if request.quantize.is_empty() {
+        return Ok(vec![(target.first().to_owned(), made.model.clone())]);
+    }
+    let imatrix = request.imatrix.as_deref();
+    let imatrix = imatrix.map(|file| read_imatrix(file, cx)).transpose()?;
+    let options = QuantizeOptions {
+        dry_run: request.dry_run,
+        ..QuantizeOptions::default()
+    };
+    let mut all = Vec::new();
+    for (file, &file_type) in target.files.iter().zip(&request.quantize) {
+        let model = made.model.clone();
+        let quantized = convert::quantize(model, file_type, &options, imatrix.as_ref())?;
+        quantized.model.validate(&cx.limits)?;
+        report.records.extend(quantized.records);
+        all.push((file.clone(), quantized.model));
+    }
+    Ok(all)
+}
+
+fn write_one(
+    request: &ConvertRequest,
+    target: &Target,
+    file: &Path,
+    model: &Model,
+    writer: &dyn Writer,
+    cx: &Context,
+    done: &mut Converted,
+) -> Result<()> {
+    let report = &mut done.report;
+    report.tensors += model.tensors.len() as u64;
+    report.tensor_bytes += model.tensors.byte_len();
+    if request.dry_run {
+        return Ok(());
+    }
+    let mut out = Output::new(file, request.overwrite);
+    cx.progress.begin("writing", model.tensors.byte_len());
+    let written = writer.write(model, &mut out, cx);
+    cx.progress.end();
+    report.records.append(&mut written?.records);
+    refuse_losses(request, &report.records)?;
+    if target.repository {
+        copy_assets(model, &request.output, &mut out)?;
+    }
+    if request.llm.modelfile {
+        let number = out.side_file("Modelfile")?;
+        let text = llm::modelfile(file, &model.metadata);
+        out.get(number)?.write_at(0, text.as_bytes())?;
+    }
+    cx.cancel.check()?;
+    let files = out.commit()?;
+    report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
+    done.files.extend(files);
+    Ok(())
+}
+
+fn refuse_losses(request: &ConvertRequest, records: &[Record]) -> Result<()> {
     let losses: Vec<_> = records.iter().filter(|record| record.loss).collect();
     match losses.first() {
         Some(first) if request.strict => Err(Error::from(FacadeError::Losses {

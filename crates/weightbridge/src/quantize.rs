@@ -81,14 +81,22 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
     let imatrix =
         imatrix.map(|matrix| matrix.filtered(&request.include_weights, &request.exclude_weights));
     let mut done = Vec::new();
-    for &file_type in &request.types {
+    let files = target::quantized(&request.input, &request.output, &request.types);
+    for (file, &file_type) in files.into_iter().zip(&request.types) {
         cx.cancel.check()?;
-        done.push(one(request, file_type, imatrix.as_ref(), &input, &cx)?);
+        done.push(one(
+            request,
+            file,
+            file_type,
+            imatrix.as_ref(),
+            &input,
+            &cx,
+        )?);
     }
     Ok(done)
 }
 
-fn read_imatrix(file: &Path, cx: &Context) -> Result<Imatrix> {
+pub(crate) fn read_imatrix(file: &Path, cx: &Context) -> Result<Imatrix> {
     let input = Input::open(file)?;
     let region = input.file()?;
     if (gguf::FORMAT.probe)(&input.peek()?).points > 10 {
@@ -100,25 +108,9 @@ fn read_imatrix(file: &Path, cx: &Context) -> Result<Imatrix> {
     Imatrix::from_legacy(file, &bytes).map_err(|error| Error::from(error).in_file(file))
 }
 
-/// Where one type goes: the output itself, or a file of its name in the output folder.
-fn target(request: &QuantizeRequest, file_type: FileType) -> PathBuf {
-    let text = request.output.as_os_str().to_string_lossy();
-    let folder = text.ends_with(['/', '\\']) || request.output.is_dir() || request.types.len() > 1;
-    if !folder {
-        return request.output.clone();
-    }
-    let stem = request
-        .input
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy();
-    request
-        .output
-        .join(format!("{stem}-{}.gguf", file_type.name()))
-}
-
 fn one(
     request: &QuantizeRequest,
+    target: PathBuf,
     file_type: FileType,
     imatrix: Option<&Imatrix>,
     input: &Input,
@@ -130,7 +122,6 @@ fn one(
         let format = opened.format.id;
         return Err(named(FacadeError::NotGguf { format }.into()));
     }
-    let target = target(request, file_type);
     if !request.options.dry_run && !request.overwrite && target.exists() {
         return Err(Error::from(Fault::OutputExists).in_file(target));
     }

@@ -1,27 +1,46 @@
 //! Where a result goes.
 
-use crate::{FacadeError, by_id, by_output};
-use ir::{Error, Format, Model, Result};
+use crate::{ConvertRequest, FacadeError, by_id, by_output};
+use convert::recipe::FileType;
+use ir::{Error, Fault, Format, Model, Result};
 use std::path::{Path, PathBuf};
 
 /// Where the weights go, and whether a whole repository is asked for.
 pub(crate) struct Target {
     pub(crate) format: &'static Format,
-    pub(crate) file: PathBuf,
+    /// The file; for several types of GGUF one each.
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) repository: bool,
 }
 
+/// Most bytes of tensors in one file of a repository, unless something else is said: what the
+/// loaders' own library writes.
+const SHARD_SIZE: u64 = 5_000_000_000;
+
 impl Target {
-    /// What the output's path, and the format where one was named, ask for.
-    pub(crate) fn of(output: &Path, to: Option<&str>) -> Result<Self> {
-        let text = output.as_os_str().to_string_lossy();
-        let repository = text.ends_with(['/', '\\']) || output.is_dir();
-        let format = match (to, repository) {
+    /// What a request asks for.
+    pub(crate) fn of(request: &ConvertRequest) -> Result<Self> {
+        let output = request.output.as_path();
+        let folder = is_folder(output);
+        let format = match (&request.to, folder) {
             (Some(name), _) => by_id(name)?,
+            (None, true) if !request.quantize.is_empty() => &gguf::FORMAT,
             (None, true) => &st::FORMAT,
             (None, false) => by_output(output)?,
         };
-        let file = if repository {
+        if format.id == gguf::FORMAT.id {
+            let files = quantized(&request.input, output, &request.quantize);
+            return Ok(Self {
+                format,
+                files,
+                repository: false,
+            });
+        }
+        if !request.quantize.is_empty() {
+            let what = format!("--quantize makes GGUF files, not {}", format.title);
+            return Err(Error::from(Fault::Usage { what }));
+        }
+        let file = if folder {
             // The names that loaders of a model folder look for.
             let name = if format.id == ckpt::FORMAT.id {
                 "pytorch_model.bin"
@@ -34,14 +53,65 @@ impl Target {
         };
         Ok(Self {
             format,
-            file,
-            repository,
+            files: vec![file],
+            repository: folder,
         })
+    }
+
+    /// The first file.
+    pub(crate) fn first(&self) -> &Path {
+        self.files
+            .first()
+            .map_or_else(|| Path::new(""), PathBuf::as_path)
+    }
+
+    /// How large a file of the output may be when nothing is said.
+    pub(crate) fn shard_size(&self) -> Option<u64> {
+        (self.repository && self.format.id == st::FORMAT.id).then_some(SHARD_SIZE)
+    }
+
+    /// Refuses early what would be refused late.
+    pub(crate) fn refuse_existing(&self) -> Result<()> {
+        match self.files.iter().find(|file| file.exists()) {
+            Some(file) => Err(Error::from(Fault::OutputExists).in_file(file)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an output that is a file of the input: were the result not what its user wanted,
+    /// there would be nothing to go back to.
+    pub(crate) fn refuse_input(&self, input: &Model) -> Result<()> {
+        for file in &self.files {
+            refuse_input(file, input)?;
+        }
+        Ok(())
     }
 }
 
-/// Refuses an output that is a file of the input: were the result not what its user wanted, there
-/// would be nothing to go back to.
+fn is_folder(output: &Path) -> bool {
+    output.as_os_str().to_string_lossy().ends_with(['/', '\\']) || output.is_dir()
+}
+
+/// Where GGUF files go: the output itself, or in a folder a file named after input and type.
+pub(crate) fn quantized(input: &Path, output: &Path, types: &[FileType]) -> Vec<PathBuf> {
+    if !is_folder(output) && types.len() < 2 {
+        return vec![output.to_owned()];
+    }
+    let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
+    let stem = if full.is_dir() {
+        full.file_name()
+    } else {
+        full.file_stem()
+    };
+    let stem = stem.unwrap_or_default().to_string_lossy();
+    if types.is_empty() {
+        return vec![output.join(format!("{stem}.gguf"))];
+    }
+    let name = |kind: &FileType| output.join(format!("{stem}-{}.gguf", kind.name()));
+    types.iter().map(name).collect()
+}
+
+/// Refuses one output that is a file of the input.
 pub(crate) fn refuse_input(file: &Path, input: &Model) -> Result<()> {
     let files = &input.provenance.files;
     if files.iter().any(|(path, _)| same(path, file)) {

@@ -7,7 +7,7 @@ use convert::{DTypeChoice, Shared};
 use ir::{Outcome, ReadOptions, Record, Result};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use weightbridge::{ConvertRequest, Converted, Edit, Intent, Session};
+use weightbridge::{ConvertRequest, Converted, Edit, Intent, LlmOptions, Session};
 
 /// Most records of one kind shown to a person without `--verbose`.
 const SHOWN: usize = 8;
@@ -45,6 +45,14 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
         }),
         keep_blocks: args.keep_blocks,
         edits: edits(args)?,
+        quantize: args.quantize.clone().map_or_else(Vec::new, |types| types.0),
+        imatrix: args.imatrix.clone(),
+        llm: LlmOptions {
+            arch: args.arch.clone(),
+            arch_map: args.arch_map.clone(),
+            pre: args.pre.clone(),
+            modelfile: args.modelfile,
+        },
         ..ConvertRequest::new(&args.input, &args.output)
     };
     let start = Instant::now();

@@ -1,6 +1,7 @@
 //! `--dtype`: every float tensor in another float type.
 
 use crate::ConvertError;
+use crate::recipe::QuantizeCompute;
 use ir::{Compute, DType, Model, Payload, Record, Result, Tensor, TensorSpec, TensorTable};
 use quant::CastStats;
 use std::cell::RefCell;
@@ -59,6 +60,25 @@ struct CastCompute {
     spec: TensorSpec,
     input: [Tensor; 1],
     counted: Arc<Counted>,
+}
+
+impl CastCompute {
+    fn new(tensor: Tensor, to: DType) -> Self {
+        let counted = Counted {
+            name: tensor.name.clone(),
+            label: format!("{} to {to}", tensor.dtype()),
+            overflowed: AtomicU64::new(0),
+            underflowed: AtomicU64::new(0),
+        };
+        Self {
+            spec: TensorSpec {
+                dtype: to,
+                shape: tensor.spec.shape.clone(),
+            },
+            input: [tensor],
+            counted: Arc::new(counted),
+        }
+    }
 }
 
 impl Compute for CastCompute {
@@ -121,6 +141,33 @@ fn with_scratch(
     done
 }
 
+/// Gives each tensor the type beside it: plain floats by a cast, blocks by ggml's kernels.
+pub fn to_types(
+    tensors: impl IntoIterator<Item = (Tensor, DType)>,
+    counts: &CastCounts,
+) -> Result<TensorTable> {
+    let mut list = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut table = TensorTable::new();
+    for (tensor, to) in tensors {
+        let from = tensor.dtype();
+        table.push(if from == to {
+            tensor
+        } else if matches!(from, DType::Block(_)) || matches!(to, DType::Block(_)) {
+            let name = tensor.name.clone();
+            let compute = QuantizeCompute::new(tensor, to, None, false, None);
+            Tensor::computed(name, Arc::new(compute))
+        } else if quant::can_cast(from, to) {
+            let compute = CastCompute::new(tensor, to);
+            list.push(Arc::clone(&compute.counted));
+            Tensor::computed(compute.counted.name.clone(), Arc::new(compute))
+        } else {
+            let tensor = tensor.name;
+            return Err(ConvertError::NoCast { tensor, from, to }.into());
+        })?;
+    }
+    Ok(table)
+}
+
 /// Casts every float tensor to `choice`.
 pub(crate) fn cast(
     model: &mut Model,
@@ -143,26 +190,12 @@ pub(crate) fn cast(
             table.push(tensor.clone())?;
             continue;
         }
-        let spec = TensorSpec {
-            dtype: to,
-            shape: tensor.spec.shape.clone(),
-        };
         let payload = if let Some(payload) = made.get(first.index()).cloned().flatten() {
             payload
         } else {
-            let counted = Arc::new(Counted {
-                name: tensor.name.clone(),
-                label: format!("{from} to {to}"),
-                overflowed: AtomicU64::new(0),
-                underflowed: AtomicU64::new(0),
-            });
-            counted_list.push(Arc::clone(&counted));
-            let input = [tensor.clone()];
-            Payload::Computed(Arc::new(CastCompute {
-                spec: spec.clone(),
-                input,
-                counted,
-            }))
+            let compute = CastCompute::new(tensor.clone(), to);
+            counted_list.push(Arc::clone(&compute.counted));
+            Payload::Computed(Arc::new(compute))
         };
         if let Some(slot) = made.get_mut(id.index()) {
             *slot = Some(payload.clone());

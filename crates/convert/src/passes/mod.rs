@@ -6,7 +6,7 @@ mod names;
 mod quantize;
 mod ties;
 
-pub use cast::{CastCounts, DTypeChoice};
+pub use cast::{CastCounts, DTypeChoice, to_types};
 pub use names::{NameFilter, Rename};
 pub use quantize::{Line, Quantized, quantize};
 

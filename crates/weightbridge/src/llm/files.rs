@@ -1,0 +1,28 @@
+//! The side files of a repository, read whole.
+
+use ir::{Error, Fault, Limits, Model, Result};
+use serde_json::Value;
+
+/// A side file by its path in the repository.
+pub(crate) fn text(model: &Model, name: &str, limits: &Limits) -> Result<Option<Vec<u8>>> {
+    let Some(asset) = model.assets.iter().find(|asset| asset.name == name) else {
+        return Ok(None);
+    };
+    let len = asset.bytes.len();
+    Limits::check("bytes of a side file", len, limits.header_bytes)
+        .and_then(|()| asset.bytes.bytes(0, usize::try_from(len).unwrap_or(0)))
+        .map(|bytes| Some(bytes.to_vec()))
+        .map_err(|error| error.at(name.to_owned()))
+}
+
+/// A side file as JSON.
+pub(crate) fn json(model: &Model, name: &str, limits: &Limits) -> Result<Option<Value>> {
+    let Some(bytes) = text(model, name, limits)? else {
+        return Ok(None);
+    };
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|error| {
+        let what = format!("not JSON: {error}");
+        Error::from(Fault::Invalid { what }).at(name.to_owned())
+    })
+}

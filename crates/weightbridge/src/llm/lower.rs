@@ -1,0 +1,111 @@
+//! From a repository to a GGUF model.
+
+use super::{files, out_type, own_table};
+use crate::{ConvertRequest, FacadeError};
+use arch::{GeneralInput, LowerOptions, RepoFacts, front_matter, general, hf_to_gguf};
+use convert::{CastCounts, to_types};
+use ir::{Limits, Model, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// Makes the GGUF model of the repository that `model` was read from. A model without a card gets
+/// its name from the last part of the input's path.
+pub(crate) fn lower(
+    mut model: Model,
+    request: &ConvertRequest,
+    limits: &Limits,
+) -> Result<(Model, CastCounts)> {
+    let options = &request.llm;
+    let Some(config) = files::json(&model, "config.json", limits)? else {
+        let error = FacadeError::NoArchitecture {
+            target: gguf::FORMAT.title,
+        };
+        return Err(error.into());
+    };
+    let map = own_table(options.arch_map.as_deref())?;
+    let lowering = LowerOptions {
+        out: out_type(request.dtype)?,
+        arch: options.arch.as_deref(),
+        map: map.as_ref(),
+        drop: Vec::new(),
+        repo: facts(&model, limits)?,
+    };
+    let lowered = hf_to_gguf(&model, &config, &lowering)?;
+    let card = files::text(&model, "README.md", limits)?;
+    let card = card.map(|text| front_matter(&String::from_utf8_lossy(&text)));
+    let generation = files::json(&model, "generation_config.json", limits)?;
+    let general = general(&GeneralInput {
+        folder: &folder_name(&request.input),
+        card: card.as_ref(),
+        config: Some(&config),
+        generation: generation.as_ref(),
+        counts: lowered.parameter_counts(),
+    });
+    let metadata = lowered.metadata(&general, &[]);
+    model.provenance.records.extend(lowered.records);
+    let casts = CastCounts::default();
+    let planned = lowered.tensors.into_iter();
+    model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
+    model.metadata = metadata;
+    model.assets.clear();
+    model.objects = None;
+    Ok((model, casts))
+}
+
+/// The last part of the path of the folder, `.` followed to what it is.
+fn folder_name(input: &Path) -> String {
+    let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
+    let folder = if full.is_dir() {
+        Some(full.as_path())
+    } else {
+        full.parent()
+    };
+    let name = folder.and_then(Path::file_name).unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// What tables ask of a repository beside its configuration.
+fn facts(model: &Model, limits: &Limits) -> Result<RepoFacts> {
+    let generation = files::json(model, "generation_config.json", limits)?;
+    let suppress = generation.as_ref().and_then(|config| {
+        let list = config.get("suppress_tokens")?.as_array()?;
+        list.iter().map(Value::as_i64).collect()
+    });
+    Ok(RepoFacts {
+        pooling_type: pooling(model, limits)?,
+        suppress_tokens: suppress,
+        ..RepoFacts::default()
+    })
+}
+
+/// How sentence-transformers pools: the folder that `modules.json` names for it has the answer.
+fn pooling(model: &Model, limits: &Limits) -> Result<Option<u32>> {
+    const MODES: [(&str, &str); 3] = [
+        ("pooling_mode_mean_tokens", "mean"),
+        ("pooling_mode_cls_token", "cls"),
+        ("pooling_mode_lasttoken", "lasttoken"),
+    ];
+    let modules = files::json(model, "modules.json", limits)?;
+    let module = modules.as_ref().and_then(|list| {
+        let kind = |module: &&Value| {
+            let kind = module.get("type").and_then(Value::as_str);
+            kind.is_some_and(|kind| kind.ends_with("Pooling"))
+        };
+        list.as_array()?.iter().find(kind)?.get("path")?.as_str()
+    });
+    let Some(folder) = module else {
+        return Ok(None);
+    };
+    let name = format!("{}/config.json", folder.trim_end_matches('/'));
+    let config = files::json(model, &name, limits)?;
+    let value = |key: &str| config.as_ref().and_then(|config| config.get(key));
+    let on = |key: &str| value(key).and_then(Value::as_bool) == Some(true);
+    // Older configurations have a switch for each mode, newer ones its name.
+    let named = value("pooling_mode").and_then(Value::as_str);
+    let is = |key: &str, name: &str| on(key) || named == Some(name);
+    let mode = (1u32..).zip(MODES);
+    Ok(mode
+        .into_iter()
+        .find(|(_, (key, name))| is(key, name))
+        .map(|(n, _)| n))
+}

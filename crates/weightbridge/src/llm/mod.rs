@@ -1,0 +1,91 @@
+//! Language models: a repository becomes a GGUF file that llama.cpp runs, and back.
+//!
+//! Three crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
+//! tokenizer. This module puts what they say together, in the order the reference converter has.
+
+mod files;
+mod lower;
+mod modelfile;
+mod raise;
+
+use crate::target::Target;
+use crate::{ConvertRequest, Intent};
+use arch::{OutType, Table};
+use convert::DTypeChoice;
+use ir::{BlockFormat, DType, Error, Fault, Limits, Model, Region, Result};
+use std::path::{Path, PathBuf};
+
+pub(crate) use lower::lower;
+pub(crate) use modelfile::modelfile;
+pub(crate) use raise::raise;
+
+/// What only matters to language models.
+#[derive(Clone, Debug, Default)]
+pub struct LlmOptions {
+    /// An architecture by its name, whatever the input says.
+    pub arch: Option<String>,
+    /// The user's own architecture table.
+    pub arch_map: Option<PathBuf>,
+    /// The pre-tokenizer by its name, whatever the tokenizer's fingerprint says.
+    pub pre: Option<String>,
+    /// Write an Ollama `Modelfile` beside the output.
+    pub modelfile: bool,
+}
+
+/// Which way a model goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Repository to GGUF.
+    Lower,
+    /// GGUF to repository.
+    Raise,
+}
+
+impl Turn {
+    /// The way a request asks for; none where tensors are carried as they are.
+    pub(crate) fn of(request: &ConvertRequest, target: &Target, model: &Model) -> Option<Self> {
+        let was_gguf = model.provenance.format == gguf::FORMAT.id;
+        let to_gguf = target.format.id == gguf::FORMAT.id;
+        if request.intent == Some(Intent::Container) {
+            None
+        } else if to_gguf && !was_gguf {
+            Some(Self::Lower)
+        } else if was_gguf && target.repository {
+            Some(Self::Raise)
+        } else {
+            None
+        }
+    }
+}
+
+/// Most bytes of a user's own table.
+const MAP_MAX: u64 = 1 << 20;
+
+fn own_table(path: Option<&Path>) -> Result<Option<Table>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let read = || {
+        let region = Region::open(path)?;
+        Limits::check("bytes of an architecture map", region.len(), MAP_MAX)?;
+        let bytes = region.bytes(0, usize::try_from(region.len()).unwrap_or(0))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Table::parse(&String::from_utf8_lossy(&bytes), &name)
+    };
+    read().map(Some).map_err(|error| error.in_file(path))
+}
+
+/// What `--dtype` means for the large tensors of a GGUF file.
+fn out_type(choice: DTypeChoice) -> Result<OutType> {
+    Ok(match choice {
+        DTypeChoice::Keep => OutType::Auto,
+        DTypeChoice::To(DType::F32) => OutType::F32,
+        DTypeChoice::To(DType::F16) => OutType::F16,
+        DTypeChoice::To(DType::BF16) => OutType::BF16,
+        DTypeChoice::To(DType::Block(BlockFormat::Q8_0)) => OutType::Q8_0,
+        DTypeChoice::To(other) => {
+            let what = format!("--dtype {other} is no type for a GGUF model");
+            return Err(Error::from(Fault::Usage { what }));
+        }
+    })
+}

@@ -1,0 +1,110 @@
+//! From a GGUF model back to a repository.
+
+use super::own_table;
+use crate::ConvertRequest;
+use arch::{RaiseOptions, gguf_to_hf};
+use convert::{CastCounts, DTypeChoice, to_types};
+use ir::{Asset, DType, Error, Fault, Model, Region, Result};
+use serde_json::Value;
+
+/// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
+/// in one type, `config.json` and the tokenizer's files as assets.
+pub(crate) fn raise(mut model: Model, request: &ConvertRequest) -> Result<(Model, CastCounts)> {
+    let (dtype, options) = (request.dtype, &request.llm);
+    let to = match dtype {
+        DTypeChoice::Keep => common(&model),
+        DTypeChoice::To(dtype) => dtype,
+    };
+    let map = own_table(options.arch_map.as_deref())?;
+    let casts = CastCounts::default();
+    // Rows are moved and split: blocks become numbers first.
+    let numbers = model.tensors.iter().map(|tensor| {
+        let dtype = tensor.dtype();
+        let wanted = if matches!(dtype, DType::Block(_)) {
+            to
+        } else {
+            dtype
+        };
+        (tensor.clone(), wanted)
+    });
+    let numbers: Vec<_> = numbers.collect();
+    model.tensors = to_types(numbers, &casts)?;
+    let raising = RaiseOptions {
+        arch: options.arch.as_deref(),
+        map: map.as_ref(),
+    };
+    let raised = gguf_to_hf(&model, raising)?;
+    model.provenance.records.extend(raised.records);
+    let tensors: Vec<_> = raised.tensors.iter().cloned().collect();
+    let mut wanted = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let from = tensor.dtype();
+        let keep = !from.is_float() || dtype == DTypeChoice::Keep && !exact(&tensor, to)?;
+        wanted.push((tensor, if keep { from } else { to }));
+    }
+    model.tensors = to_types(wanted, &casts)?;
+    let mut config = raised.config;
+    if let (Value::Object(map), Some(name)) = (&mut config, torch_name(to)) {
+        map.insert("torch_dtype".to_owned(), name.into());
+    }
+    model.assets = vec![asset("config.json", json_text(&config)?)];
+    model.metadata = ir::Metadata::new();
+    model.objects = None;
+    Ok((model, casts))
+}
+
+/// The type that a repository would have had: that of the first matrix, and bfloat16 where it is
+/// quantized.
+fn common(model: &Model) -> DType {
+    let mut matrices = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
+    match matrices.next().map(ir::Tensor::dtype) {
+        Some(dtype @ (DType::F32 | DType::F16)) => dtype,
+        _ => DType::BF16,
+    }
+}
+
+/// Tensors of more elements than this are not looked at.
+const LOOK_MAX: u64 = 1 << 22;
+
+/// Whether a tensor may become `to` when no type was asked for. GGUF widens vectors and a few
+/// small matrices to F32: they come back as they were, but only if no value is lost by it.
+fn exact(tensor: &ir::Tensor, to: DType) -> Result<bool> {
+    let from = tensor.dtype();
+    let small = tensor.spec.elements().is_some_and(|n| n <= LOOK_MAX);
+    if from != DType::F32 || to == DType::F32 || !small {
+        return Ok(from == to);
+    }
+    let there = to_types([(tensor.clone(), to)], &CastCounts::default())?;
+    let back = to_types(
+        there.iter().map(|t| (t.clone(), from)),
+        &CastCounts::default(),
+    )?;
+    let same = back.iter().map(ir::Tensor::read_all).next();
+    Ok(same.transpose()? == Some(tensor.read_all()?))
+}
+
+/// What transformers calls a type.
+fn torch_name(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
+        DType::F32 => "float32",
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        _ => return None,
+    })
+}
+
+fn asset(name: &str, bytes: Vec<u8>) -> Asset {
+    Asset {
+        name: name.to_owned(),
+        bytes: Region::memory(bytes),
+    }
+}
+
+fn json_text(value: &Value) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| {
+        let what = format!("a configuration cannot be written: {error}");
+        Error::from(Fault::Invalid { what })
+    })?;
+    text.push(b'\n');
+    Ok(text)
+}
