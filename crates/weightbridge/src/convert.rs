@@ -199,7 +199,14 @@ fn write_one(
         copy_assets(model, &request.output, &mut out)?;
     }
     if request.llm.modelfile {
-        let number = out.side_file("Modelfile")?;
+        let name = match target.files.as_slice() {
+            [_] => "Modelfile".to_owned(),
+            _ => {
+                let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+                format!("{stem}.Modelfile")
+            }
+        };
+        let number = out.side_file(&name)?;
         let text = llm::modelfile(file, &model.metadata);
         out.get(number)?.write_at(0, text.as_bytes())?;
     }

@@ -53,13 +53,15 @@ pub(crate) fn raise(mut model: Model, request: &ConvertRequest) -> Result<(Model
     Ok((model, casts))
 }
 
-/// The type that a repository would have had: that of the first matrix, and bfloat16 where it is
-/// quantized.
+/// The type that a repository would have had: that of the first matrix that was not widened, and
+/// bfloat16 where it is quantized.
 fn common(model: &Model) -> DType {
-    let mut matrices = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
-    match matrices.next().map(ir::Tensor::dtype) {
-        Some(dtype @ (DType::F32 | DType::F16)) => dtype,
-        _ => DType::BF16,
+    let matrices = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
+    let mut types = matrices.map(ir::Tensor::dtype);
+    match types.find(|dtype| *dtype != DType::F32) {
+        None => DType::F32,
+        Some(DType::F16) => DType::F16,
+        Some(_) => DType::BF16,
     }
 }
 
