@@ -19,7 +19,7 @@ mod verify;
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename};
-pub use passes::{Line, Quantized, quantize};
+pub use passes::{Line, Quantized, quantize, quantize_each};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore};
 pub use pump::ParallelPump;
 pub use verify::verify;

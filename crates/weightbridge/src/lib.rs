@@ -48,7 +48,7 @@ mod session;
 
 pub use convert::{ConvertRequest, Converted, Intent, convert, diff};
 pub use describe::{Description, TensorLine, describe};
-pub use edit::{Edit, chat_template};
+pub use edit::{Edit, chat_template, edit_in_place};
 pub use error::FacadeError;
 pub use open::{Opened, open, open_input};
 pub use policy::Policy;
