@@ -95,7 +95,7 @@ fn one_pass_is_as_good(input: &Path, names: &str, options: &QuantizeOptions) {
         assert_eq!(alone[0].report.file_bytes, same.report.file_bytes);
         assert_eq!(alone[0].report.records, same.report.records);
         let errors = |file: &QuantizedFile| -> Vec<_> {
-            let errors = file.lines.iter().map(|line| line.error());
+            let errors = file.lines.iter().map(convert::Line::error);
             errors.map(|e| e.map(|e| (e.elements, e.max))).collect()
         };
         assert_eq!(errors(&alone[0]), errors(same));
@@ -143,6 +143,13 @@ fn sets_are_kept_for_every_type() {
         ..QuantizeOptions::default()
     };
     one_pass_is_as_good(&input, "Q4_K_M,Q5_0", &options);
+    let output = folder();
+    let done = quantize(&QuantizeRequest {
+        options: options.clone(),
+        ..QuantizeRequest::new(&input, output.path(), FileType::Q8_0)
+    });
+    let first = output.path().join("m-Q8_0-00001-of-00003.gguf");
+    assert_eq!(done[0].files[0].0, first);
     one_pass_is_as_good(&input, "Q4_K_M,Q5_0", &QuantizeOptions::default());
 }
 
@@ -159,7 +166,7 @@ fn an_importance_matrix_serves_all_types() {
     ];
     let mut bytes = 3i32.to_le_bytes().to_vec();
     for (name, columns) in names.iter().zip([512u64, 512, 66_048]) {
-        bytes.extend((name.len() as i32).to_le_bytes());
+        bytes.extend(i32::try_from(name.len()).unwrap().to_le_bytes());
         bytes.extend(name.as_bytes());
         bytes.extend(1i32.to_le_bytes());
         bytes.extend((columns as i32).to_le_bytes());
@@ -239,4 +246,35 @@ fn other_formats_are_quantized_when_that_is_asked_for() {
         &Session::default(),
     );
     assert!(same.unwrap().same());
+}
+
+/// Across types blocks are dequantized first: figures for each tensor, and none that is missing.
+#[test]
+fn a_quantized_model_is_compared_with_its_source() {
+    let dir = folder();
+    let (input, output) = (dir.path().join("m.gguf"), dir.path().join("q.gguf"));
+    model(&input, None);
+    quantize(&QuantizeRequest::new(&input, &output, FileType::Q4_K_M));
+    let session = Session::default();
+    let report = weightbridge::diff(&input, &output, convert::DiffOptions::default(), &session);
+    let report = report.unwrap();
+    assert!(report.only_in_a.is_empty() && report.only_in_b.is_empty());
+    // All but the norms.
+    assert_eq!(report.differ.len(), report.compared as usize - 4);
+    for line in &report.differ {
+        let (max, rmse) = (line.max_abs.unwrap(), line.rmse.unwrap());
+        assert!(
+            max > 0.0 && max < 0.1 && rmse > 0.0 && rmse < max,
+            "{line:?}"
+        );
+    }
+    let near = convert::DiffOptions {
+        tolerance: Some(0.1),
+        ..convert::DiffOptions::default()
+    };
+    assert!(
+        weightbridge::diff(&input, &output, near, &session)
+            .unwrap()
+            .same()
+    );
 }

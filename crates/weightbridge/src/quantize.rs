@@ -239,6 +239,13 @@ fn target(request: &QuantizeRequest, file_type: FileType) -> PathBuf {
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy();
+    // A set goes by its own name, not by that of the shard given.
+    let name = request
+        .input
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let stem = ir::shard::ShardName::parse(&name).map_or(stem, |shard| shard.stem.into());
     request
         .output
         .join(format!("{stem}-{}.gguf", file_type.name()))
