@@ -316,3 +316,71 @@ fn a_signal_leaves_nothing() {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
+
+const KEYS: &str = "gguf/good/llama.gguf";
+
+#[test]
+fn keys_are_changed_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.gguf");
+    std::fs::copy(data(KEYS), &file).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    let set = "--set=general.name=str:x";
+    let dry = weightbridge!("convert", file, "--in-place", "--dry-run", set);
+    assert_eq!(dry.status.code(), Some(0), "{}", stderr(&dry));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let done = weightbridge!("convert", file, "--in-place", "--json", set);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert_eq!(json(&done)["in_place"], true);
+    assert_eq!(std::fs::read(&file).unwrap().len(), before.len());
+    let shown = json(&weightbridge!("inspect", "--json", file));
+    assert_eq!(shown["metadata"]["general.name"], "x");
+    assert_eq!(
+        weightbridge!("diff", file, data(KEYS)).status.code(),
+        Some(0)
+    );
+    let long = format!("--set=general.name=str:{}", "x".repeat(5000));
+    let refused = weightbridge!("convert", file, "--in-place", long);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(stderr(&refused).contains("too many") && stderr(&refused).contains("OUTPUT"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn in_place_stands_alone() {
+    let out = tempfile::tempdir().unwrap().path().join("x.gguf");
+    for more in [out.as_os_str(), "--dtype=f16".as_ref(), "--drop=x".as_ref()] {
+        let done = weightbridge!("convert", data(KEYS), "--in-place", more);
+        assert_eq!(done.status.code(), Some(2), "{more:?}");
+    }
+    assert_eq!(weightbridge!("convert", data(KEYS)).status.code(), Some(2));
+    let other = weightbridge!("convert", data(GOOD), "--in-place", "--unset=x");
+    assert_eq!(other.status.code(), Some(3), "{}", stderr(&other));
+}
+
+#[test]
+fn quantize_takes_what_llama_quantize_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.gguf");
+    std::fs::copy(data(KEYS), &file).unwrap();
+    for (types, made) in [("q4_k", "Q4_K"), ("7", "Q8_0"), ("COPY", "COPY")] {
+        let done = weightbridge!("quantize", "--allow-requantize", file, types, "2");
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        assert!(dir.path().join(format!("ggml-model-{made}.gguf")).exists());
+    }
+    let folder = dir.path().join("all");
+    let done = weightbridge!("quantize", "--json", file, folder, "F16,BF16", "1");
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert_eq!(json(&done)["outputs"].as_array().unwrap().len(), 2);
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
+    for bad in [
+        &["Q4_0,Q8_0"][..],
+        &["x.gguf"],
+        &["x.gguf", "Q9"],
+        &["x.gguf", "F16", "n"],
+    ] {
+        let mut args = vec!["quantize".as_ref(), file.as_os_str()];
+        args.extend(bad.iter().map(std::ffi::OsStr::new));
+        assert_eq!(run(&args).status.code(), Some(2), "{bad:?}");
+    }
+}

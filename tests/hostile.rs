@@ -60,7 +60,8 @@ fn malformed_files_are_refused() {
     let mut accepted = Vec::new();
     let bad = files("ckpt/bad")
         .into_iter()
-        .chain(files("safetensors/bad"));
+        .chain(files("safetensors/bad"))
+        .chain(files("gguf/bad"));
     let mut tried = 0;
     for path in bad {
         tried += 1;
@@ -71,7 +72,7 @@ fn malformed_files_are_refused() {
         }
     }
     assert!(accepted.is_empty(), "accepted:\n{}", accepted.join("\n"));
-    assert!(tried >= 100, "only {tried} files");
+    assert!(tried >= 180, "only {tried} files");
 }
 
 #[test]
@@ -101,7 +102,8 @@ fn hostile_files_are_refused_and_run_nothing() {
 fn seeds() -> Vec<std::path::PathBuf> {
     let good = files("ckpt/good")
         .into_iter()
-        .chain(files("safetensors/good"));
+        .chain(files("safetensors/good"))
+        .chain(files("gguf/good"));
     good.filter(|path| fs::metadata(path).unwrap().len() < 6_000)
         .collect()
 }

@@ -16,6 +16,7 @@ the same, byte for byte, on every run. `make/catalogue/` holds the tables as JSO
 | `ckpt/bad` | malformed checkpoints: exit 3, nothing written |
 | `ckpt/hostile` | checkpoints that run code in whoever loads them elsewhere |
 | `safetensors/good`, `safetensors/bad` | the same for safetensors |
+| `gguf/good`, `gguf/bad` | the same for GGUF; the truth is gguf-py's (`make/gguf_expected.py`) |
 | `expected` | the truth by PyTorch and safetensors (`make/oracle.py`), never by this project |
 
 ## What an expected file says

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use convert::recipe::{FileType, Override, TypeRule, parse_type};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -134,13 +135,40 @@ pub(crate) enum Command {
     Man,
 }
 
+/// What a change in place cannot do besides.
+const IN_PLACE_ALONE: [&str; 19] = [
+    "output",
+    "from",
+    "to",
+    "overwrite",
+    "verify",
+    "dtype",
+    "key",
+    "all",
+    "policy",
+    "allow_global",
+    "include",
+    "drop",
+    "rename",
+    "shared",
+    "intent",
+    "keep_blocks",
+    "shard_tensors",
+    "shard_size",
+    "strict",
+];
+
 /// What to convert, and how.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
     /// A file, a sharded set (its index or any shard), a model folder, or - for standard input
     pub(crate) input: PathBuf,
     /// The file to write; a folder (or a name ending in /) gets a model repository
-    pub(crate) output: PathBuf,
+    #[arg(required_unless_present = "in_place")]
+    pub(crate) output: Option<PathBuf>,
+    /// Change the keys of a GGUF file where it stands: --set, --unset and --chat-template
+    #[arg(long, conflicts_with_all = IN_PLACE_ALONE)]
+    pub(crate) in_place: bool,
     /// The input's format, instead of telling it from the content
     #[arg(long, value_name = "FORMAT")]
     pub(crate) from: Option<String>,
@@ -229,18 +257,21 @@ pub(crate) struct ConvertArgs {
 
 /// What to quantize, and how. The flags are llama-quantize's.
 #[derive(Debug, Args)]
-#[command(after_help = QUANTIZE_HELP.as_str())]
+#[command(
+    after_help = QUANTIZE_HELP.as_str(),
+    override_usage = "weightbridge quantize [OPTIONS] INPUT [OUTPUT] TYPE [THREADS]"
+)]
 pub(crate) struct QuantizeArgs {
-    /// A GGUF file, or any shard of a set
+    /// A GGUF file, or any shard of a set; any other model with --as container
     pub(crate) input: PathBuf,
-    /// The file to write; a folder gets a file a type
-    pub(crate) output: PathBuf,
-    /// The file type, e.g. Q4_K_M; several with commas
-    #[arg(value_name = "TYPE")]
-    pub(crate) types: FileTypes,
-    /// Worker threads, where llama-quantize has them
-    #[arg(value_name = "THREADS")]
-    pub(crate) nthreads: Option<usize>,
+    /// The file to write (a folder gets a file a type; without one the file is
+    /// ggml-model-TYPE.gguf beside the input), the file type, e.g. Q4_K_M, or several with commas,
+    /// and the number of threads
+    #[arg(value_name = "[OUTPUT] TYPE [THREADS]", num_args = 1..=3, required = true)]
+    pub(crate) rest: Vec<OsString>,
+    /// What the result shall be, where the input is no GGUF
+    #[arg(long = "as", value_name = "INTENT")]
+    pub(crate) intent: Option<IntentArg>,
     /// An importance matrix: GGUF or the older .dat
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
@@ -306,6 +337,52 @@ impl FromStr for FileTypes {
             .map(str::parse)
             .collect::<Result<_, _>>()
             .map(Self)
+    }
+}
+
+/// What stands behind the input of `quantize`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuantizeWhat {
+    /// Where to, if that is said.
+    pub(crate) output: Option<PathBuf>,
+    /// As it is spelled.
+    pub(crate) types: String,
+    /// How many threads, if that is said.
+    pub(crate) threads: Option<usize>,
+}
+
+impl QuantizeArgs {
+    /// Reads `[OUTPUT] TYPE [THREADS]` as llama-quantize does: what is a type is no output.
+    pub(crate) fn what(&self) -> Result<QuantizeWhat, String> {
+        let is_type = |text: &OsString| {
+            text.to_str()
+                .is_some_and(|t| t.parse::<FileTypes>().is_ok())
+        };
+        let (output, rest) = match self.rest.as_slice() {
+            [output, rest @ ..] if !is_type(output) => (Some(PathBuf::from(output)), rest),
+            rest => (None, rest),
+        };
+        let [types, threads @ ..] = rest else {
+            let known = "a type is missing, or this is none".to_owned();
+            return Err(match self.rest.first() {
+                Some(word) => format!("{}: {known}; see --help for the types", word.display()),
+                None => known,
+            });
+        };
+        let threads = match threads {
+            [] => None,
+            [n] => Some(
+                n.to_str()
+                    .and_then(|n| n.parse().ok())
+                    .ok_or_else(|| format!("{} is no number of threads", n.display()))?,
+            ),
+            _ => return Err("there is more than [OUTPUT] TYPE [THREADS]".to_owned()),
+        };
+        Ok(QuantizeWhat {
+            output,
+            types: types.to_string_lossy().into_owned(),
+            threads,
+        })
     }
 }
 
@@ -460,6 +537,46 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_llama_quantize_takes_is_taken() {
+        let what = |line: &str| {
+            let words = format!("weightbridge quantize in.gguf {line}");
+            match Cli::try_parse_from(words.split_whitespace())
+                .unwrap()
+                .command
+            {
+                Command::Quantize(args) => args.what().ok(),
+                _ => None,
+            }
+        };
+        let is = |output: Option<&str>, types: &str, threads| {
+            let output = output.map(PathBuf::from);
+            let types = types.to_owned();
+            Some(QuantizeWhat {
+                output,
+                types,
+                threads,
+            })
+        };
+        assert_eq!(
+            what("out.gguf q4_k_m"),
+            is(Some("out.gguf"), "q4_k_m", None)
+        );
+        assert_eq!(what("out.gguf 15 8"), is(Some("out.gguf"), "15", Some(8)));
+        assert_eq!(what("Q4_K_M"), is(None, "Q4_K_M", None));
+        assert_eq!(what("Q4_K_M 3"), is(None, "Q4_K_M", Some(3)));
+        assert_eq!(what("2 7"), is(None, "2", Some(7)));
+        assert_eq!(
+            what("out/ Q4_K_M,Q6_K"),
+            is(Some("out/"), "Q4_K_M,Q6_K", None)
+        );
+        // No known type: told when it is read.
+        assert_eq!(what("out.gguf Q9"), is(Some("out.gguf"), "Q9", None));
+        for bad in ["out.gguf", "Q4_0 x", "Q4_0 2 3", "out.gguf Q4_0 x"] {
+            assert_eq!(what(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Are two models the same, tensor by tensor?
 
 use crate::ParallelPump;
+use crate::recipe::RecipeError;
 use ir::{Context, DType, Fault, Model, Result, Tensor};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -267,6 +268,13 @@ fn numbers(dtype: DType, bytes: &[u8], through: Option<DType>, out: &mut Vec<f64
         DType::U16 => ints(bytes, out, |b| u16::from_le_bytes(b).into()),
         DType::I8 => ints(bytes, out, |b| i8::from_le_bytes(b).into()),
         DType::U8 | DType::Bool => ints(bytes, out, |[b]: [u8; 1]| b.into()),
+        DType::Block(format) if quant::can_dequantize(format) => {
+            let n = bytes.len() / format.bytes() as usize * format.elements() as usize;
+            let mut values = vec![0.0f32; n];
+            quant::dequantize(format, bytes, &mut values).map_err(RecipeError::Kernel)?;
+            let plain: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            return numbers(DType::F32, &plain, through, out);
+        }
         float if quant::can_cast(float, DType::F64) => {
             let mut stats = quant::CastStats::default();
             let mut rounded = Vec::new();

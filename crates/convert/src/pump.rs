@@ -13,6 +13,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+mod abreast;
+
 /// Bytes of one kernel copy: large enough that calls cost nothing, small enough that Ctrl-C is
 /// heard at once.
 const COPY_SPAN: u64 = 16 << 20;
@@ -196,6 +198,21 @@ impl Pump for ParallelPump {
             Ok(())
         })?;
         Ok(combine(sums, &tasks, pieces.len()))
+    }
+
+    fn pour_all(&self, files: &[(&OutFile, &[Piece<'_>])], cx: &Context) -> Result<()> {
+        if let [(file, pieces)] = files {
+            return self.pour(file, pieces, cx).map(drop);
+        }
+        let (together, apart) = abreast::split(files, self.chunk);
+        self.for_each(together.len(), |index, buffer: &mut Vec<u8>| {
+            cx.cancel.check()?;
+            together[index].run(files, buffer, cx)
+        })?;
+        for ((file, _), pieces) in files.iter().zip(&apart) {
+            self.pour(file, pieces, cx)?;
+        }
+        Ok(())
     }
 }
 

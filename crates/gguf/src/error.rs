@@ -289,6 +289,12 @@ pub enum GgufError {
         /// Why not.
         why: String,
     },
+    /// A header that does not fit where the old one stands.
+    #[error("{why}")]
+    NotInPlace {
+        /// Why not, with the bytes.
+        why: String,
+    },
     /// What was written is not what was planned: a bug here.
     #[error("{found} bytes were written, {planned} were planned")]
     OffPlan {
@@ -307,7 +313,8 @@ impl Diagnose for GgufError {
             | Self::RemovedType { .. }
             | Self::UnknownType { .. }
             | Self::BigEndianBlocks { .. }
-            | Self::CannotWrite { .. } => Class::Unsupported,
+            | Self::CannotWrite { .. }
+            | Self::NotInPlace { .. } => Class::Unsupported,
             Self::CannotSplit { .. } | Self::CannotWriteKey { .. } => Class::Usage,
             _ => Class::Malformed,
         }
@@ -370,6 +377,9 @@ impl Diagnose for GgufError {
             }
             Self::ShardName { .. } | Self::MissingShard { .. } | Self::ShardKey { .. } => SHARDS,
             Self::CannotSplit { .. } => "Choose a larger --shard-size or --shard-tensors",
+            Self::NotInPlace { .. } => {
+                "Write a new file: give an OUTPUT instead of --in-place. The file is as it was"
+            }
             Self::OffPlan { .. } => "This is a bug of weightbridge: please report it",
             _ => DAMAGED,
         };

@@ -40,14 +40,16 @@
 
 mod carry;
 mod error;
+mod in_place;
 mod namespace;
 mod reader;
 mod wire;
 mod writer;
 
 pub use error::GgufError;
+pub use in_place::{NewHeader, new_header};
 pub use reader::{GgufReader, open_shard};
-pub use writer::GgufWriter;
+pub use writer::{GgufWriter, LaidOut};
 
 /// The format, for the registry.
 pub static FORMAT: ir::Format = ir::Format {

@@ -38,6 +38,15 @@ pub struct Piece<'a> {
 pub trait Pump: Send + Sync {
     /// Writes every piece, and answers the CRC-32 of each that wanted it (0 for the others).
     fn pour(&self, file: &OutFile, pieces: &[Piece<'_>], cx: &Context) -> Result<Vec<u32>>;
+
+    /// Writes the pieces of several files. A pump may do so in one pass over the tensors' sources:
+    /// tensors of one name in several files are computed side by side.
+    fn pour_all(&self, files: &[(&OutFile, &[Piece<'_>])], cx: &Context) -> Result<()> {
+        for (file, pieces) in files {
+            self.pour(file, pieces, cx)?;
+        }
+        Ok(())
+    }
 }
 
 /// One piece after the other through one small buffer: the plain twin of the parallel pump, and

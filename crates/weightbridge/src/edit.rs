@@ -1,7 +1,8 @@
 //! Changes to a model's metadata: `--set`, `--unset`, `--chat-template`.
 
-use crate::FacadeError;
-use ir::{Array, Error, MetaValue, Model, Result, ns};
+use crate::open::format_of;
+use crate::{Converted, FacadeError, Session};
+use ir::{Array, Error, Input, MetaValue, Model, ReadOptions, Record, Report, Result, ns};
 use serde_json::Value;
 use std::path::Path;
 
@@ -120,6 +121,60 @@ pub(crate) fn apply(model: &mut Model, target: &str, edits: &[Edit]) {
             Edit::Unset(key) => model.metadata.retain(|entry| entry.key != *key),
         }
     }
+}
+
+/// Changes the keys of a GGUF file where it stands. The data does not move; see [`gguf::new_header`]
+/// for what fits, and [`ir::replace_beginning`] for what a crash can do. A change that was
+/// interrupted is completed first.
+pub fn edit_in_place(
+    path: &Path,
+    edits: &[Edit],
+    dry_run: bool,
+    session: &Session,
+) -> Result<Converted> {
+    let mut records = Vec::new();
+    if !dry_run && ir::finish_interrupted(path)? {
+        let why = "an earlier change of it was interrupted";
+        records.push(Record::changed("completed", "the header", why).wanted());
+    }
+    let input = Input::open(path)?;
+    let format = format_of(&input, None)?;
+    if ![gguf::FORMAT.id, repo::FORMAT.id].contains(&format.id) {
+        let format = format.id;
+        return Err(Error::from(FacadeError::NotInPlace { format }).in_file(path));
+    }
+    let cx = session.reading(ReadOptions::default());
+    let mut header = gguf::new_header(&input, &cx, |pairs| {
+        for edit in edits {
+            match edit {
+                Edit::Unset(key) => pairs.retain(|pair| pair.0 != *key),
+                Edit::Set(key, value) => match pairs.iter_mut().find(|pair| pair.0 == *key) {
+                    Some(pair) => pair.1 = value.clone(),
+                    None => pairs.push((key.clone(), value.clone())),
+                },
+            }
+        }
+    })?;
+    records.append(&mut header.records);
+    cx.cancel.check()?;
+    if !dry_run && header.old != header.new {
+        ir::replace_beginning(path, &header.old, &header.new)?;
+    }
+    let planned = gguf::open_shard(&Input::open(path)?, &cx)?;
+    let report = Report {
+        tensors: planned.tensors.len() as u64,
+        tensor_bytes: planned.tensors.byte_len(),
+        file_bytes: if dry_run { 0 } else { input.file()?.len() },
+        records,
+    };
+    let file = (!dry_run).then_some((path.to_owned(), report.file_bytes));
+    Ok(Converted {
+        from: &gguf::FORMAT,
+        to: &gguf::FORMAT,
+        files: file.into_iter().collect(),
+        report,
+        planned,
+    })
 }
 
 #[cfg(test)]

@@ -62,8 +62,14 @@ pub enum FacadeError {
         /// What is wrong with it.
         why: String,
     },
-    /// Only GGUF files can be quantized so far.
-    #[error("this is {format}, and only GGUF files can be quantized")]
+    /// Only GGUF files are changed where they stand.
+    #[error("this is {format}, and only the keys of a GGUF file can be changed in place")]
+    NotInPlace {
+        /// What it is.
+        format: &'static str,
+    },
+    /// An input to quantize that is no GGUF, without leave to take its tensors only.
+    #[error("this is {format}, and a runtime's GGUF needs an architecture that it does not tell")]
     NotGguf {
         /// What it is.
         format: &'static str,
@@ -83,6 +89,7 @@ impl Diagnose for FacadeError {
             Self::OneWay { .. }
             | Self::NoTensors
             | Self::NotGguf { .. }
+            | Self::NotInPlace { .. }
             | Self::NoArchitecture { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
             Self::Losses { .. } => Class::Lossy,
@@ -103,7 +110,11 @@ impl Diagnose for FacadeError {
             Self::SameFile => "Give the output another name",
             Self::Losses { .. } => "See all with --dry-run, or leave out --strict",
             Self::NoArchitecture { .. } => "--as container carries the tensors as they are",
-            Self::NotGguf { .. } => "Make a GGUF file of it first",
+            Self::NotInPlace { .. } => "Write a new file: give an OUTPUT instead of --in-place",
+            Self::NotGguf { .. } => {
+                "--as container quantizes its tensors under the names they have; for a model that \
+                 a runtime loads, make a GGUF of it first"
+            }
             Self::NoTensors => "See what is in it with `weightbridge inspect`",
             _ => return None,
         };

@@ -51,7 +51,7 @@ mod target;
 
 pub use convert::{Converted, convert, diff};
 pub use describe::{Description, TensorLine, describe};
-pub use edit::{Edit, chat_template};
+pub use edit::{Edit, chat_template, edit_in_place};
 pub use error::FacadeError;
 pub use llm::LlmOptions;
 pub use open::{Opened, open, open_input};

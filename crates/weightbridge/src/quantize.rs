@@ -2,11 +2,12 @@
 
 use crate::open::open_with;
 use crate::session::path;
-use crate::{FacadeError, Session, open_input, target};
-use convert::Line;
+use crate::{FacadeError, Intent, Policy, Session, open_input, policy, target};
 use convert::recipe::{FileType, Imatrix, QuantizeOptions};
+use convert::{Line, PlanOptions, Quantized};
 use ir::{
-    Context, Error, Fault, Format, Input, Output, ReadOptions, Record, Report, Result, WriteOptions,
+    Context, Error, Fault, Input, Model, OutFile, Output, Piece, ReadOptions, Report, Result,
+    WriteOptions, Writer as _,
 };
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ pub struct QuantizeRequest {
     pub include_weights: Vec<String>,
     /// All but these.
     pub exclude_weights: Vec<String>,
+    /// `Container` quantizes tensors of an input that is no GGUF, under their names.
+    pub intent: Option<Intent>,
     /// Replace an output that exists.
     pub overwrite: bool,
 }
@@ -42,6 +45,7 @@ impl QuantizeRequest {
             imatrix: None,
             include_weights: Vec::new(),
             exclude_weights: Vec::new(),
+            intent: None,
             overwrite: false,
         }
     }
@@ -63,8 +67,19 @@ pub struct QuantizedFile {
 /// Most bytes of an importance matrix.
 const IMATRIX_MAX: u64 = 1 << 30;
 
-/// Quantizes one input to one or several outputs, each of which appears whole or not at all.
+/// Quantizes one input to one or several outputs, in one pass over it; each output appears whole
+/// or not at all.
 pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<QuantizedFile>> {
+    let mut types = request.types.clone();
+    types.dedup();
+    let targets = target::quantized(&request.input, &request.output, &types);
+    let dry_run = request.options.dry_run;
+    for target in &targets {
+        if !dry_run && !request.overwrite && target.exists() {
+            return Err(Error::from(Fault::OutputExists).in_file(target));
+        }
+    }
+    let named = |error: Error| error.in_file(&request.input);
     let pump = session.pump()?;
     let input = open_input(&request.input)?;
     let cx = session.converting(
@@ -80,20 +95,129 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
         .transpose()?;
     let imatrix =
         imatrix.map(|matrix| matrix.filtered(&request.include_weights, &request.exclude_weights));
-    let mut done = Vec::new();
-    let files = target::quantized(&request.input, &request.output, &request.types);
-    for (file, &file_type) in files.into_iter().zip(&request.types) {
-        cx.cancel.check()?;
-        done.push(one(
-            request,
-            file,
-            file_type,
-            imatrix.as_ref(),
-            &input,
-            &cx,
-        )?);
+    let model = open_model(request, &input, &cx)?;
+    if !dry_run {
+        for file in &targets {
+            target::refuse_input(file, &model)?;
+        }
     }
-    Ok(done)
+    let planned = convert::quantize_each(&model, &types, &request.options, imatrix.as_ref())
+        .map_err(named)?;
+    for planned in &planned {
+        planned.model.validate(&cx.limits).map_err(named)?;
+    }
+    let written = if dry_run {
+        planned
+            .iter()
+            .map(|_| (Report::default(), Vec::new()))
+            .collect()
+    } else {
+        write(request, &types, &targets, &planned, &cx)?
+    };
+    let done = types.into_iter().zip(planned).zip(written);
+    let file = |((file_type, planned), (report, files)): ((_, Quantized), (Report, Vec<_>))| {
+        let records = planned.records.into_iter().chain(report.records).collect();
+        QuantizedFile {
+            file_type,
+            report: Report {
+                tensors: planned.model.tensors.len() as u64,
+                tensor_bytes: planned.model.tensors.byte_len(),
+                file_bytes: files.iter().map(|(_, len)| len).sum(),
+                records,
+            },
+            lines: planned.lines,
+            files,
+        }
+    };
+    Ok(done.map(file).collect())
+}
+
+/// What was written of one output, and under which names.
+type Written = (Report, Vec<(PathBuf, u64)>);
+
+/// Lays all outputs out, pours them together, and gives them their names.
+fn write(
+    request: &QuantizeRequest,
+    types: &[FileType],
+    targets: &[PathBuf],
+    planned: &[Quantized],
+    cx: &Context,
+) -> Result<Vec<Written>> {
+    let named = |error: Error| error.in_file(&request.input);
+    let mut outs = Vec::new();
+    let mut laid = Vec::new();
+    for (target, planned) in targets.iter().zip(planned) {
+        let write = WriteOptions {
+            shard_counts: planned.shards.iter().map(|&n| n as u64).collect(),
+            ..WriteOptions::default()
+        };
+        let cx = Context {
+            write,
+            ..cx.clone()
+        };
+        let mut out = Output::new(target, request.overwrite);
+        let layout = gguf::GgufWriter.lay_out(&planned.model, &mut out, &cx);
+        laid.push(layout.map_err(named)?);
+        outs.push(out);
+    }
+    let mut files: Vec<(&OutFile, &[Piece<'_>])> = Vec::new();
+    for (out, laid) in outs.iter().zip(&laid) {
+        for (number, pieces) in &laid.files {
+            files.push((out.get(*number)?, pieces));
+        }
+    }
+    let names: Vec<&str> = types.iter().map(|file_type| file_type.name()).collect();
+    let bytes = laid.iter().map(|laid| laid.report.tensor_bytes);
+    cx.progress
+        .begin(&names.join(", "), bytes.fold(0, u64::saturating_add));
+    let poured = cx.pump.pour_all(&files, cx);
+    cx.progress.end();
+    poured.map_err(named)?;
+    cx.cancel.check()?;
+    let mut written = Vec::new();
+    for (out, laid) in outs.into_iter().zip(laid) {
+        laid.check(&out)?;
+        written.push((laid.report, out.commit()?));
+    }
+    Ok(written)
+}
+
+/// The model to quantize: a GGUF, or the tensors of any other, if that was asked for.
+fn open_model(request: &QuantizeRequest, input: &Input, cx: &Context) -> Result<Model> {
+    let named = |error: Error| error.in_file(&request.input);
+    let mut opened = open_with(input, None, cx)?;
+    if opened.model.provenance.format == gguf::FORMAT.id {
+        return Ok(opened.model);
+    }
+    if request.intent != Some(Intent::Container) {
+        let format = opened.format.title;
+        return Err(named(FacadeError::NotGguf { format }.into()));
+    }
+    policy::check(
+        &mut opened.model,
+        input,
+        opened.format,
+        Policy::Default,
+        &[],
+        cx,
+    )
+    .map_err(named)?;
+    opened.model.objects = None;
+    if opened.model.tensors.is_empty() {
+        return Err(named(FacadeError::NoTensors.into()));
+    }
+    let capabilities = gguf::GgufWriter.capabilities();
+    let options = PlanOptions::default();
+    let planned = convert::plan(
+        opened.model,
+        gguf::FORMAT.id,
+        capabilities,
+        &options,
+        &cx.limits,
+    );
+    let mut planned = planned.map_err(named)?;
+    planned.model.provenance.records = planned.records;
+    Ok(planned.model)
 }
 
 pub(crate) fn read_imatrix(file: &Path, cx: &Context) -> Result<Imatrix> {
@@ -106,68 +230,4 @@ pub(crate) fn read_imatrix(file: &Path, cx: &Context) -> Result<Imatrix> {
     ir::Limits::check("bytes of an importance matrix", region.len(), IMATRIX_MAX)?;
     let bytes = region.bytes(0, usize::try_from(region.len()).unwrap_or(0))?;
     Imatrix::from_legacy(file, &bytes).map_err(|error| Error::from(error).in_file(file))
-}
-
-fn one(
-    request: &QuantizeRequest,
-    target: PathBuf,
-    file_type: FileType,
-    imatrix: Option<&Imatrix>,
-    input: &Input,
-    cx: &Context,
-) -> Result<QuantizedFile> {
-    let named = |error: Error| error.in_file(&request.input);
-    let opened = open_with(input, None, cx)?;
-    if opened.format.id != gguf::FORMAT.id {
-        let format = opened.format.id;
-        return Err(named(FacadeError::NotGguf { format }.into()));
-    }
-    if !request.options.dry_run && !request.overwrite && target.exists() {
-        return Err(Error::from(Fault::OutputExists).in_file(target));
-    }
-    if !request.options.dry_run {
-        target::refuse_input(&target, &opened.model)?;
-    }
-    let planned =
-        convert::quantize(opened.model, file_type, &request.options, imatrix).map_err(named)?;
-    planned.model.validate(&cx.limits).map_err(named)?;
-    let mut report = Report {
-        tensors: planned.model.tensors.len() as u64,
-        tensor_bytes: planned.model.tensors.byte_len(),
-        ..Report::default()
-    };
-    let mut records: Vec<Record> = planned.records;
-    let mut files = Vec::new();
-    if !request.options.dry_run {
-        let format: &Format = &gguf::FORMAT;
-        let writer = format.writer.ok_or(FacadeError::OneWay {
-            format: format.id,
-            verb: "written",
-        })?;
-        let write = WriteOptions {
-            shard_counts: planned.shards.iter().map(|&n| n as u64).collect(),
-            ..WriteOptions::default()
-        };
-        let cx = Context {
-            write,
-            ..cx.clone()
-        };
-        let mut out = Output::new(&target, request.overwrite);
-        cx.progress
-            .begin(file_type.name(), planned.model.tensors.byte_len());
-        let written = writer.write(&planned.model, &mut out, &cx);
-        cx.progress.end();
-        report = written.map_err(named)?;
-        records.append(&mut report.records);
-        cx.cancel.check()?;
-        files = out.commit()?;
-        report.file_bytes = files.iter().map(|(_, len)| len).sum();
-    }
-    report.records = records;
-    Ok(QuantizedFile {
-        file_type,
-        lines: planned.lines,
-        report,
-        files,
-    })
 }

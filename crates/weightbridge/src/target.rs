@@ -104,6 +104,9 @@ pub(crate) fn quantized(input: &Path, output: &Path, types: &[FileType]) -> Vec<
         full.file_stem()
     };
     let stem = stem.unwrap_or_default().to_string_lossy();
+    // A set goes by its own name, not by that of the shard given.
+    let name = input.file_name().unwrap_or_default().to_string_lossy();
+    let stem = ir::shard::ShardName::parse(&name).map_or(stem, |shard| shard.stem.into());
     if types.is_empty() {
         return vec![output.join(format!("{stem}.gguf"))];
     }

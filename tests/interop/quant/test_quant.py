@@ -1,6 +1,7 @@
 """Our kernels against ggml's, byte for byte.
 
-Run: `pytest tests/interop/quant` with numpy installed. WEIGHTBRIDGE_INTEROP_ROWS scales the work.
+Run: `pytest tests/interop/quant` with numpy installed. A few rows of every kind are compared; with
+WEIGHTBRIDGE_INTEROP=full millions of elements, and WEIGHTBRIDGE_INTEROP_ROWS scales that.
 """
 import os
 import pathlib
@@ -14,6 +15,8 @@ import ggml_ref as g
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PIPE = TARGET / "release/examples/quant_pipe"
+FULL = os.environ.get("WEIGHTBRIDGE_INTEROP") == "full"
+WIDTHS = (256, 4096, 5120 + 256) if FULL else (256, 1024 + 256)
 DTYPES = {"F32": np.float32, "F16": np.float16}
 
 
@@ -63,7 +66,7 @@ def assert_same(name, want, got, what):
 
 
 def sets(name, width, seed):
-    scale = float(os.environ.get("WEIGHTBRIDGE_INTEROP_ROWS", "1"))
+    scale = float(os.environ.get("WEIGHTBRIDGE_INTEROP_ROWS", "1" if FULL else "0.02"))
     count = max(1, int((16 if name in g.IQ_SMALL else 200) * scale))
     return dict(g.inputs(width, count, seed), edges=g.edge_rows(width, seed))
 
@@ -74,7 +77,7 @@ def sets(name, width, seed):
 def test_bytes(lib, name, weighted, kernels):
     if not weighted and name in g.NEEDS_IMPORTANCE:
         pytest.skip("ggml needs an importance matrix here")
-    for seed, width in ((1, 256), (2, 4096), (3, 5120 + 256)):
+    for seed, width in enumerate(WIDTHS, 1):
         for label, rows in sets(name, width, seed).items():
             w = g.importance(width, seed) if weighted else None
             if name in g.IQ_SMALL:
@@ -89,7 +92,7 @@ def test_bytes(lib, name, weighted, kernels):
 def test_half_sources(lib, name, weighted, dtype):
     if not weighted and name in g.NEEDS_IMPORTANCE:
         pytest.skip("ggml needs an importance matrix here")
-    for seed, width in ((4, 256), (5, 4096), (6, 6144 + 256)):
+    for seed, width in enumerate(WIDTHS[1:], 4):
         for label, rows in sets(name, width, seed).items():
             with np.errstate(over="ignore"):
                 if dtype == "F16":

@@ -31,12 +31,18 @@ FLAG_SETS = (
     ["--tensor-type", "attn_v=q5_k", "--tensor-type", r"blk\.[01]\.ffn=q8_0"],
     ["--prune-layers", "1,3"],
 )
-# Everything takes hours; what runs without WEIGHTBRIDGE_INTEROP=full is a cross-section.
+# Everything takes hours; what runs without WEIGHTBRIDGE_INTEROP=full is a cross-section of minutes.
 FULL = os.environ.get("WEIGHTBRIDGE_INTEROP") == "full"
 SMALL = [name for name in models.MODELS if name != "llama-70b"] if FULL else [
     "llama", "qwen2", "mixtral"]
 SOURCES = ["F32", "F16", "BF16"] if FULL else ["F16"]
-TYPED = list(models.MODELS) if FULL else ["llama", "gpt2", "mixtral", "falcon"]
+TYPED = list(models.MODELS) if FULL else ["llama", "mixtral"]
+# With an importance matrix, and without: a mixture of each kind of block.
+WEIGHED = llama_ref.FILE_TYPES if FULL else ["Q4_0", "Q2_K", "Q4_K_M", "Q5_K_S", "IQ4_XS"]
+PLAIN = llama_ref.FILE_TYPES if FULL else ["Q5_1", "Q8_0", "Q3_K_M", "Q4_K_M", "Q6_K", "IQ4_NL",
+                                           "TQ2_0", "MXFP4_MOE", "F16"]
+AGAIN = ["Q8_0", "Q4_K_M", "F16", "IQ4_XS"] if FULL else ["Q8_0"]
+NOT_FINITE = [float("nan"), float("-inf"), 3e38, 1e30] if FULL else [float("nan"), 3e38]
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +68,7 @@ def test_same_type_for_every_tensor(name, llama, dump, tmp_path):
     requests, expected = [], []
     for file_type in llama_ref.FILE_TYPES:
         for imatrix in (False, True):
-            for flags in FLAG_SETS if name != "llama-70b" else FLAG_SETS[:1]:
+            for flags in FLAG_SETS[: 1 if name == "llama-70b" else 6 if FULL else 3]:
                 try:
                     types = llama.types(path, file_type, flags, {"x": [1.0]} if imatrix else None)
                 except RuntimeError:
@@ -154,8 +160,9 @@ def test_whole_files_of_every_type(name, source, both, tmp_path):
     gguf_imatrix(tmp_path / "matrix.gguf", tensors)
     legacy_imatrix(tmp_path / "matrix.dat", tensors)
     matrix = "matrix.dat" if source == "F32" else "matrix.gguf"
-    for file_type in llama_ref.FILE_TYPES:
+    for file_type in PLAIN:
         both(tmp_path, path, file_type)
+    for file_type in WEIGHED:
         both(tmp_path, path, file_type, ["--imatrix", matrix])
 
 
@@ -194,7 +201,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("name,file_type,flags", OPTIONS, ids=lambda value: str(value))
+@pytest.mark.parametrize("name,file_type,flags", OPTIONS if FULL else OPTIONS[::3], ids=lambda value: str(value))
 def test_whole_files_of_every_option(name, file_type, flags, both, tmp_path):
     metadata, tensors = models.MODELS[name]
     path = tmp_path / "model.gguf"
@@ -206,19 +213,20 @@ def test_whole_files_of_every_option(name, file_type, flags, both, tmp_path):
     both(tmp_path, path, file_type, flags)
 
 
-@pytest.mark.parametrize("first", ["Q8_0", "Q4_K_M", "F16", "IQ4_XS"])
+@pytest.mark.parametrize("first", AGAIN)
 def test_quantized_again(first, both, tmp_path):
     metadata, tensors = models.MODELS["llama"]
     path = tmp_path / "model.gguf"
     models.write(path, metadata, tensors)
     once = both(tmp_path, path, first).rename(tmp_path / "once.gguf")
-    for file_type in ("Q4_0", "Q8_0", "Q4_K_M", "Q6_K", "F16", "F32", "COPY"):
+    types = ("Q4_0", "Q8_0", "Q4_K_M", "Q6_K", "F16", "F32", "COPY")
+    for file_type in types if FULL else types[::3]:
         both(tmp_path, once, file_type)
         both(tmp_path, once, file_type, ["--allow-requantize"])
         both(tmp_path, once, file_type, ["--allow-requantize", "--pure"])
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 3e38, 1e30])
+@pytest.mark.parametrize("value", NOT_FINITE)
 @pytest.mark.parametrize("where", ["blk.3.ffn_up.weight", "blk.2.attn_norm.weight"])
 def test_values_that_are_not_finite(value, where, both, tmp_path):
     metadata, tensors = models.MODELS["gpt2"]
@@ -227,8 +235,9 @@ def test_values_that_are_not_finite(value, where, both, tmp_path):
     reader = gguf.GGUFReader(path, "r+")
     next(t for t in reader.tensors if t.name == where).data.reshape(-1)[17] = value
     del reader
-    for file_type in ("Q4_0", "Q8_0", "Q4_K", "Q6_K", "F16", "BF16", "TQ2_0", "Q2_0", "IQ4_NL",
-                      "MXFP4_MOE", "COPY", "F32"):
+    types = ("Q4_0", "Q8_0", "Q4_K", "Q6_K", "F16", "BF16", "TQ2_0", "Q2_0", "IQ4_NL",
+             "MXFP4_MOE", "COPY", "F32")
+    for file_type in types if FULL else types[::4]:
         both(tmp_path, path, file_type)
 
 
@@ -251,3 +260,24 @@ def test_a_split_is_kept(both, tmp_path):
     for path in theirs:
         ours = path.with_name(path.name.replace("theirs", "ours"))
         assert path.read_bytes() == ours.read_bytes(), path.name
+
+
+def test_several_types_in_one_pass(both, tmp_path):
+    metadata, tensors = models.MODELS["llama"]
+    path = tmp_path / "model.gguf"
+    models.write(path, metadata, tensors, models.F16)
+    types = ["Q4_K_M", "Q6_K", "Q8_0"]
+    subprocess.run([PROGRAM, "quantize", path, f"{tmp_path}/all/", ",".join(types)], check=True,
+                   capture_output=True)
+    for file_type in types:
+        alone = both(tmp_path, path, file_type)
+        assert alone.read_bytes() == (tmp_path / f"all/model-{file_type}.gguf").read_bytes()
+
+
+def test_without_an_output_it_goes_beside_the_input(both, tmp_path):
+    metadata, tensors = models.MODELS["gpt2"]
+    path = tmp_path / "model.gguf"
+    models.write(path, metadata, tensors, models.F16)
+    subprocess.run([PROGRAM, "quantize", path, "q4_k", "2"], check=True, capture_output=True)
+    theirs = both(tmp_path, path, "Q4_K_M")
+    assert theirs.read_bytes() == (tmp_path / "ggml-model-Q4_K.gguf").read_bytes()

@@ -6,6 +6,7 @@ use crate::show::{self, Paint, Tone};
 use convert::{DTypeChoice, Shared};
 use ir::{Outcome, ReadOptions, Record, Result};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use weightbridge::{ConvertRequest, Converted, Edit, Intent, LlmOptions, Session};
 
@@ -13,7 +14,23 @@ use weightbridge::{ConvertRequest, Converted, Edit, Intent, LlmOptions, Session}
 const SHOWN: usize = 8;
 
 pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Result<u8> {
-    let request = ConvertRequest {
+    let start = Instant::now();
+    let done = match &args.output {
+        Some(output) => weightbridge::convert(&request(args, output)?, session)?,
+        None => weightbridge::edit_in_place(&args.input, &edits(args)?, args.dry_run, session)?,
+    };
+    let took = start.elapsed();
+    if common.json {
+        show::document(&document(args, &done, took));
+    }
+    if !common.quiet {
+        tell(args, &done, took, common);
+    }
+    Ok(exit::OK)
+}
+
+fn request(args: &ConvertArgs, output: &Path) -> Result<ConvertRequest> {
+    Ok(ConvertRequest {
         from: args.from.clone(),
         to: args.to.clone(),
         overwrite: args.overwrite,
@@ -39,10 +56,7 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
         },
         shard_size: args.shard_size.map(|size| size.0),
         shard_tensors: args.shard_tensors,
-        intent: args.intent.map(|intent| match intent {
-            IntentArg::Llm => Intent::Llm,
-            IntentArg::Container => Intent::Container,
-        }),
+        intent: args.intent.map(intent),
         keep_blocks: args.keep_blocks,
         edits: edits(args)?,
         quantize: args.quantize.clone().map_or_else(Vec::new, |types| types.0),
@@ -53,18 +67,15 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
             pre: args.pre.clone(),
             modelfile: args.modelfile,
         },
-        ..ConvertRequest::new(&args.input, &args.output)
-    };
-    let start = Instant::now();
-    let done = weightbridge::convert(&request, session)?;
-    let took = start.elapsed();
-    if common.json {
-        show::document(&document(args, &done, took));
+        ..ConvertRequest::new(&args.input, output)
+    })
+}
+
+pub(super) fn intent(intent: IntentArg) -> Intent {
+    match intent {
+        IntentArg::Llm => Intent::Llm,
+        IntentArg::Container => Intent::Container,
     }
-    if !common.quiet {
-        tell(args, &done, took, common);
-    }
-    Ok(exit::OK)
 }
 
 /// Removals first, so that a key can be moved to the end.
@@ -83,7 +94,8 @@ fn document(args: &ConvertArgs, done: &Converted, took: Duration) -> Value {
     let files = done.files.iter();
     let mut document = json!({
         "input": args.input.to_string_lossy(),
-        "output": args.output.to_string_lossy(),
+        "output": args.output.as_ref().unwrap_or(&args.input).to_string_lossy(),
+        "in_place": args.in_place,
         "from": done.from.id,
         "to": done.to.id,
         "dry_run": args.dry_run,
@@ -123,6 +135,17 @@ pub(super) fn record(record: &Record) -> Value {
 
 fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
     let paint = Paint::new(common, false);
+    if args.in_place {
+        tell_records(&done.report.records, common, paint);
+        let word = if args.dry_run {
+            "fit in"
+        } else {
+            "were changed in"
+        };
+        let name = show::printable(&args.input.to_string_lossy());
+        eprintln!("the keys {word} {}", paint.text(Tone::Strong, &name));
+        return;
+    }
     let version = &done.planned.provenance.version;
     let detail = if version.is_empty() {
         String::new()

@@ -1,29 +1,46 @@
 //! `weightbridge quantize`.
 
 use super::convert::{record, tell_records};
-use crate::args::{Common, QuantizeArgs};
+use crate::args::{Common, FileTypes, QuantizeArgs, QuantizeWhat};
 use crate::exit;
 use crate::show::{self, Paint, Tone};
 use convert::Line;
-use convert::recipe::{QuantizeOptions, parse_layers, parse_type_file};
-use ir::{Error, Result};
+use convert::recipe::{FileType, QuantizeOptions, parse_layers, parse_type_file};
+use ir::{Error, Fault, Result};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use weightbridge::{QuantizeRequest, QuantizedFile, Session};
 
 pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Result<u8> {
+    let usage = |what| Error::from(Fault::Usage { what });
+    let QuantizeWhat {
+        output,
+        types,
+        threads,
+    } = args.what().map_err(usage)?;
+    let spelled = types;
+    let types = spelled.parse::<FileTypes>()?.0;
+    let output = match (output, types.as_slice()) {
+        (Some(output), _) => output,
+        (None, &[file_type]) => beside(&args.input, file_type, &spelled),
+        (None, _) => {
+            let what = "several types need an OUTPUT folder".to_owned();
+            return Err(usage(what));
+        }
+    };
     let request = QuantizeRequest {
         input: args.input.clone(),
-        output: args.output.clone(),
-        types: args.types.0.clone(),
+        output,
+        types,
         options: options(args)?,
         imatrix: args.imatrix.clone(),
         include_weights: args.include_weights.clone(),
         exclude_weights: args.exclude_weights.clone(),
+        intent: args.intent.map(super::convert::intent),
         overwrite: args.overwrite,
     };
-    let session = match args.nthreads {
+    let session = match threads {
         Some(threads) => Session {
             threads,
             ..session.clone()
@@ -36,7 +53,7 @@ pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Re
     if common.json {
         let files = done
             .iter()
-            .map(|file| document(args, file))
+            .map(|file| document(&request, file))
             .collect::<Vec<_>>();
         show::document(&json!({
             "input": args.input.to_string_lossy(),
@@ -52,6 +69,17 @@ pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Re
         eprintln!("{seconds:.2} s");
     }
     Ok(exit::OK)
+}
+
+/// Where llama-quantize puts a file without a name: a name as it is spelled, also one that stands
+/// for another, in capitals; a number by its name.
+fn beside(input: &Path, file_type: FileType, spelled: &str) -> PathBuf {
+    let name = if spelled.trim().parse::<u32>().is_ok() {
+        file_type.name().to_owned()
+    } else {
+        spelled.to_ascii_uppercase()
+    };
+    input.with_file_name(format!("ggml-model-{name}.gguf"))
 }
 
 fn options(args: &QuantizeArgs) -> Result<QuantizeOptions> {
@@ -107,10 +135,10 @@ fn line(line: &Line) -> Value {
     value
 }
 
-fn document(args: &QuantizeArgs, file: &QuantizedFile) -> Value {
+fn document(request: &QuantizeRequest, file: &QuantizedFile) -> Value {
     json!({
         "type": file.file_type.name(),
-        "output": args.output.to_string_lossy(),
+        "output": request.output.to_string_lossy(),
         "files": file.files.iter()
             .map(|(path, len)| json!({ "path": path.to_string_lossy(), "nbytes": len }))
             .collect::<Vec<_>>(),

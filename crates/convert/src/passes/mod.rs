@@ -8,7 +8,7 @@ mod ties;
 
 pub use cast::{CastCounts, DTypeChoice, to_types};
 pub use names::{NameFilter, Rename};
-pub use quantize::{Line, Quantized, quantize};
+pub use quantize::{Line, Quantized, quantize, quantize_each};
 
 pub(crate) use cast::cast;
 pub(crate) use fit::{fit, restore_types, retype};

@@ -1,8 +1,9 @@
 //! `quantize`: another type for every tensor the recipe names, in `llama-quantize`'s order.
 
 use crate::recipe::{
-    CheckedCompute, Choice, FileType, Imatrix, Importance, ModelFacts, QuantizeCompute,
-    QuantizeOptions, RecipeError, SharedError, TensorError, TensorFacts, choose, rewrite_metadata,
+    CheckedCompute, Choice, DequantizeCompute, FileType, Imatrix, Importance, ModelFacts,
+    QuantizeCompute, QuantizeOptions, RecipeError, ShareCompute, SharedError, TensorError,
+    TensorFacts, choose, rewrite_metadata,
 };
 use ir::{DType, Model, Record, Result, Shape, Tensor, TensorSpec, TensorTable};
 use std::path::Path;
@@ -109,10 +110,68 @@ fn placed(model: &Model) -> Vec<Placed<'_>> {
 /// can be told from specs is told now: a type that needs an importance matrix, blocks that would
 /// be quantized again, rows that hold no blocks.
 pub fn quantize(
+    model: Model,
+    file_type: FileType,
+    options: &QuantizeOptions,
+    imatrix: Option<&Imatrix>,
+) -> Result<Quantized> {
+    to_type(model, file_type, options, imatrix, &[])
+}
+
+/// Plans the quantization of one model to several types, whose tensors share their sources: when
+/// those of one name are pulled side by side, the source is read, and its blocks are dequantized,
+/// once. Each answer pulls the bytes that [`quantize`] to its type alone would.
+pub fn quantize_each(
+    model: &Model,
+    file_types: &[FileType],
+    options: &QuantizeOptions,
+    imatrix: Option<&Imatrix>,
+) -> Result<Vec<Quantized>> {
+    let sources: Vec<Source> = if file_types.len() > 1 {
+        let tensors = model.tensors.iter();
+        tensors
+            .map(|tensor| Source::of(tensor, !options.allow_nan))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let types = file_types.iter();
+    types
+        .map(|&file_type| to_type(model.clone(), file_type, options, imatrix, &sources))
+        .collect()
+}
+
+/// A tensor that several outputs are made of.
+struct Source {
+    /// Its bytes.
+    raw: Tensor,
+    /// Its numbers: the same, but for blocks.
+    numbers: Tensor,
+}
+
+impl Source {
+    fn of(tensor: &Tensor, finite: bool) -> Self {
+        let tensor = folded(tensor);
+        let raw = ShareCompute::tensor(tensor.clone());
+        let numbers = match tensor.dtype() {
+            DType::Block(format) if quant::can_dequantize(format) => {
+                let name = tensor.name.clone();
+                let numbers = DequantizeCompute::new(tensor, DType::F32, finite);
+                ShareCompute::tensor(Tensor::computed(name, Arc::new(numbers)))
+            }
+            _ => raw.clone(),
+        };
+        Self { raw, numbers }
+    }
+}
+
+/// The same for one of several types; without `sources` each tensor is read by itself.
+fn to_type(
     mut model: Model,
     file_type: FileType,
     options: &QuantizeOptions,
     imatrix: Option<&Imatrix>,
+    sources: &[Source],
 ) -> Result<Quantized> {
     let mut records = std::mem::take(&mut model.provenance.records);
     let imatrix = imatrix.filter(|matrix| !matrix.is_empty());
@@ -137,14 +196,18 @@ pub fn quantize(
             continue;
         };
         let error = (options.stats && !choice.kept()).then(SharedError::default);
-        let made = apply(
-            tensor,
-            &choice,
-            imatrix,
-            options,
-            error.clone(),
-            &mut records,
-        )?;
+        let source = sources.get(choice.index);
+        let importance = if choice.kept() {
+            None
+        } else {
+            importance(tensor, &choice, imatrix, &mut records)?
+        };
+        let given = Given {
+            source,
+            importance,
+            matrix: imatrix.is_some(),
+        };
+        let made = apply(tensor, &choice, given, options, error.clone())?;
         lines.push(Line {
             bytes_before: tensor.byte_len(),
             bytes_after: made.byte_len(),
@@ -174,26 +237,38 @@ pub fn quantize(
     })
 }
 
+/// What is at hand to make a tensor.
+struct Given<'a> {
+    /// What it shares with other outputs.
+    source: Option<&'a Source>,
+    importance: Option<Importance>,
+    /// Whether there is an importance matrix at all.
+    matrix: bool,
+}
+
 /// The tensor a choice makes of another.
 fn apply(
     tensor: &Tensor,
     choice: &Choice,
-    imatrix: Option<&Imatrix>,
+    given: Given<'_>,
     options: &QuantizeOptions,
     error: Option<SharedError>,
-    records: &mut Vec<Record>,
 ) -> Result<Tensor> {
     let finite = !options.allow_nan;
-    let mut input = folded(tensor);
-    input.name.clone_from(&choice.name);
+    let renamed = |mut tensor: Tensor| {
+        tensor.name.clone_from(&choice.name);
+        tensor
+    };
+    let name = choice.name.clone();
     if choice.kept() {
-        if !finite || input.byte_len() == 0 {
-            return Ok(input);
+        let plain = folded(tensor);
+        if !finite || plain.byte_len() == 0 {
+            return Ok(renamed(plain));
         }
-        let name = input.name.clone();
+        let input = renamed(given.source.map_or(plain, |source| source.raw.clone()));
         return Ok(Tensor::computed(name, Arc::new(CheckedCompute::new(input))));
     }
-    let importance = importance(tensor, choice, imatrix, records)?;
+    let importance = given.importance;
     let missing = |given| RecipeError::NeedsImportance {
         tensor: choice.name.clone(),
         dtype: choice.to,
@@ -201,12 +276,12 @@ fn apply(
     };
     if importance.is_none() && !options.dry_run {
         if choice.needs_importance {
-            return Err(missing(imatrix.is_some()).into());
+            return Err(missing(given.matrix).into());
         }
         if let DType::Block(format) = choice.to
             && quant::requires_importance(format)
         {
-            return Err(missing(imatrix.is_some()).into());
+            return Err(missing(given.matrix).into());
         }
     }
     let unwritable = |dtype: DType, can: fn(ir::BlockFormat) -> bool| match dtype {
@@ -223,7 +298,8 @@ fn apply(
         }
         .into());
     }
-    let name = input.name.clone();
+    let input = given.source.map(|source| source.numbers.clone());
+    let input = renamed(input.unwrap_or_else(|| folded(tensor)));
     let compute = QuantizeCompute::new(input, choice.to, importance, finite, error);
     Ok(Tensor::computed(name, Arc::new(compute)))
 }

@@ -236,7 +236,8 @@ impl QuantizeCompute {
     /// Where the part that begins at `at` ends.
     fn part_end(&self, at: u64, end: u64, with_importance: bool) -> u64 {
         if !with_importance {
-            return end.min(at - at % STEP + STEP);
+            // From where the read begins, so that reads of several types abreast are cut alike.
+            return end.min(at.saturating_add(STEP));
         }
         let row_len = self.spec.shape.row_len().max(1);
         let (row, column) = (at / row_len, at % row_len);

@@ -43,6 +43,7 @@ mod mixture;
 mod options;
 mod order;
 mod scratch;
+mod share;
 mod stats;
 
 pub(crate) use carry::{dequantize, keep_blocks};
@@ -57,5 +58,7 @@ pub use imatrix::Imatrix;
 pub use metadata::rewrite_metadata;
 pub use options::{Override, QuantizeOptions, TypeRule, parse_type_file};
 pub use order::{compare_names, parse_layers};
+pub(crate) use scratch::STEP;
+pub(crate) use share::ShareCompute;
 pub(crate) use stats::SharedError;
 pub use stats::TensorError;

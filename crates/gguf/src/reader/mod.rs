@@ -12,13 +12,15 @@ pub(crate) use probe::probe;
 
 use crate::wire::{ALIGNMENT_KEY, BARE_END, DEFAULT_ALIGNMENT, ID, MAGIC, SPLIT_COUNT, VERSION};
 use crate::{GgufError, carry};
+use bytes::Bytes;
 use cursor::Cursor;
 use ir::{
     ByteOrder, Context, Input, Limits, MetaValue, Model, Provenance, Reader, Record, Region,
     Result, Survey, Tensor, TensorSpec, TensorTable, View,
 };
 use std::fmt::Write as _;
-use tensors::{End, Info};
+use tensors::End;
+pub(crate) use tensors::Info;
 use values::Pair;
 
 /// Reads GGUF: versions 1 to 3, either byte order, single files and split sets.
@@ -51,30 +53,42 @@ pub fn open_shard(input: &Input, cx: &Context) -> Result<Model> {
 }
 
 /// One file, its header read and checked.
-struct File {
+pub(crate) struct File {
     input: Input,
     region: Region,
     version: u32,
     order: ByteOrder,
-    pairs: Vec<Pair>,
-    infos: Vec<Info>,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) infos: Vec<Info>,
     /// Where the data section begins.
-    start: u64,
+    pub(crate) start: u64,
     end: End,
 }
 
 impl File {
-    fn read(input: &Input, limits: &Limits) -> Result<Self> {
+    pub(crate) fn read(input: &Input, limits: &Limits) -> Result<Self> {
         let region = input.file()?;
-        read(input, region, limits).map_err(|error| {
+        read(input, region, region.len(), limits).map_err(|error| {
             something_else(region)
                 .unwrap_or(error)
                 .in_file(input.path())
         })
     }
+
+    /// The file as it would be read with another header.
+    pub(crate) fn with_header(&self, header: &Bytes, limits: &Limits) -> Result<Self> {
+        let region = Region::memory(header.clone());
+        read(&self.input, &region, self.region.len(), limits)
+    }
+
+    /// The alignment of its data.
+    pub(crate) fn alignment(&self) -> Result<u64> {
+        alignment(&self.pairs)
+    }
 }
 
-fn read(input: &Input, region: &Region, limits: &Limits) -> Result<File> {
+/// Reads a header from a region that may end with it; the file has `len` bytes.
+fn read(input: &Input, region: &Region, len: u64, limits: &Limits) -> Result<File> {
     let mut cursor = Cursor::new(region, limits);
     let found = cursor.magic()?;
     if found != MAGIC {
@@ -96,7 +110,7 @@ fn read(input: &Input, region: &Region, limits: &Limits) -> Result<File> {
     let pairs = values::pairs(&mut cursor, n_pairs, limits)?;
     let alignment = alignment(&pairs)?;
     let infos = tensors::infos(&mut cursor, n_tensors, limits)?;
-    let (start, end) = tensors::lay_out(&infos, cursor.position(), alignment, region.len())?;
+    let (start, end) = tensors::lay_out(&infos, cursor.position(), alignment, len)?;
     Ok(File {
         input: input.clone(),
         region: region.clone(),
@@ -168,7 +182,7 @@ fn split_count(pairs: &[Pair]) -> u64 {
 }
 
 /// The value of a key, if it is a number.
-fn number(pairs: &[Pair], key: &str) -> Option<u64> {
+pub(crate) fn number(pairs: &[Pair], key: &str) -> Option<u64> {
     pairs.iter().find(|pair| pair.0 == key)?.1.as_u64()
 }
 

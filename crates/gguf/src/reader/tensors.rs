@@ -11,13 +11,13 @@ use std::collections::HashSet;
 
 /// A tensor as the file has it.
 #[derive(Debug)]
-pub(super) struct Info {
+pub(crate) struct Info {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its type and shape, outermost dimension first.
-    pub(super) spec: TensorSpec,
+    pub(crate) spec: TensorSpec,
     /// Where its data begins in the data section.
-    pub(super) rel_offset: u64,
+    pub(crate) rel_offset: u64,
     /// How many bytes it has.
     pub(super) len: u64,
     /// Where that offset is written.

@@ -51,7 +51,7 @@ fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-fn open_bytes(bytes: impl Into<bytes::Bytes>) -> Result<Model> {
+fn open_bytes(bytes: impl Into<Bytes>) -> Result<Model> {
     let input = Input::from_region("m.gguf", Region::memory(bytes));
     GgufReader.open(&input, &Context::default())
 }

@@ -23,7 +23,7 @@ const STRING: &str = "the length of the string";
 const COUNT: &str = "the number of elements";
 
 /// A pair as the file has it.
-pub(super) type Pair = (String, MetaValue);
+pub(crate) type Pair = (String, MetaValue);
 
 /// What the values of one file may still take, and how deep they may nest.
 struct Budget {

@@ -1,10 +1,9 @@
 //! Everything before the data section, as bytes.
 
-use super::metadata::Pair;
 use crate::GgufError;
 use crate::carry::Stored;
 use crate::wire::{MAGIC, VERSION, ValueType, dims_of_shape, id_of_dtype, pad};
-use ir::{Array, MetaValue, Result, Tensor};
+use ir::{Array, MetaValue, Result, Shape, Tensor};
 
 /// A tensor, how it is stored, and where in the data section.
 pub(super) struct Place<'a, 'p> {
@@ -56,7 +55,7 @@ pub(super) fn lay_out(places: &mut [Place<'_, '_>], alignment: u64) -> Result<Da
 }
 
 /// Zeros up to the next multiple of the alignment.
-pub(super) fn pad_to(header: &mut Vec<u8>, alignment: u64) -> Result<()> {
+pub(crate) fn pad_to(header: &mut Vec<u8>, alignment: u64) -> Result<()> {
     let len = pad(header.len() as u64, alignment).and_then(|len| usize::try_from(len).ok());
     let len = len.ok_or_else(|| GgufError::CannotWriteKey {
         key: crate::wire::ALIGNMENT_KEY.to_owned(),
@@ -67,26 +66,49 @@ pub(super) fn pad_to(header: &mut Vec<u8>, alignment: u64) -> Result<()> {
     Ok(())
 }
 
+/// A tensor info as it is written.
+pub(crate) struct InfoLine<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) shape: &'a Shape,
+    pub(crate) type_id: u32,
+    pub(crate) rel_offset: u64,
+}
+
+impl<'p> Place<'_, 'p> {
+    /// Its info.
+    pub(super) fn line(&self) -> InfoLine<'p> {
+        InfoLine {
+            name: &self.stored.name,
+            shape: &self.stored.shape,
+            type_id: self.type_id,
+            rel_offset: self.rel_offset,
+        }
+    }
+}
+
 /// The header without its padding.
-pub(super) fn render(pairs: &[Pair<'_>], places: &[Place<'_, '_>]) -> Vec<u8> {
+pub(crate) fn render<'a>(
+    pairs: impl ExactSizeIterator<Item = (&'a str, &'a MetaValue)>,
+    infos: impl ExactSizeIterator<Item = InfoLine<'a>>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
-    put_len(&mut out, places.len());
+    put_len(&mut out, infos.len());
     put_len(&mut out, pairs.len());
     for (key, value) in pairs {
         put_string(&mut out, key.as_bytes());
         put_value(&mut out, value);
     }
-    for place in places {
-        put_string(&mut out, place.stored.name.as_bytes());
-        let rank = u32::try_from(place.stored.shape.len()).unwrap_or(u32::MAX);
+    for info in infos {
+        put_string(&mut out, info.name.as_bytes());
+        let rank = u32::try_from(info.shape.len()).unwrap_or(u32::MAX);
         out.extend(rank.to_le_bytes());
-        for dim in dims_of_shape(&place.stored.shape) {
+        for dim in dims_of_shape(info.shape) {
             out.extend(dim.to_le_bytes());
         }
-        out.extend(place.type_id.to_le_bytes());
-        out.extend(place.rel_offset.to_le_bytes());
+        out.extend(info.type_id.to_le_bytes());
+        out.extend(info.rel_offset.to_le_bytes());
     }
     out
 }

@@ -1,6 +1,6 @@
 //! The writer: every offset planned, then one pour a file.
 
-mod header;
+pub(crate) mod header;
 mod metadata;
 mod split;
 
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::ShardName;
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, OutFile, Output, Payload,
-    Piece, Report, Result, Tensor, Writer,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, Output, Payload, Piece,
+    Report, Result, Tensor, Writer,
 };
 use metadata::Pair;
 use std::borrow::Cow;
@@ -46,25 +46,72 @@ impl Writer for GgufWriter {
     }
 
     fn write(&self, model: &Model, out: &mut Output, cx: &Context) -> Result<Report> {
+        let laid = self.lay_out(model, out, cx)?;
+        for (number, pieces) in &laid.files {
+            cx.pump.pour(out.get(*number)?, pieces, cx)?;
+        }
+        laid.check(out)?;
+        Ok(laid.report)
+    }
+}
+
+impl GgufWriter {
+    /// Starts the files of an output and says what is to be poured into each, and pours nothing:
+    /// so several outputs can be poured together.
+    pub fn lay_out<'a>(
+        &self,
+        model: &'a Model,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<LaidOut<'a>> {
         let mut report = Report::default();
         let plans = plan(model, cx, &mut report)?;
         let count = plans.len();
         let stem = stem_of(out);
-        let mut files = Vec::new();
-        for (number, plan) in (1..).zip(&plans) {
-            files.push(if count == 1 {
+        let mut laid = LaidOut {
+            files: Vec::with_capacity(count),
+            lens: Vec::with_capacity(count),
+            report,
+        };
+        for (number, plan) in (1..).zip(plans) {
+            let file = if count == 1 {
                 out.main_file()?
             } else {
                 out.side_file(&ir::shard::shard_name(&stem, number, count, ID))?
-            });
+            };
+            let report = &mut laid.report;
             report.tensors += plan.places.len() as u64;
             report.tensor_bytes = report.tensor_bytes.saturating_add(plan.tensor_bytes());
             report.file_bytes = report.file_bytes.saturating_add(plan.len);
+            // What no piece covers is zero: the padding.
+            out.get(file)?.set_len(plan.len)?;
+            laid.lens.push(plan.len);
+            laid.files.push((file, plan.into_pieces()));
         }
-        for (file, plan) in files.into_iter().zip(&plans) {
-            plan.pour(out.get(file)?, cx)?;
+        Ok(laid)
+    }
+}
+
+/// Files that were started, every offset known.
+#[derive(Debug)]
+pub struct LaidOut<'a> {
+    /// The number of each file in its output, and the pieces it consists of.
+    pub files: Vec<(usize, Vec<Piece<'a>>)>,
+    /// What is written where.
+    pub report: Report,
+    lens: Vec<u64>,
+}
+
+impl LaidOut<'_> {
+    /// Checks that what was poured is as long as was planned.
+    pub fn check(&self, out: &Output) -> Result<()> {
+        for ((number, _), planned) in self.files.iter().zip(&self.lens) {
+            let (planned, found) = (*planned, out.get(*number)?.len()?);
+            if found != planned {
+                return Err(GgufError::OffPlan { planned, found }.into());
+            }
         }
-        Ok(report)
+        Ok(())
     }
 }
 
@@ -170,7 +217,8 @@ impl<'a> Plan<'a> {
         bare: bool,
     ) -> Result<Self> {
         let data = header::lay_out(&mut places, alignment)?;
-        let mut header = header::render(pairs, &places);
+        let keys = pairs.iter().map(|(key, value)| (key.as_str(), &**value));
+        let mut header = header::render(keys, places.iter().map(Place::line));
         let data_len = if bare { data.bare } else { data.padded };
         if !(bare && places.is_empty()) {
             header::pad_to(&mut header, alignment)?;
@@ -197,26 +245,18 @@ impl<'a> Plan<'a> {
         lens.fold(0, u64::saturating_add)
     }
 
-    fn pour(&self, file: &OutFile, cx: &Context) -> Result<()> {
-        // What no piece covers is zero: the padding.
-        file.set_len(self.len)?;
+    fn into_pieces(self) -> Vec<Piece<'a>> {
         let header = Piece {
             offset: 0,
-            body: Body::Bytes(self.header.clone()),
+            body: Body::Bytes(self.header),
             crc: false,
         };
-        let bodies = self.places.iter().map(|(offset, tensor)| Piece {
-            offset: *offset,
+        let bodies = self.places.into_iter().map(|(offset, tensor)| Piece {
+            offset,
             body: Body::Tensor(tensor),
             crc: false,
         });
-        let pieces: Vec<_> = std::iter::once(header).chain(bodies).collect();
-        cx.pump.pour(file, &pieces, cx)?;
-        let (planned, found) = (self.len, file.len()?);
-        if found != planned {
-            return Err(GgufError::OffPlan { planned, found }.into());
-        }
-        Ok(())
+        std::iter::once(header).chain(bodies).collect()
     }
 }
 

@@ -385,6 +385,17 @@ pub(crate) fn positive<const N: usize, const B: usize>(
     (codes, scale, bad)
 }
 
+/// The quotients that surely round to this code: a thousandth inside the ties, which is far more
+/// than a division or two products err. Beyond the outermost codes all are taken to them, as far
+/// as [`nearest_int`] counts. Where the products are subnormal their rounding is to whole steps
+/// of the grid on which the quotient's terms stand too, so a strict comparison keeps its meaning.
+#[inline(always)]
+fn stays(code: f32, top: f32) -> (f32, f32) {
+    let low = select(mask(code == -top), -4e6, code - 0.499);
+    let high = select(mask(code == top - 1.0), 4e6, code + 0.499);
+    (low, high)
+}
+
 /// `scalar::search::symmetric_descent` for `N` sub-blocks of finite values: the codes before the
 /// offset, the scale, and which lanes are all zero.
 #[inline(always)]
@@ -409,37 +420,56 @@ pub(crate) fn descent<const N: usize, const B: usize>(
     }
     let (mut w, mut wx, mut codes) = ([[0.0; N]; B], [[0.0; N]; B], [[0.0; N]; B]);
     let (mut sum_lx, mut sum_l2) = ([0.0_f32; N], [0.0_f32; N]);
+    // What each element adds to the sums.
+    let (mut lx, mut l2) = ([[0.0; N]; B], [[0.0; N]; B]);
     for i in 0..B {
         for j in 0..N {
             let l = lesser(greater(round(inverse[j] * x[i][j]), -top), top - 1.0);
             w[i][j] = x[i][j] * x[i][j];
             wx[i][j] = w[i][j] * x[i][j];
             codes[i][j] = l;
-            sum_lx[j] += wx[i][j] * l;
-            sum_l2[j] += (w[i][j] * l) * l;
+            lx[i][j] = wx[i][j] * l;
+            l2[i][j] = (w[i][j] * l) * l;
+            sum_lx[j] += lx[i][j];
+            sum_l2[j] += l2[i][j];
         }
     }
     for _ in 0..5 {
         let mut changed = [0_u32; N];
         for i in 0..B {
+            let (mut rest_lx, mut rest_l2, mut leaves) = ([0.0; N], [0.0; N], [0_u32; N]);
+            for j in 0..N {
+                rest_lx[j] = sum_lx[j] - lx[i][j];
+                rest_l2[j] = sum_l2[j] - l2[i][j];
+                let product = x[i][j] * rest_l2[j];
+                let (low, high) = stays(codes[i][j], top);
+                let stays = mask(product > low * rest_lx[j]) & mask(product < high * rest_lx[j]);
+                leaves[j] = mask(rest_lx[j] > 0.0) & !stays;
+            }
+            // Most codes stay, and then there is nothing to divide.
+            if leaves.iter().fold(0, |all, lane| all | lane) == 0 {
+                continue;
+            }
             for j in 0..N {
                 let l = codes[i][j];
-                let rest_lx = sum_lx[j] - wx[i][j] * l;
-                let rest_l2 = sum_l2[j] - (w[i][j] * l) * l;
-                let new = nearest_int((x[i][j] * rest_l2) / rest_lx);
+                let new = nearest_int((x[i][j] * rest_l2[j]) / rest_lx[j]);
                 let new = (if new < -i32::from(nmax) {
                     -i32::from(nmax)
                 } else {
                     new
                 }) as f32;
                 let new = lesser(new, top - 1.0);
-                let new_lx = rest_lx + wx[i][j] * new;
-                let new_l2 = rest_l2 + (w[i][j] * new) * new;
-                let better = mask(rest_lx > 0.0)
+                let term_lx = wx[i][j] * new;
+                let term_l2 = (w[i][j] * new) * new;
+                let new_lx = rest_lx[j] + term_lx;
+                let new_l2 = rest_l2[j] + term_l2;
+                let better = mask(rest_lx[j] > 0.0)
                     & mask(new != l)
                     & mask(new_l2 > 0.0)
                     & mask((new_lx * new_lx) * sum_l2[j] > (sum_lx[j] * sum_lx[j]) * new_l2);
                 codes[i][j] = select(better, new, l);
+                lx[i][j] = select(better, term_lx, lx[i][j]);
+                l2[i][j] = select(better, term_l2, l2[i][j]);
                 sum_lx[j] = select(better, new_lx, sum_lx[j]);
                 sum_l2[j] = select(better, new_l2, sum_l2[j]);
                 changed[j] |= better;

@@ -52,12 +52,8 @@ impl<const WEIGHTED: bool> WithSimd for Q3K<'_, WEIGHTED> {
                 q3_k_weighted::<16>(self.src, self.importance, self.out);
             }
         } else {
-            // Wider than the registers: the chain of divisions leaves them waiting.
-            if S::F32_LANES >= 8 {
-                q3_k::<32>(self.src, self.out);
-            } else {
-                q3_k::<16>(self.src, self.out);
-            }
+            // The fewer the lanes, the more often all codes stay and nothing is divided.
+            q3_k::<16>(self.src, self.out);
         }
     }
 }
