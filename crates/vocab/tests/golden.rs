@@ -85,6 +85,9 @@ fn what_comes_back_goes_forward_to_the_same() {
             if key == "token_type" && case.name == "unigram-xlm-spm" {
                 continue; // a Unigram tokenizer.json has no unused rows
             }
+            if key.ends_with("_id") && case.name == "wordpiece-txt" {
+                continue; // the source had no tokenizer.json to say so
+            }
             let key = format!("tokenizer.ggml.{key}");
             let find = |list: &[serde_json::Value]| list.iter().find(|row| row[0] == *key).cloned();
             assert_eq!(find(&again), find(&case.expected), "{} {key}", case.name);
