@@ -42,17 +42,30 @@ impl AddedTokens {
         for token in &json.added_tokens {
             own.put(token.clone());
         }
-        let ids: HashMap<&str, u32> = match &json.model.vocab {
-            Words::Ids(words) if config.is_some() || map.is_some() => words
+        let more: Vec<Added> = decoder(config);
+        let roles: Vec<Added> = named(config, map);
+        let wanted: HashSet<&str> = more
+            .iter()
+            .chain(&roles)
+            .map(|token| token.content.as_str())
+            .collect();
+        let ids: HashMap<String, u32> = match &json.model.vocab {
+            Words::Ids(words) if !wanted.is_empty() => words
                 .iter()
-                .map(|(word, id)| (word.as_str(), *id))
+                .filter(|(word, _)| wanted.contains(word.as_str()))
+                .cloned()
+                .collect(),
+            Words::Pieces(pieces) if !wanted.is_empty() => (0u32..)
+                .zip(pieces)
+                .filter(|(_, (word, _))| wanted.contains(word.as_str()))
+                .map(|(id, (word, _))| (word.clone(), id))
                 .collect(),
             _ => HashMap::new(),
         };
-        for token in decoder(config) {
+        for token in more {
             own.add(token, &ids);
         }
-        for token in named(config, map) {
+        for token in roles {
             own.named.insert(token.content.clone());
             own.add(token, &ids);
         }
@@ -79,7 +92,7 @@ impl AddedTokens {
     }
 
     /// Adds one under the id it has already, or else the next.
-    fn add(&mut self, mut token: Added, ids: &HashMap<&str, u32>) {
+    fn add(&mut self, mut token: Added, ids: &HashMap<String, u32>) {
         if token.content.is_empty() {
             return;
         }

@@ -8,6 +8,7 @@ use crate::json::{Added, TokenizerJson};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::{
@@ -33,14 +34,33 @@ pub(crate) type Bounded<M> =
 type Library<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Normalizers one after the other, with a look at the size after each.
-pub(crate) struct Guard(Vec<NormalizerWrapper>);
+pub(crate) struct Guard {
+    steps: Vec<NormalizerWrapper>,
+    blown: Blown,
+}
+
+/// Whether a text grew too large: the library goes on after a normalizer's error, so it is told
+/// here.
+#[derive(Clone, Default)]
+pub(crate) struct Blown(Arc<AtomicBool>);
+
+impl Blown {
+    /// An error if it did.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err("a normalizer blows the text up".to_owned());
+        }
+        Ok(())
+    }
+}
 
 impl Normalizer for Guard {
     fn normalize(&self, text: &mut NormalizedString) -> Library<()> {
-        for step in &self.0 {
+        for step in &self.steps {
             step.normalize(text)?;
             if text.get().len() > MAX_TEXT {
-                return Err("a normalizer blows the text up".into());
+                self.blown.0.store(true, Ordering::Relaxed);
+                text.clear();
             }
         }
         Ok(())
@@ -114,6 +134,7 @@ pub(crate) fn build<M: Model>(
     model: M,
     json: &TokenizerJson,
     added: &[&Added],
+    blown: &Blown,
 ) -> Result<Bounded<M>, String> {
     let mut tokenizer: Bounded<M> = TokenizerImpl::new(model);
     let mut steps = Vec::new();
@@ -124,7 +145,10 @@ pub(crate) fn build<M: Model>(
     let steps: Vec<NormalizerWrapper> = steps.collect::<Result<_, _>>().map_err(text)?;
     if !steps.is_empty() {
         tokenizer
-            .with_normalizer(Some(Guard(steps)))
+            .with_normalizer(Some(Guard {
+                steps,
+                blown: blown.clone(),
+            }))
             .map_err(text)?;
     }
     if !json.pre_tokenizer.is_null() {

@@ -98,10 +98,12 @@ fn encode(loaded: &Loaded) -> Result<(Vec<u32>, Option<Vec<u32>>), String> {
         .iter()
         .filter(|token| engine::may_match(token))
         .collect();
+    let blown = engine::Blown::default();
     let recorder = Recorder::new(&added);
     let words = recorder.words();
-    let tokenizer = engine::build(recorder, json, &added)?;
+    let tokenizer = engine::build(recorder, json, &added, &blown)?;
     tokenizer.encode_fast(CHECK_TEXT, false).map_err(text)?;
+    blown.check()?;
     let words = words.lock().map_err(text)?.clone();
     let model = match json.model.kind() {
         "BPE" | "WordPiece" | "WordLevel" => small(&json.model, &words, &added),
@@ -112,7 +114,7 @@ fn encode(loaded: &Loaded) -> Result<(Vec<u32>, Option<Vec<u32>>), String> {
         }
     };
     let model: ModelWrapper = serde_json::from_value(model).map_err(text)?;
-    let mut tokenizer: Bounded<ModelWrapper> = engine::build(model, json, &added)?;
+    let mut tokenizer: Bounded<ModelWrapper> = engine::build(model, json, &added, &blown)?;
     let plain = tokenizer.encode_fast(CHECK_TEXT, false).map_err(text)?;
     let plain = plain.get_ids().to_vec();
     if json.post_processor.is_null() {
@@ -143,7 +145,7 @@ fn small(model: &Model, words: &HashSet<String>, added: &[&crate::json::Added]) 
         let bare = token.strip_prefix(prefix).unwrap_or(token);
         let bare = bare.strip_suffix(suffix).unwrap_or(bare);
         inside.has(bare)
-            || inside.has(token)
+            || (bare.len() != token.len() && inside.has(token))
             || unk == Some(token)
             || (bytes && token.len() == 6 && token.starts_with("<0x"))
     };
@@ -160,7 +162,10 @@ fn small(model: &Model, words: &HashSet<String>, added: &[&crate::json::Added]) 
     let kind = model.kind();
     small.insert("type".into(), json!(kind));
     if kind == "BPE" {
-        small.insert("merges".into(), merges(&model.merges, &vocab, prefix));
+        small.insert(
+            "merges".into(),
+            merges(&model.merges, &vocab, prefix, &inside),
+        );
         let plain = [
             ("unk_token", json!(unk)),
             (
@@ -187,13 +192,23 @@ fn small(model: &Model, words: &HashSet<String>, added: &[&crate::json::Added]) 
 }
 
 /// The merges whose parts and result are all there, in their order.
-fn merges(all: &Merges, vocab: &Map<String, Value>, prefix: &str) -> Value {
+fn merges(
+    all: &Merges,
+    vocab: &Map<String, Value>,
+    prefix: &str,
+    inside: &Substrings<'_>,
+) -> Value {
+    // Most merges are of letters that are not in the text, and a look at two bytes tells.
+    let may = |part: &str| {
+        let bare = part.strip_prefix(prefix).unwrap_or(part);
+        start(bare.as_bytes()).is_none_or(|start| inside.starts.contains(&start))
+    };
     let mut list = Vec::new();
     let mut whole = String::new();
     for (left, right) in all.pairs() {
         let (left, right) = if all.had_spaces {
             (left.replace('Ġ', " "), right.replace('Ġ', " "))
-        } else if vocab.contains_key(left) && vocab.contains_key(right) {
+        } else if may(left) && may(right) && vocab.contains_key(left) && vocab.contains_key(right) {
             (left.to_owned(), right.to_owned())
         } else {
             continue;
@@ -212,7 +227,11 @@ fn merges(all: &Merges, vocab: &Map<String, Value>, prefix: &str) -> Value {
 }
 
 /// All substrings of some words, as sorted suffixes.
-struct Substrings<'w>(Vec<&'w [u8]>);
+struct Substrings<'w> {
+    suffixes: Vec<&'w [u8]>,
+    /// The first two bytes of each suffix: most tokens are told by these alone.
+    starts: HashSet<[u8; 2]>,
+}
 
 impl<'w> Substrings<'w> {
     fn of(words: &'w HashSet<String>) -> Self {
@@ -222,16 +241,27 @@ impl<'w> Substrings<'w> {
         });
         let mut list: Vec<&[u8]> = suffixes.collect();
         list.sort_unstable();
-        Self(list)
+        let starts = list.iter().filter_map(|suffix| start(suffix));
+        Self {
+            starts: starts.collect(),
+            suffixes: list,
+        }
     }
 
     fn has(&self, token: &str) -> bool {
         let token = token.as_bytes();
-        let at = self.0.partition_point(|suffix| *suffix < token);
-        self.0
+        if start(token).is_some_and(|start| !self.starts.contains(&start)) {
+            return false;
+        }
+        let at = self.suffixes.partition_point(|suffix| *suffix < token);
+        self.suffixes
             .get(at)
             .is_some_and(|suffix| suffix.starts_with(token))
     }
+}
+
+fn start(bytes: &[u8]) -> Option<[u8; 2]> {
+    bytes.first_chunk().copied()
 }
 
 #[cfg(test)]

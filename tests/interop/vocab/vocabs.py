@@ -196,6 +196,8 @@ def repository(llama_cpp, name):
 def published(llama_cpp, name):
     """Texts and ids that llama.cpp keeps beside a vocabulary."""
     path = Path(llama_cpp) / "models" / f"ggml-vocab-{name}.gguf"
+    if not Path(f"{path}.inp").exists():
+        return []
     texts = Path(f"{path}.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
     lines = Path(f"{path}.out").read_text(encoding="utf-8").split("\n")
     return [(t, [int(i) for i in line.split()]) for t, line in zip(texts, lines)]
