@@ -1,0 +1,99 @@
+//! From GGUF's keys to the files of a repository.
+//!
+//! The files are read by `transformers` and `tokenizers` as they are, and give the ids the
+//! tokenizer gave that the GGUF file was made from; what GGUF does not hold is told in
+//! `docs/tokenizers.md`.
+
+mod bpe;
+mod facts;
+mod scored;
+mod side;
+mod wordpiece;
+
+use crate::error::VocabError;
+use facts::Facts;
+use ir::{Limits, Metadata, Result};
+use serde_json::{Value, json};
+
+/// Makes a repository's tokenizer files of a GGUF file's keys: names and bytes. Without
+/// `tokenizer.ggml.model`, or with `none`, there are none.
+pub fn from_gguf(metadata: &Metadata, limits: &Limits) -> Result<Vec<(String, Vec<u8>)>> {
+    let Some(facts) = Facts::of(metadata, limits)? else {
+        return Ok(Vec::new());
+    };
+    let mut files = match facts.model {
+        "gpt2" | "gemma4" | "whitespace" => bpe::files(&facts)?,
+        "llama" => scored::llama(&facts)?,
+        "t5" => scored::unigram(&facts)?,
+        "bert" => wordpiece::files(&facts)?,
+        other => {
+            let what = format!("tokenizer.ggml.model {other:?} has no form in a repository");
+            return Err(VocabError::Unsupported { what }.into());
+        }
+    };
+    side::add(&facts, metadata, &mut files)?;
+    Ok(files)
+}
+
+/// A text between two special tokens.
+pub(crate) fn template(before: &str, first: u32, after: &str, last: u32) -> Value {
+    around(Some((before, first)), Some((after, last)), true)
+}
+
+/// The post-processor that puts these around a text; of two texts the second gets what follows
+/// it, and what comes before it where `one_start` does not say otherwise.
+fn around(before: Option<(&str, u32)>, after: Option<(&str, u32)>, one_start: bool) -> Value {
+    let special = |token: Option<(&str, u32)>, kind: u32| {
+        token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": kind}}))
+    };
+    let text = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
+    let mut single: Vec<Value> = special(before, 0).into_iter().collect();
+    single.push(text("A", 0));
+    single.extend(special(after, 0));
+    let mut pair = single.clone();
+    pair.extend(special(before.filter(|_| !one_start), 1));
+    pair.push(text("B", 1));
+    pair.extend(special(after, 1));
+    let mut tokens = serde_json::Map::new();
+    for (text, id) in before.into_iter().chain(after) {
+        let one = json!({"id": text, "ids": [id], "tokens": [text]});
+        tokens.insert(text.to_owned(), one);
+    }
+    json!({
+        "type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens,
+    })
+}
+
+/// A whole `tokenizer.json`.
+fn tokenizer_json(
+    facts: &Facts<'_>,
+    parts: [(&str, Value); 4],
+    model: Value,
+) -> Result<(String, Vec<u8>)> {
+    let mut whole = serde_json::Map::new();
+    whole.insert("version".to_owned(), json!("1.0"));
+    whole.insert("truncation".to_owned(), Value::Null);
+    whole.insert("padding".to_owned(), Value::Null);
+    whole.insert("added_tokens".to_owned(), facts.added_tokens());
+    for (key, value) in parts {
+        whole.insert(key.to_owned(), value);
+    }
+    whole.insert("model".to_owned(), model);
+    json_file("tokenizer.json", &Value::Object(whole))
+}
+
+fn json_file(name: &str, value: &Value) -> Result<(String, Vec<u8>)> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|error| VocabError::malformed(format!("{name} cannot be written: {error}")))?;
+    text.push(b'\n');
+    Ok((name.to_owned(), text))
+}
+
+/// Steps as one step.
+fn sequence(kind: &str, mut steps: Vec<Value>) -> Value {
+    match steps.len() {
+        0 => Value::Null,
+        1 => steps.remove(0),
+        _ => json!({"type": "Sequence", kind: steps}),
+    }
+}

@@ -1,0 +1,124 @@
+//! Chat templates: one, or several with names.
+
+use crate::files::Files;
+use crate::pairs::Pairs;
+use ir::{Array, Limits, MetaValue, Record, Result};
+use serde_json::Value;
+
+const DEFAULT: &str = "tokenizer.chat_template";
+
+/// What a repository says of its templates.
+#[derive(Debug)]
+pub(crate) enum Template {
+    /// One template.
+    One(String),
+    /// Names and templates.
+    Named(Vec<(String, String)>),
+}
+
+impl Template {
+    /// `tokenizer_config.json`'s, if it has the key at all; else `chat_template.jinja` with those
+    /// of `additional_chat_templates/`; else `chat_template.json`.
+    pub(crate) fn find(
+        files: &Files<'_>,
+        in_config: Option<&Value>,
+        records: &mut Vec<Record>,
+    ) -> Result<Option<Self>> {
+        let beside = Self::beside(files)?;
+        let Some(value) = in_config else {
+            return Ok(beside);
+        };
+        if beside.is_some() {
+            let why = "tokenizer_config.json has a template too, which counts";
+            records.push(Record::dropped(
+                "lint-template",
+                "the template's own file",
+                why,
+            ));
+        }
+        match value {
+            Value::String(text) => Ok(Some(Self::One(text.clone()))),
+            Value::Array(list) => Ok(Some(Self::Named(list.iter().filter_map(named).collect()))),
+            Value::Null => Ok(None),
+            _ => {
+                let why = "it is neither a text nor a list";
+                let what = "chat_template of tokenizer_config.json";
+                records.push(Record::dropped("lint-template", what, why));
+                Ok(None)
+            }
+        }
+    }
+
+    fn beside(files: &Files<'_>) -> Result<Option<Self>> {
+        let Some(text) = files.text("chat_template.jinja")? else {
+            let object = files.object("chat_template.json")?;
+            return Ok(match object.as_ref().and_then(|o| o.get("chat_template")) {
+                Some(Value::String(text)) => Some(Self::One(text.clone())),
+                Some(Value::Array(list)) => {
+                    Some(Self::Named(list.iter().filter_map(named).collect()))
+                }
+                _ => None,
+            });
+        };
+        let mut names = files.names();
+        names.retain(|name| more(name).is_some());
+        names.sort_unstable();
+        if names.is_empty() {
+            return Ok(Some(Self::One(text)));
+        }
+        Limits::check("chat templates", names.len() as u64, 256)?;
+        let mut all = vec![("default".to_owned(), text)];
+        for file in &names {
+            if let (Some(name), Some(text)) = (more(file), files.text(file)?) {
+                all.push((name.to_owned(), text));
+            }
+        }
+        Ok(Some(Self::Named(all)))
+    }
+
+    /// Writes the keys. Where the reference writes the names in no order, ours is the source's.
+    pub(crate) fn write(self, pairs: &mut Pairs) {
+        let all = match self {
+            Self::One(text) => {
+                pairs.set(DEFAULT, MetaValue::text(text));
+                return;
+            }
+            Self::Named(all) => all,
+        };
+        let mut names = Vec::new();
+        let mut default = None;
+        for (name, text) in all {
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+            let name: String = name.chars().map(plain).collect();
+            if name == "default" {
+                default = Some(text);
+            } else if !name.is_empty() {
+                pairs.set(format!("{DEFAULT}.{name}"), MetaValue::text(text));
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        let names = names.into_iter().map(Into::into).collect();
+        pairs.set(
+            "tokenizer.chat_templates",
+            MetaValue::Array(Array::Str(names)),
+        );
+        if let Some(text) = default {
+            pairs.set(DEFAULT, MetaValue::text(text));
+        }
+    }
+}
+
+fn named(one: &Value) -> Option<(String, String)> {
+    let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
+    let text = one.get("template")?.as_str()?;
+    Some((name.to_owned(), text.to_owned()))
+}
+
+/// The name of an additional template's file, without folder and extension.
+fn more(file: &str) -> Option<&str> {
+    let name = file.strip_prefix("additional_chat_templates/")?;
+    let name = name.strip_suffix(".jinja")?;
+    (!name.contains('/')).then_some(name)
+}
