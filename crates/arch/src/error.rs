@@ -123,6 +123,10 @@ impl Diagnose for ArchError {
             Self::Leftover { .. } => {
                 "Leave them out with --drop REGEX, or rename them with --rename"
             }
+            Self::BadValue { .. } => {
+                "Put the model's own value into config.json; --as container carries the tensors as \
+                 they are"
+            }
             Self::MissingParts { .. } => "A shard may be missing: compare with the index",
             _ => return None,
         };

@@ -165,3 +165,27 @@ fn a_gguf_file_that_is_no_known_model() {
     assert!(error.to_string().contains("no general.architecture"));
     assert!(tables().len() > 50);
 }
+
+#[test]
+fn sizes_that_are_missing_or_that_the_tensors_contradict_are_refused() {
+    let golden = golden("llama");
+    for (key, value, words) in [
+        ("hidden_size", Value::Null, "embedding_length"),
+        ("num_attention_heads", Value::Null, "config.json"),
+        ("hidden_size", json!(128), "rows of the embedding have 64"),
+        (
+            "num_attention_heads",
+            json!(8),
+            "into the 64 rows of a query",
+        ),
+        ("num_key_value_heads", json!(4), "not the 32 rows of a key"),
+    ] {
+        let mut config = golden["config"].clone();
+        config.as_object_mut().unwrap().remove(key);
+        if !value.is_null() {
+            config[key] = value;
+        }
+        let text = error(&model(&golden), &config, &LowerOptions::default());
+        assert!(text.contains(key) && text.contains(words), "{text}");
+    }
+}

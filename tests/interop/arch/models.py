@@ -15,6 +15,10 @@ VOCAB80 = {
     "files": {"tokenizer.json": {"model": {"type": "BPE", "vocab": {str(i): i for i in range(78)}, "merges": []},
                                  "added_tokens": [{"id": 78, "content": "a"}, {"id": 79, "content": "b"}]}},
 }
+VOCAB96 = {
+    "files": {"tokenizer.json": {"model": {"type": "BPE", "vocab": {str(i): i for i in range(96)}, "merges": []},
+                                 "added_tokens": []}},
+}
 POOLING = {"modules.json": [{"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],
            "1_Pooling/config.json": {"pooling_mode_mean_tokens": True}}
 CLS = dict(POOLING, **{"1_Pooling/config.json": {"pooling_mode_cls_token": True}})
@@ -156,6 +160,8 @@ MODELS = [
        config=dict(head_dim=32, sliding_window=64), forget=ROPE + ["layer_types"],
        override={"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6,
                  "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, **VOCAB80),
+    lm("gemma3-untied", "Gemma3", table="gemma3", config_class="Gemma3TextConfig",
+       config=dict(head_dim=32, sliding_window=64, tie_word_embeddings=False), **VOCAB96),
     {"name": "gemma3-vlm", "table": "gemma3", "class": "Gemma3ForConditionalGeneration", "config_class": "Gemma3Config",
      "config": {"text_config": dict(SMALL, head_dim=32, sliding_window=64), "mm_tokens_per_image": 4,
                 "vision_config": dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
@@ -228,6 +234,9 @@ MODELS = [
         head_dim=16, global_head_dim=32, num_kv_shared_layers=0, sliding_window=64, hidden_size_per_layer_input=0,
         num_global_key_value_heads=1, attention_k_eq_v=True, enable_moe_block=True, num_experts=4, top_k_experts=2,
         moe_intermediate_size=32, layer_types=["sliding_attention", "full_attention"]), **VOCAB80),
+    lm("gemma4-untied", "Gemma4", table="gemma4", config_class="Gemma4TextConfig", config=dict(
+        head_dim=16, global_head_dim=32, num_kv_shared_layers=0, sliding_window=64, hidden_size_per_layer_input=0,
+        tie_word_embeddings=False, layer_types=["sliding_attention", "full_attention"]), **VOCAB96),
     # Tier 2.
     lm("qwen2moe", "Qwen2Moe", config=dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
                                            shared_expert_intermediate_size=48, decoder_sparse_step=1)),

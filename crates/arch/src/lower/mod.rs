@@ -1,6 +1,7 @@
 //! From a repository's tensors and config to a GGUF model.
 
 mod gather;
+mod sizes;
 
 use crate::choose::{Choice, for_hf};
 use crate::compute::constant;
@@ -188,6 +189,7 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     root.insert("file_type".to_owned(), json!(file_type));
     let mut params = pairs(table, &table.kv, &root)?;
     params.push(("general.quantization_version".to_owned(), MetaValue::U32(2)));
+    sizes::check(&table.gguf, options.map.is_some(), &params, &tensors)?;
     Ok(Lowered {
         table: table.name.clone(),
         gguf_arch: table.gguf.clone(),

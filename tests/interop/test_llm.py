@@ -1,0 +1,306 @@
+"""Language models: what `convert` makes of a repository, judged by the real converter, the real
+runtime and transformers.
+
+Small random models with real vocabularies (llm/zoo.py) go through convert_hf_to_gguf.py and through
+ours; llama.cpp's released library runs both files; what comes back is loaded by transformers. Without
+WEIGHTBRIDGE_INTEROP=full only a cross-section of models and types is taken.
+"""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "llm"))
+
+import judge  # noqa: E402
+
+pytest.importorskip("transformers", reason="no transformers in this environment")
+TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
+if not (Path(TREE) / "convert_hf_to_gguf.py").exists():
+    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
+
+import numpy as np  # noqa: E402
+
+import ggufs  # noqa: E402
+import hf  # noqa: E402
+import runtime  # noqa: E402
+import zoo  # noqa: E402
+
+FULL = os.environ.get("WEIGHTBRIDGE_INTEROP") == "full"
+NAMES = [spec["name"] for spec in zoo.MODELS] if FULL else zoo.CROSS_SECTION
+KINDS = ["f32", "f16", "bf16", "auto", "q8_0"] if FULL else ["f32", "auto", "q8_0"]
+RUNS = pytest.mark.skipif(runtime.folder() is None, reason="no llama.cpp libraries")
+
+# Largest difference of a logit between llama.cpp and transformers in F32, where it is not 5e-5. Logits
+# spread by about 1. gguf_reference.md, Numerics: GELU goes through a table of halves in ggml.
+GELU = 4e-3
+TOLERANCE = {
+    **dict.fromkeys(["gpt2", "bert", "roberta", "xlm-roberta", "gemma2", "gemma3", "gemma3-untied", "embeddinggemma",
+                     "gemma4", "gemma4-moe", "nomic-bert-moe"], GELU),
+}
+# Values that are computed rather than moved: the last bit.
+COMPUTED = {"qwen35": 1e-4, "qwen35moe": 1e-4}
+# No class of transformers reads these repositories: their code is remote.
+REMOTE = {"nomic-bert", "nomic-bert-moe"}
+
+
+class Case:
+    """One model: each file is made when a test first asks for it."""
+
+    def __init__(self, spec, folder):
+        self.spec, self.name, self.folder = spec, spec["name"], folder
+        self.made, self.read, self.ran = {}, {}, {}
+
+    @cached_property
+    def repository(self):
+        return zoo.build(self.spec, self.folder / "hf", Path(TREE) / "models")
+
+    @cached_property
+    def reference(self):
+        """Paths of what convert_hf_to_gguf.py made, by type."""
+        pattern = self.folder / "reference.{ftype}.gguf"
+        done = subprocess.run([sys.executable, HERE / "llm/converter.py", TREE, self.repository, pattern, *KINDS],
+                              capture_output=True, text=True, timeout=600)
+        paths = {kind: Path(str(pattern).replace("{ftype}", kind)) for kind in KINDS}
+        for kind, path in paths.items():
+            error = path.with_suffix(".error")
+            assert path.exists(), f"reference, {kind}: {error.read_text() if error.exists() else done.stderr[-2000:]}"
+        return paths
+
+    def ours(self, kind):
+        if kind not in self.made:
+            path = self.folder / f"ours.{kind}.gguf"
+            done = judge.run("convert", self.repository, path, "--dtype", kind, timeout=300)
+            assert done.returncode == judge.DONE, f"exit {done.returncode}: {done.stderr}"
+            self.made[kind] = path
+        return self.made[kind]
+
+    def both(self, kind):
+        if kind not in self.read:
+            self.read[kind] = ggufs.Gguf(self.ours(kind)), ggufs.Gguf(self.reference[kind])
+        return self.read[kind]
+
+    @property
+    def has_tokenizer(self):
+        return any(name.startswith("tokenizer.") for name in self.both("f32")[0].keys)
+
+    @cached_property
+    def runnable(self):
+        """Our F32 file; as long as it has no tokenizer, with the reference's."""
+        if self.has_tokenizer:
+            return self.ours("f32")
+        return ggufs.graft(*self.both("f32"), self.folder / "grafted.gguf")
+
+    @cached_property
+    def tokens(self):
+        return hf.tokenize(self.repository)
+
+    @property
+    def prompts(self):
+        names = list(hf.TEXTS)
+        return [self.tokens[0][names.index(name)] for name in hf.PROMPTS]
+
+    def run(self, path):
+        """What llama.cpp makes of a file."""
+        if path not in self.ran:
+            request = {"texts": list(hf.TEXTS.values()), "prompts": self.prompts, "steps": 16,
+                       "embeddings": bool(self.spec.get("encoder"))}
+            out = self.folder / "run.json"
+            done = subprocess.run([sys.executable, HERE / "llm/runtime.py", path, out], input=json.dumps(request),
+                                  capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, f"llama.cpp, {path.name}: {done.returncode}: {done.stderr[-2000:]}"
+            self.ran[path] = json.loads(out.read_text())
+        return self.ran[path]
+
+    @cached_property
+    def judged(self):
+        return hf.evaluate(self.repository, self.spec, self.prompts)
+
+    @cached_property
+    def back(self):
+        """The repository that comes back from the file llama.cpp ran."""
+        out = self.folder / "back"
+        done = judge.run("convert", self.runnable, f"{out}/", "--dtype", "f32", timeout=300)
+        assert done.returncode == judge.DONE, f"exit {done.returncode}: {done.stderr}"
+        return out
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    yield Case(zoo.BY_NAME[request.param], folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def floats(text):
+    return np.frombuffer(base64.b64decode(text), np.float32)
+
+
+def no_lines(lines):
+    assert not lines, f"{len(lines)} differences:\n" + "\n".join(lines[:20])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_and_tensors_are_the_reference_converters(case, kind):
+    ours, theirs = case.both(kind)
+    lines = ggufs.key_differences(ours, theirs, lambda name: not ggufs.of_tokenizer(name))
+    no_lines(lines + ggufs.tensor_differences(ours, theirs))
+
+
+def test_tokenizer_keys_are_the_reference_converters(case):
+    no_lines(ggufs.key_differences(*case.both("f32"), ggufs.of_tokenizer))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_file_is_the_reference_converters(case, kind):
+    """Byte for byte; what the two tests above cannot see is padding and the place of the keys."""
+    if case.name in COMPUTED:
+        pytest.skip("ssm_a is rounded once; the reference's last bit depends on the processor")
+    ours, theirs = case.both(kind)
+    if ours.raw != theirs.raw:
+        no_lines(ggufs.key_differences(ours, theirs) + ggufs.tensor_differences(ours, theirs) or ["padding"])
+
+
+@RUNS
+def test_llama_cpp_computes_the_same_from_both_files(case):
+    """Logits and a greedy continuation: bit for bit."""
+    ours, theirs = case.run(case.runnable), case.run(case.reference["f32"])
+    for a, b in zip(ours["values"], theirs["values"]):
+        assert hf.distance(floats(a), floats(b)) <= COMPUTED.get(case.name, 0.0)
+    assert ours["greedy"] == theirs["greedy"]
+
+
+@RUNS
+def test_llama_cpp_computes_what_transformers_does(case):
+    if case.name in REMOTE:
+        pytest.skip("its code is remote: compared with llama.cpp on the reference file only")
+    values, greedy = case.judged
+    ours = case.run(case.runnable)
+    apart = [hf.distance(floats(a), b) for a, b in zip(ours["values"], values)]
+    assert max(apart) <= TOLERANCE.get(case.name, 5e-5), f"apart by {apart}"
+    assert ours["greedy"] == greedy
+
+
+@RUNS
+def test_token_ids(case):
+    """Of llama.cpp on our file: those of the reference's file, and those of transformers."""
+    assert case.has_tokenizer, "our file has no tokenizer"
+    ours, theirs = case.run(case.ours("f32")), case.run(case.reference["f32"])
+    assert (ours["ids"], ours["plain"]) == (theirs["ids"], theirs["plain"])
+    for name, ids, wanted in zip(hf.TEXTS, ours["ids"], case.tokens[0]):
+        if (case.spec["vocab"], name) not in hf.OTHERWISE:
+            assert ids == wanted, f"{name}: {hf.OTHERWISE}"
+
+
+def test_back_gives_the_same_logits(case):
+    if case.name in REMOTE:
+        pytest.skip("its code is remote")
+    values, greedy = hf.evaluate(case.back, case.spec, case.prompts)
+    apart = [hf.distance(a, b) for a, b in zip(values, case.judged[0])]
+    assert max(apart) <= COMPUTED.get(case.name, 0.0), f"apart by {apart}"
+    assert greedy == case.judged[1]
+
+
+def test_back_gives_the_same_token_ids(case):
+    assert case.has_tokenizer, "our file has no tokenizer"
+    wrong = [name for name, a, b in zip(hf.TEXTS, hf.tokenize(case.back)[0], case.tokens[0]) if a != b]
+    assert not wrong, f"other ids for {wrong}"
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"] if FULL else ["f16"])
+def test_quantizing_at_once_is_the_two_steps(case, kind):
+    """Straight to Q4_K_M: the bytes of convert at the same --dtype, then quantize."""
+    first, second, straight = (case.folder / f"{name}.gguf" for name in ("first", "second", "straight"))
+    try:
+        judge.convert(case.repository, first, "--dtype", kind)
+        judge.convert(first, second, "--quantize", "Q4_K_M")
+        judge.convert(case.repository, straight, "--dtype", kind, "--quantize", "Q4_K_M")
+        if second.read_bytes() != straight.read_bytes():
+            ours, theirs = ggufs.Gguf(straight), ggufs.Gguf(second)
+            no_lines(ggufs.key_differences(ours, theirs) + ggufs.tensor_differences(ours, theirs) or ["padding"])
+    finally:
+        for path in (first, second, straight):
+            path.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+@pytest.fixture
+def broken(tmp_path, sharded):
+    """A copy of a good repository of two shards, to break."""
+    folder = tmp_path / "hf"
+    shutil.copytree(sharded, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sharded(tmp_path_factory):
+    return zoo.build(zoo.BY_NAME["llama"], tmp_path_factory.mktemp("sharded") / "hf", Path(TREE) / "models")
+
+
+def edit(path, change):
+    text = json.loads(path.read_text())
+    change(text)
+    path.write_text(json.dumps(text))
+
+
+def refused(folder, *words, out="out.gguf", options=()):
+    done = judge.run("convert", folder, folder.parent / out, *options)
+    assert done.returncode == judge.REFUSED, f"exit {done.returncode}: {done.stderr}"
+    assert not (folder.parent / out).exists()
+    missing = [word for word in words if word not in done.stderr]
+    assert not missing, f"says nothing of {missing}: {done.stderr}"
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def test_a_missing_shard(broken):
+    shard = sorted(broken.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    refused(broken, shard.name)
+
+
+def test_an_index_that_names_a_tensor_no_shard_has(broken):
+    name = "model.layers.9.mlp.up_proj.weight"
+    shard = sorted(broken.glob("model-*.safetensors"))[0].name
+    edit(broken / INDEX, lambda index: index["weight_map"].update({name: shard}))
+    refused(broken, name)
+
+
+def test_a_shard_with_a_tensor_the_index_lacks(broken):
+    name = "model.layers.1.mlp.up_proj.weight"
+    edit(broken / INDEX, lambda index: index["weight_map"].pop(name))
+    refused(broken, name)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "num_attention_heads"])
+def test_a_config_without_a_key_the_architecture_needs(broken, key):
+    edit(broken / "config.json", lambda config: config.pop(key))
+    refused(broken, key)
+
+
+def test_a_vocabulary_larger_than_the_embedding(broken):
+    """The tokenizer has 32000 tokens; the embedding keeps 31000 rows."""
+    from safetensors.torch import load_file, save_file
+    for path in broken.glob("model-*.safetensors"):
+        tensors = load_file(path)
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            if name in tensors:
+                tensors[name] = tensors[name][:31000].clone()
+        save_file(tensors, path, metadata={"format": "pt"})
+    edit(broken / "config.json", lambda config: config.update(vocab_size=31000))
+    refused(broken, "32000", "31000")
+
+
+def test_an_unknown_architecture(broken):
+    edit(broken / "config.json", lambda config: config.update(architectures=["FancyForCausalLM"], model_type="fancy"))
+    refused(broken, "FancyForCausalLM", "--arch", "--as container")
