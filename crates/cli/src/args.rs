@@ -161,6 +161,9 @@ pub(crate) struct ConvertArgs {
     /// Spread the output over files of at most this many bytes of tensors, e.g. 5GB
     #[arg(long, value_name = "SIZE")]
     pub(crate) shard_size: Option<Size>,
+    /// Put the tensors of an ONNX output into a file beside it, as happens over 1.5 GB anyway
+    #[arg(long)]
+    pub(crate) external_data: bool,
 }
 
 /// What to quantize, and how. The flags are llama-quantize's.

@@ -76,6 +76,7 @@ fn anomaly(anomaly: &Anomaly) -> Finding {
         AnomalyKind::ParserDisagreement => rules::PARSER_DISAGREEMENT,
         AnomalyKind::SizeMismatch => rules::SIZE_MISMATCH,
         AnomalyKind::Unreadable => rules::UNREADABLE,
+        AnomalyKind::ExternalPath => rules::EXTERNAL_PATH,
     };
     let what = anomaly
         .what

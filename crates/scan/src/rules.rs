@@ -78,6 +78,7 @@ rules! {
     TRAILING_PICKLE = suspicious("trailing-pickle", "is data after the object a loader reads");
     SIZE_MISMATCH = suspicious("size-mismatch", "has another size than it claims");
     UNREADABLE = suspicious("unreadable", "could not be read");
+    EXTERNAL_PATH = suspicious("external-path", "names tensor data outside the model's own folder, or behind a link");
     MANY_FINDINGS = suspicious("many-findings", "has more findings than are shown");
 }
 

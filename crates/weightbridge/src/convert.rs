@@ -49,6 +49,8 @@ pub struct ConvertRequest {
     pub shard_size: Option<u64>,
     /// Most tensors in one file of GGUF.
     pub shard_tensors: Option<u64>,
+    /// Put tensors into files beside the model, where the format can.
+    pub external_data: bool,
     /// What the result shall be.
     pub intent: Option<Intent>,
     /// Carry quantized blocks as bytes where the target has none.
@@ -79,6 +81,7 @@ impl ConvertRequest {
             shared: Shared::KeepOne,
             shard_size: None,
             shard_tensors: None,
+            external_data: false,
             intent: None,
             keep_blocks: false,
             edits: Vec::new(),
@@ -129,6 +132,8 @@ fn target(request: &ConvertRequest) -> Result<Target> {
         // The names that loaders of a model folder look for.
         let name = if format.id == ckpt::FORMAT.id {
             "pytorch_model.bin"
+        } else if format.id == onnx::FORMAT.id {
+            "model.onnx"
         } else {
             "model.safetensors"
         };
@@ -174,6 +179,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let write = WriteOptions {
         shard_size: request.shard_size,
         shard_tensors: request.shard_tensors,
+        external_data: request.external_data,
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
@@ -184,8 +190,8 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let Opened { model, format } = &mut opened;
     // A graph or a runtime's file is more than its tensors: which of the two is wanted is said,
     // never guessed.
-    if target.format.id == gguf::FORMAT.id
-        && model.provenance.format != gguf::FORMAT.id
+    if [gguf::FORMAT.id, onnx::FORMAT.id].contains(&target.format.id)
+        && model.provenance.format != target.format.id
         && request.intent != Some(Intent::Container)
     {
         let error = FacadeError::NoArchitecture {
@@ -205,7 +211,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if !with_tree {
         opened.model.objects = None;
     }
-    if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
+    let graph = writer.capabilities().graph && opened.model.graph.is_some();
+    let empty = opened.model.tensors.is_empty() && !graph;
+    if empty && opened.model.provenance.format != st::FORMAT.id {
         return Err(Error::from(FacadeError::NoTensors).in_file(&request.input));
     }
     edit::apply(&mut opened.model, target.format.id, &request.edits);

@@ -39,6 +39,7 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
         },
         shard_size: args.shard_size.map(|size| size.0),
         shard_tensors: args.shard_tensors,
+        external_data: args.external_data,
         intent: args.intent.map(|intent| match intent {
             IntentArg::Llm => Intent::Llm,
             IntentArg::Container => Intent::Container,
