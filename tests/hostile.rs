@@ -60,7 +60,8 @@ fn malformed_files_are_refused() {
     let mut accepted = Vec::new();
     let bad = files("ckpt/bad")
         .into_iter()
-        .chain(files("safetensors/bad"));
+        .chain(files("safetensors/bad"))
+        .chain(files("onnx/bad").into_iter().filter(is_onnx));
     let mut tried = 0;
     for path in bad {
         tried += 1;
@@ -97,11 +98,18 @@ fn hostile_files_are_refused_and_run_nothing() {
     );
 }
 
+/// Data files of models are no models.
+fn is_onnx(path: &std::path::PathBuf) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "onnx")
+}
+
 /// Small good files of every kind, to cut and flip.
 fn seeds() -> Vec<std::path::PathBuf> {
     let good = files("ckpt/good")
         .into_iter()
-        .chain(files("safetensors/good"));
+        .chain(files("safetensors/good"))
+        .chain(files("onnx/good").into_iter().filter(is_onnx));
     good.filter(|path| fs::metadata(path).unwrap().len() < 6_000)
         .collect()
 }

@@ -18,6 +18,7 @@ fn there_and_back() {
     for (path, truth) in expected("ckpt/good")
         .into_iter()
         .chain(expected("safetensors/good"))
+        .chain(expected("onnx/good"))
     {
         if truth["frozen"] == true {
             continue;

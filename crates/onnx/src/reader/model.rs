@@ -5,10 +5,10 @@ use super::source::{Field, Span};
 use super::state::{State, keep, once};
 use super::{attribute, types};
 use crate::OnnxError;
-use crate::wire::{CONTAINER, ID, KIND_KEY, NEWEST_IR, field};
+use crate::wire::{CONTAINER, ID, KIND_KEY, NAME_KEY, NEWEST_IR, field};
 use ir::{
     About, Function, Graph, GraphBody, Initializer, Metadata, Model, Provenance, Record, Result,
-    Training,
+    TensorTable, Training,
 };
 use std::collections::HashSet;
 
@@ -57,7 +57,7 @@ pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
         ));
     }
     let version = version(&whole);
-    let (metadata, container) = metadata(state, pairs, &whole);
+    let (metadata, container) = metadata(state, pairs, &whole)?;
     if !container {
         whole.remarks = std::mem::take(&mut state.remarks);
     }
@@ -105,13 +105,13 @@ fn metadata(
     state: &mut State<'_>,
     pairs: Vec<(String, String)>,
     graph: &Graph,
-) -> (Metadata, bool) {
+) -> Result<(Metadata, bool)> {
     let marked = pairs.iter().any(|(k, v)| k == KIND_KEY && v == CONTAINER);
     let container = marked && is_bare(graph);
     let mut metadata = Metadata::new();
     let mut seen = HashSet::new();
     for (key, value) in pairs {
-        if container && key == KIND_KEY {
+        if container && (key == KIND_KEY || unname(state, &key, &value)?) {
             continue;
         }
         if !seen.insert(key.clone()) {
@@ -124,7 +124,26 @@ fn metadata(
         let (namespace, key, value) = crate::namespace::of_property(&key, value);
         metadata.push_new(namespace, key, value);
     }
-    (metadata, container)
+    Ok((metadata, container))
+}
+
+/// Gives a tensor its empty name back, if that is what a property says.
+fn unname(state: &mut State<'_>, key: &str, value: &str) -> Result<bool> {
+    let Some(stored) = key.strip_prefix(NAME_KEY).filter(|_| value.is_empty()) else {
+        return Ok(false);
+    };
+    let free = state.tensors.id_of("").is_none();
+    if state.tensors.id_of(stored).is_none() || !free {
+        return Ok(false);
+    }
+    let mut tensors = std::mem::take(&mut state.tensors).into_tensors();
+    for tensor in &mut tensors {
+        if tensor.name == stored {
+            tensor.name.clear();
+        }
+    }
+    state.tensors = TensorTable::from_tensors(tensors)?;
+    Ok(true)
 }
 
 /// Whether a graph says nothing that its tensors do not.

@@ -40,5 +40,7 @@ pub(crate) const MAX_DEPTH: u64 = 32;
 pub(crate) const NOTE_PREFIX: &str = "weightbridge.";
 /// The property that marks a file of tensors without a graph, and its value.
 pub(crate) const KIND_KEY: &str = "weightbridge.kind";
+/// A property whose key goes on with a tensor's name in the file; its value is the real one.
+pub(crate) const NAME_KEY: &str = "weightbridge.name.";
 /// See [`KIND_KEY`].
 pub(crate) const CONTAINER: &str = "container";

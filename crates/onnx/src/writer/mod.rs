@@ -10,7 +10,7 @@ mod types;
 use crate::OnnxError;
 use crate::namespace::property;
 use crate::wire::code::code_of_dtype;
-use crate::wire::{CONTAINER, KIND_KEY, field};
+use crate::wire::{CONTAINER, KIND_KEY, NAME_KEY, field};
 use external::Layout;
 use ir::{
     Aliasing, Body, Capabilities, Context, DType, Graph, MetadataKinds, Model, OutFile, Output,
@@ -174,6 +174,8 @@ fn model_message<'a>(
     let mut properties = Vec::new();
     if container {
         properties.push((KIND_KEY.to_owned(), CONTAINER.to_owned()));
+        let unnamed = container::stand_in(model);
+        properties.extend(unnamed.map(|name| (format!("{NAME_KEY}{name}"), String::new())));
     }
     properties.extend(model.metadata.iter().map(property));
     let mut seen = HashSet::new();
