@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     /// Quantize a GGUF file, as llama-quantize does
     Quantize(QuantizeArgs),
-    /// Show what is inside: format, metadata, tensors, object tree
+    /// Show what is inside: format, metadata, tensors, graph, object tree
     Inspect(InspectArgs),
     /// Tell what files would do to the person who loads them elsewhere
     Scan(ScanArgs),
@@ -272,6 +272,9 @@ pub(crate) struct InspectArgs {
     /// Show the Python object tree of a checkpoint
     #[arg(long)]
     pub(crate) tree: bool,
+    /// Show the graph of an ONNX model, a line a node
+    #[arg(long)]
+    pub(crate) graph: bool,
 }
 
 /// What to scan.
