@@ -151,7 +151,7 @@ def weights(seed=0):
 
 def model_of(arrays):
     nodes = [helper.make_node("Identity", ["layer.0.weight"], ["y"])]
-    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 33])
     graph = helper.make_graph(nodes, "g", [], [output], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
