@@ -16,7 +16,8 @@ the same, byte for byte, on every run. `make/catalogue/` holds the tables as JSO
 | `ckpt/bad` | malformed checkpoints: exit 3, nothing written |
 | `ckpt/hostile` | checkpoints that run code in whoever loads them elsewhere |
 | `safetensors/good`, `safetensors/bad` | the same for safetensors |
-| `expected` | the truth by PyTorch and safetensors (`make/oracle.py`), never by this project |
+| `onnx/good`, `onnx/bad` | the same for ONNX, by the onnx package and by hand |
+| `expected` | the truth by PyTorch, safetensors and onnx (`make/oracle.py`), never by this project |
 
 ## What an expected file says
 

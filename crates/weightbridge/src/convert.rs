@@ -168,6 +168,13 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         shared: request.shared,
         keep_blocks: request.keep_blocks,
     };
+    if request.external_data && target.format.id != onnx::FORMAT.id {
+        let what = format!(
+            "--external-data is for ONNX, the output is {}",
+            target.format.title
+        );
+        return Err(Fault::Usage { what }.into());
+    }
     if !request.dry_run && !request.overwrite && target.file.exists() {
         return Err(Error::from(Fault::OutputExists).in_file(&target.file));
     }
