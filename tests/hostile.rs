@@ -61,7 +61,8 @@ fn malformed_files_are_refused() {
     let bad = files("ckpt/bad")
         .into_iter()
         .chain(files("safetensors/bad"))
-        .chain(files("gguf/bad"));
+        .chain(files("gguf/bad"))
+        .chain(files("onnx/bad").into_iter().filter(|path| is_onnx(path)));
     let mut tried = 0;
     for path in bad {
         tried += 1;
@@ -98,12 +99,19 @@ fn hostile_files_are_refused_and_run_nothing() {
     );
 }
 
+/// Data files of models are no models.
+fn is_onnx(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "onnx")
+}
+
 /// Small good files of every kind, to cut and flip.
 fn seeds() -> Vec<std::path::PathBuf> {
     let good = files("ckpt/good")
         .into_iter()
         .chain(files("safetensors/good"))
-        .chain(files("gguf/good"));
+        .chain(files("gguf/good"))
+        .chain(files("onnx/good").into_iter().filter(|path| is_onnx(path)));
     good.filter(|path| fs::metadata(path).unwrap().len() < 6_000)
         .collect()
 }

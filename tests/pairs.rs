@@ -19,6 +19,7 @@ fn there_and_back() {
         .into_iter()
         .chain(expected("safetensors/good"))
         .chain(expected("gguf/good"))
+        .chain(expected("onnx/good"))
     {
         if truth["frozen"] == true {
             continue;

@@ -24,7 +24,7 @@ _made = []
 def tool():
     """The libraries this interpreter writes files with, as the README names them."""
     names = [f"Python {sys.version.split()[0]}"]
-    for module in ("torch", "safetensors", "numpy"):
+    for module in ("torch", "safetensors", "onnx", "numpy"):
         if module in sys.modules:
             names.append(f"{module} {sys.modules[module].__version__.split('+')[0]}")
     return ", ".join(names)

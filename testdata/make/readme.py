@@ -17,7 +17,8 @@ the same, byte for byte, on every run. `make/catalogue/` holds the tables as JSO
 | `ckpt/hostile` | checkpoints that run code in whoever loads them elsewhere |
 | `safetensors/good`, `safetensors/bad` | the same for safetensors |
 | `gguf/good`, `gguf/bad` | the same for GGUF; the truth is gguf-py's (`make/gguf_expected.py`) |
-| `expected` | the truth by PyTorch and safetensors (`make/oracle.py`), never by this project |
+| `onnx/good`, `onnx/bad` | the same for ONNX, by the onnx package and by hand |
+| `expected` | the truth by PyTorch, safetensors and onnx (`make/oracle.py`), never by this project |
 
 ## What an expected file says
 

@@ -120,7 +120,7 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     /// Quantize a GGUF file, as llama-quantize does
     Quantize(QuantizeArgs),
-    /// Show what is inside: format, metadata, tensors, object tree
+    /// Show what is inside: format, metadata, tensors, graph, object tree
     Inspect(InspectArgs),
     /// Tell what files would do to the person who loads them elsewhere
     Scan(ScanArgs),
@@ -253,6 +253,9 @@ pub(crate) struct ConvertArgs {
     /// Spread the output over files of at most this many bytes of tensors, e.g. 5GB
     #[arg(long, value_name = "SIZE")]
     pub(crate) shard_size: Option<Size>,
+    /// Put the tensors of an ONNX output into a file beside it, as happens over 1.5 GB anyway
+    #[arg(long)]
+    pub(crate) external_data: bool,
 }
 
 /// What to quantize, and how. The flags are llama-quantize's.
@@ -410,6 +413,9 @@ pub(crate) struct InspectArgs {
     /// Show the Python object tree of a checkpoint
     #[arg(long)]
     pub(crate) tree: bool,
+    /// Show the graph of an ONNX model, a line a node
+    #[arg(long)]
+    pub(crate) graph: bool,
 }
 
 /// What to scan.

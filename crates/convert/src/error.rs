@@ -52,13 +52,19 @@ pub enum ConvertError {
         /// What took them away.
         why: String,
     },
+    /// A graph goes along, whose tensors cannot be changed.
+    #[error("{flag} would change tensors that the model's graph names and computes with")]
+    GraphHeld {
+        /// The flag.
+        flag: &'static str,
+    },
     /// Bytes that are not what they were when the file was written.
-    #[error("its checksum is {found:08x}, the file says {expected:08x}")]
+    #[error("its checksum is {found}, the file says {expected}")]
     Checksum {
         /// Of the bytes there are.
-        found: u32,
+        found: String,
         /// Of the bytes there were.
-        expected: u32,
+        expected: String,
     },
     /// A cast that does not exist was planned: a bug in the planner.
     #[error("{0}")]
@@ -68,9 +74,10 @@ pub enum ConvertError {
 impl Diagnose for ConvertError {
     fn class(&self) -> Class {
         match self {
-            Self::BadPattern { .. } | Self::RenameClash { .. } | Self::NothingLeft { .. } => {
-                Class::Usage
-            }
+            Self::BadPattern { .. }
+            | Self::RenameClash { .. }
+            | Self::NothingLeft { .. }
+            | Self::GraphHeld { .. } => Class::Usage,
             Self::NoCast { .. } | Self::NoType { .. } | Self::Cast(_) => Class::Unsupported,
             Self::Checksum { .. } => Class::Malformed,
         }
@@ -80,6 +87,9 @@ impl Diagnose for ConvertError {
         match self {
             Self::NoType { .. } => {
                 Some("Cast it with --dtype, or leave it out with --drop".to_owned())
+            }
+            Self::GraphHeld { .. } => {
+                Some("Convert to safetensors with it, which takes the tensors alone".to_owned())
             }
             Self::RenameClash { .. } => {
                 Some("Make the pattern narrower, or the new name use its groups: ${1}".to_owned())

@@ -1,5 +1,6 @@
 //! From the model a reader gave to the model a writer gets.
 
+use crate::ConvertError;
 use crate::passes::{self, CastCounts, DTypeChoice, NameFilter, Rename};
 use crate::recipe;
 use ir::{Capabilities, DType, Limits, MetadataKinds, Model, Record, Result, Tensor, ns};
@@ -66,6 +67,9 @@ pub fn plan(
 ) -> Result<Planned> {
     let mut records = std::mem::take(&mut model.provenance.records);
     let casts = CastCounts::default();
+    if capabilities.graph && model.graph.is_some() {
+        return with_graph(model, records, options, limits);
+    }
     passes::filter(&mut model, &options.names, &mut records)?;
     passes::rename(&mut model, &options.rename, &mut records)?;
     let numbers = match options.dtype {
@@ -92,6 +96,30 @@ pub fn plan(
         model,
         records,
         casts,
+    })
+}
+
+/// Plans a model whose graph goes along: the tensors are the graph's, under its names and in its
+/// types, so nothing may be done to them.
+fn with_graph(
+    model: Model,
+    records: Vec<Record>,
+    options: &PlanOptions,
+    limits: &Limits,
+) -> Result<Planned> {
+    let asked = [
+        (!options.names.is_empty(), "--include and --drop"),
+        (!options.rename.is_empty(), "--rename"),
+        (options.dtype != DTypeChoice::Keep, "--dtype"),
+    ];
+    if let Some((_, flag)) = asked.iter().find(|(asked, _)| *asked) {
+        return Err(ConvertError::GraphHeld { flag }.into());
+    }
+    model.validate(limits)?;
+    Ok(Planned {
+        model,
+        records,
+        casts: CastCounts::default(),
     })
 }
 

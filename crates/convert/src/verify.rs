@@ -1,7 +1,8 @@
 //! Holding tensor bytes against the checksums their files tell.
 
 use crate::{ConvertError, ParallelPump};
-use ir::{Checksum, Context, Error, Model, Result};
+use ir::{Checksum, Context, Digest, Error, Model, Result};
+use sha1::Digest as _;
 
 /// Bytes summed at once.
 const CHUNK: u64 = 1 << 20;
@@ -23,7 +24,10 @@ pub fn verify(model: &Model, pump: &ParallelPump, cx: &Context) -> Result<u64> {
 }
 
 fn compare(sum: &Checksum, buffer: &mut Vec<u8>, cx: &Context) -> Result<()> {
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = match sum.digest {
+        Digest::Crc32(_) => Hasher::Crc32(crc32fast::Hasher::new()),
+        Digest::Sha1(_) => Hasher::Sha1(sha1::Sha1::new()),
+    };
     let mut at = 0;
     while at < sum.region.len() {
         cx.cancel.check()?;
@@ -34,19 +38,50 @@ fn compare(sum: &Checksum, buffer: &mut Vec<u8>, cx: &Context) -> Result<()> {
         cx.progress.advance(n);
         at += n;
     }
-    let found = hasher.finalize();
-    if found == sum.crc32 {
+    let found = hasher.finish();
+    if found == sum.digest {
         return Ok(());
     }
     let error = Error::from(ConvertError::Checksum {
-        found,
-        expected: sum.crc32,
+        found: words(found),
+        expected: words(sum.digest),
     });
     let error = error.at(sum.place.clone());
     Err(match sum.region.path() {
         Some(path) => error.in_file(path),
         None => error,
     })
+}
+
+enum Hasher {
+    Crc32(crc32fast::Hasher),
+    Sha1(sha1::Sha1),
+}
+
+impl Hasher {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Crc32(hasher) => hasher.update(bytes),
+            Self::Sha1(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn finish(self) -> Digest {
+        match self {
+            Self::Crc32(hasher) => Digest::Crc32(hasher.finalize()),
+            Self::Sha1(hasher) => Digest::Sha1(hasher.finalize().into()),
+        }
+    }
+}
+
+/// `CRC-32 0x0000abcd`.
+fn words(digest: Digest) -> String {
+    match digest {
+        Digest::Crc32(sum) => format!("CRC-32 {sum:#010x}"),
+        Digest::Sha1(sum) => sum.iter().fold("SHA-1 ".to_owned(), |text, byte| {
+            text + &format!("{byte:02x}")
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -57,18 +92,22 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_told() {
         let pump = ParallelPump::new(2, 1 << 20).unwrap();
-        let check = |crc32| {
+        let check = |digest| {
             let region = Region::memory(&b"123456789"[..]);
             let mut model = Model::default();
             model.provenance.checksums = vec![Checksum {
                 region,
-                crc32,
+                digest,
                 place: "entry x".into(),
             }];
             verify(&model, &pump, &Context::default())
         };
-        assert_eq!(check(0xcbf4_3926).unwrap(), 9);
-        let error = check(0xcbf4_3927).unwrap_err();
+        assert_eq!(check(Digest::Crc32(0xcbf4_3926)).unwrap(), 9);
+        let sha1 =
+            *b"\xf7\xc3\xbc\x1d\x80\x8e\x04\x73\x2a\xdf\x67\x99\x65\xcc\xc3\x4c\xa7\xae\x34\x41";
+        assert_eq!(check(Digest::Sha1(sha1)).unwrap(), 9);
+        assert!(check(Digest::Sha1([0; 20])).is_err());
+        let error = check(Digest::Crc32(0xcbf4_3927)).unwrap_err();
         assert_eq!(error.class(), ir::Class::Malformed);
         assert!(error.to_string().starts_with("entry x: "), "{error}");
     }

@@ -64,6 +64,8 @@ pub struct WriteOptions {
     /// How many tensors each shard holds, one after the other: a split that is kept. Empty for
     /// any other.
     pub shard_counts: Vec<u64>,
+    /// Put tensors into files beside the model, where the format can: ONNX.
+    pub external_data: bool,
     /// The element type tensors are asked to have; for naming only, the passes cast.
     pub dtype: Option<DType>,
 }

@@ -284,13 +284,22 @@ impl DType {
         }
     }
 
-    /// Bytes of `elements` elements: whole units only, checked arithmetic.
+    /// Bytes of `elements` elements, checked arithmetic. Blocks are whole; the last byte of packed
+    /// numbers may be filled in part, as ONNX has it: three of four bits take two bytes.
     pub fn byte_len(self, elements: u64) -> Option<u64> {
-        let (per, bytes) = self.block();
-        if !elements.is_multiple_of(u64::from(per)) {
+        let (per, bytes) = (u64::from(self.block().0), u64::from(self.block().1));
+        let (units, rest) = (elements / per, elements % per);
+        if rest != 0 && matches!(self, Self::Block(_)) {
             return None;
         }
-        (elements / u64::from(per)).checked_mul(u64::from(bytes))
+        units
+            .checked_mul(bytes)?
+            .checked_add((rest * bytes).div_ceil(per))
+    }
+
+    /// Whether so many elements end where a byte ends, as most formats want it.
+    pub fn fills_bytes(self, elements: u64) -> bool {
+        elements.is_multiple_of(u64::from(self.block().0))
     }
 
     /// Width in bytes of the numbers a byte swap works on: 8 for `F64` and `C128`, 1 where bytes
@@ -390,7 +399,11 @@ mod tests {
     #[test]
     fn lengths_are_checked() {
         assert_eq!(DType::F32.byte_len(3), Some(12));
-        assert_eq!(DType::F4E2M1.byte_len(3), None);
+        assert_eq!(DType::F4E2M1.byte_len(3), Some(2));
+        assert!(!DType::F4E2M1.fills_bytes(3) && DType::F4E2M1.fills_bytes(4));
+        assert_eq!(DType::F6E2M3.byte_len(5), Some(4));
+        assert_eq!(DType::I2.byte_len(5), Some(2));
+        assert_eq!(DType::Block(BlockFormat::Q4_0).byte_len(3), None);
         assert_eq!(DType::F6E2M3.byte_len(8), Some(6));
         assert_eq!(DType::Block(BlockFormat::Q4_K).byte_len(512), Some(288));
         assert_eq!(DType::F64.byte_len(u64::MAX / 4), None);

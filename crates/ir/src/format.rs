@@ -62,6 +62,8 @@ pub struct Capabilities {
     pub metadata: MetadataKinds,
     /// Whether a model may be spread over several files.
     pub shards: bool,
+    /// Whether packed numbers may end within a byte.
+    pub partial_bytes: bool,
 }
 
 /// What a probe may look at.

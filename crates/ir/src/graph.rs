@@ -28,6 +28,42 @@ pub struct Graph {
     pub functions: Vec<Function>,
     /// Bodies run before training starts, with the bindings of their outputs.
     pub training: Vec<Training>,
+    /// Who made it, and when in the history of its format.
+    pub about: About,
+    /// What is said of tensors beside their names, types and shapes. Most have none.
+    pub remarks: Vec<Remark>,
+}
+
+/// What a graph's file says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The version of the format's own description of graphs.
+    pub ir_version: Option<i64>,
+    /// The program that made it.
+    pub producer: String,
+    /// That program's version.
+    pub producer_version: String,
+    /// Whose model it is, as a reversed domain name.
+    pub domain: String,
+    /// The model's own version.
+    pub model_version: Option<i64>,
+    /// Text for people.
+    pub doc: String,
+    /// Sets of devices that nodes may name, each as the format encodes it.
+    pub devices: Vec<Bytes>,
+}
+
+/// What is said of a tensor beside its name, type and shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// Its name in the source, where that is not a name of the model's table.
+    pub name: Option<String>,
+    /// Text for people.
+    pub doc: String,
+    /// Free pairs.
+    pub metadata: Vec<(String, String)>,
 }
 
 /// Training information of a graph, carried whole.
@@ -60,6 +96,8 @@ pub struct GraphBody {
     pub outputs: Vec<ValueId>,
     /// Values that are tensors of the model.
     pub initializers: Vec<Initializer>,
+    /// What quantization says of values: names of scales and zero points.
+    pub annotations: Vec<Annotation>,
     /// Free pairs.
     pub metadata: Vec<(String, String)>,
 }
@@ -76,6 +114,15 @@ impl GraphBody {
     pub fn value(&self, id: ValueId) -> Option<&Value> {
         self.values.get(id.index())
     }
+}
+
+/// What quantization says of one value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotation {
+    /// The value's name.
+    pub value: String,
+    /// Which parameter (`SCALE_TENSOR`) is which value.
+    pub parameters: Vec<(String, String)>,
 }
 
 /// A value: something a node takes or gives.
@@ -113,6 +160,10 @@ pub enum ValueType {
         /// Its name.
         name: String,
     },
+    /// A type with a word on what it means, e.g. `IMAGE`.
+    Denoted(String, Box<ValueType>),
+    /// A type that is not said.
+    Undefined,
 }
 
 /// One dimension of a declared shape.
@@ -156,6 +207,8 @@ pub struct Node {
     pub doc: String,
     /// Free pairs.
     pub metadata: Vec<(String, String)>,
+    /// How it is spread over devices, as the format encodes it.
+    pub devices: Vec<Bytes>,
 }
 
 /// A named constant of a node.
@@ -187,8 +240,30 @@ pub enum AttributeValue {
     Sparses(Vec<SparseTensor>),
     Graphs(Vec<GraphBody>),
     Types(Vec<ValueType>),
-    /// Inside a function: the value of the caller's attribute of that name.
-    Ref(String),
+    /// Inside a function: the value of the caller's attribute of that name, which is of that kind.
+    Ref(String, AttributeKind),
+}
+
+/// The kind of an attribute's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the names say it all
+pub enum AttributeKind {
+    Float,
+    Int,
+    Str,
+    Tensor,
+    Sparse,
+    Graph,
+    Type,
+    Floats,
+    Ints,
+    Strs,
+    Tensors,
+    Sparses,
+    Graphs,
+    Types,
+    /// Not said.
+    Undefined,
 }
 
 /// A sparse tensor: values and their places.

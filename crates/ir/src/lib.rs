@@ -72,13 +72,13 @@ pub use dtype::{BlockFormat, DType, UnknownDType};
 pub use error::{Class, Diagnose, Error, Fault, Result};
 pub use format::{Aliasing, Capabilities, Format, MetadataKinds, Peek, Reader, Score, Writer};
 pub use graph::{
-    Attribute, AttributeValue, Dim, DimSize, Function, Graph, GraphBody, Initializer, Node,
-    SparseTensor, Training, Value, ValueId, ValueType,
+    About, Annotation, Attribute, AttributeKind, AttributeValue, Dim, DimSize, Function, Graph,
+    GraphBody, Initializer, Node, Remark, SparseTensor, Training, Value, ValueId, ValueType,
 };
 pub use input::Input;
 pub use limits::Limits;
 pub use metadata::{Array, Entry, MetaValue, Metadata, ns};
-pub use model::{Asset, Checksum, Model, Provenance};
+pub use model::{Asset, Checksum, Digest, Model, Provenance};
 pub use object::{Blob, Call, CallKind, Object, ObjectId, ObjectNode, Objects, PatchKind};
 pub use output::{OutFile, Output, Published};
 pub use patch::{finish_interrupted, replace_beginning};

@@ -52,8 +52,17 @@ pub struct Provenance {
 pub struct Checksum {
     /// The bytes.
     pub region: Region,
-    /// Their CRC-32, as in zip archives.
-    pub crc32: u32,
+    /// What it should come to.
+    pub digest: Digest,
     /// What they are, for messages: `entry archive/data/0`.
     pub place: String,
+}
+
+/// A checksum's kind and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digest {
+    /// CRC-32, as in zip archives.
+    Crc32(u32),
+    /// SHA-1, as ONNX tells of external files.
+    Sha1([u8; 20]),
 }

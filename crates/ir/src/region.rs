@@ -163,6 +163,15 @@ impl Region {
         Ok(Self::new(Arc::new(FileSource::open(path)?)))
     }
 
+    /// All of a file below `folder`, where neither the path nor the file is a link to elsewhere:
+    /// see [`native::open_beneath`].
+    pub fn open_beneath(folder: &Path, relative: &Path) -> Result<Self> {
+        let path = folder.join(relative);
+        let file = native::open_beneath(folder, relative)
+            .map_err(|source| Error::io("open", &path, source))?;
+        Ok(Self::new(Arc::new(FileSource::from_file(file, path)?)))
+    }
+
     /// Bytes in memory.
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
         Self::new(Arc::new(Memory(bytes.into())))

@@ -168,7 +168,7 @@ impl TensorSpec {
         }
         self.dtype
             .byte_len(elements)
-            .ok_or("the elements do not fill whole bytes, or are too many")
+            .ok_or("the elements do not fill whole blocks, or are too many")
     }
 
     /// The size, with an error that names the tensor.
@@ -211,7 +211,7 @@ mod tests {
         let q4 = DType::Block(BlockFormat::Q4_0);
         assert_eq!(TensorSpec::new(q4, [2, 64]).byte_len(), Some(72));
         assert_eq!(TensorSpec::new(q4, [64, 2]).byte_len(), None);
-        assert_eq!(TensorSpec::new(DType::F4E2M1, [3]).byte_len(), None);
+        assert_eq!(TensorSpec::new(DType::F4E2M1, [3]).byte_len(), Some(2));
         assert_eq!(TensorSpec::new(DType::F32, []).byte_len(), Some(4));
     }
 }

@@ -71,6 +71,8 @@ pub enum AnomalyKind {
     SizeMismatch,
     /// An entry that could not be read.
     Unreadable,
+    /// A path that leaves the model's folder, or passes a link.
+    ExternalPath,
 }
 
 /// One odd thing.

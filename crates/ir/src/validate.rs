@@ -53,6 +53,9 @@ impl Model {
                 });
                 checked.map_err(|error| error.at(format!("function {name:?}")))?;
             }
+            for remark in &graph.remarks {
+                self.check_id(remark.tensor, || "a remark".to_owned())?;
+            }
             for Training {
                 initialization,
                 algorithm,

@@ -4,10 +4,12 @@
 //! This is the only crate of the house that may hold `unsafe`; each block says why it is sound.
 //! Everything here has a plain twin that works anywhere, and falls back to it by itself.
 
+mod beneath;
 mod copy;
 mod map;
 mod publish;
 
+pub use beneath::open_beneath;
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
 pub use map::Map;
 pub use publish::{Unpublished, sync_folder};

@@ -1,21 +1,29 @@
-//! The ONNX schema as Rust types, and how an ONNX file is told.
+//! Reads and writes ONNX: graphs with their tensors, in one file or with data beside it.
 //!
-//! This version names ONNX files as what they are; it does not read or write them yet.
-
+//! Files are walked field by field and by position, so that opening a model of many gigabytes reads
+//! its graph and steps over its weights; writing one never makes it one message in memory. The
+//! types prost makes of the schema stand in [`wire`].
 #![forbid(unsafe_code)]
 
+mod error;
+mod namespace;
 mod probe;
+mod reader;
 pub mod wire;
+mod writer;
 
+pub use error::OnnxError;
 pub use probe::probe;
+pub use reader::OnnxReader;
+pub use writer::OnnxWriter;
 
-/// ONNX models, recognised only.
+/// The format, for the registry.
 pub static FORMAT: ir::Format = ir::Format {
-    id: "onnx",
+    id: wire::ID,
     names: &[],
-    title: "ONNX model",
+    title: "ONNX",
     extensions: &["onnx"],
     probe,
-    reader: None,
-    writer: None,
+    reader: Some(&OnnxReader),
+    writer: Some(&OnnxWriter),
 };

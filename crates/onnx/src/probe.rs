@@ -15,9 +15,19 @@ const HIGHEST: u64 = 64;
 pub fn probe(peek: &Peek) -> Score {
     match fields(&peek.head, peek.len) {
         Some(true) => Score::new(70, "the fields of an ONNX ModelProto"),
+        // Cut short, damaged or hostile: its reader can say what of it.
+        _ if peek.extension() == "onnx" && begins(&peek.head) => {
+            Score::new(40, "named .onnx and begins like a ModelProto")
+        }
         _ if peek.extension() == "onnx" => Score::new(10, "named .onnx"),
         _ => Score::no(),
     }
+}
+
+/// Whether the first field is an IR version there can be.
+fn begins(mut bytes: &[u8]) -> bool {
+    varint(&mut bytes) == Some(IR_VERSION << 3)
+        && varint(&mut bytes).is_some_and(|version| (1..=64).contains(&version))
 }
 
 /// Whether the fields are a model's; `None` for bytes that are no protobuf at all.

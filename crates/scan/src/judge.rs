@@ -4,7 +4,7 @@ use crate::finding::{Finding, Judgement, Severity, Verdict};
 use crate::ledger::Ledger;
 use crate::render::printable;
 use crate::rules::{self, Rule};
-use crate::{judge_objects, script};
+use crate::{graph, judge_objects, script};
 use ir::{Anomaly, AnomalyKind, Survey};
 use std::cmp::Reverse;
 
@@ -37,6 +37,8 @@ pub fn judge(survey: &Survey) -> Judgement {
         findings.extend(ledger.close());
     }
     findings.extend(survey.anomalies.iter().map(anomaly));
+    let graph = model.and_then(|model| model.graph.as_ref());
+    findings.extend(graph.map(graph::judge).into_iter().flatten());
     findings.sort_by_key(|finding| Reverse(finding.severity));
     Judgement {
         verdict: verdict(survey, &findings),
@@ -76,6 +78,7 @@ fn anomaly(anomaly: &Anomaly) -> Finding {
         AnomalyKind::ParserDisagreement => rules::PARSER_DISAGREEMENT,
         AnomalyKind::SizeMismatch => rules::SIZE_MISMATCH,
         AnomalyKind::Unreadable => rules::UNREADABLE,
+        AnomalyKind::ExternalPath => rules::EXTERNAL_PATH,
     };
     let what = anomaly
         .what
@@ -85,7 +88,8 @@ fn anomaly(anomaly: &Anomaly) -> Finding {
     plain(rule, &anomaly.place, what, &anomaly.what)
 }
 
-fn plain(rule: Rule, place: &str, what: &str, more: &str) -> Finding {
+/// A finding of a rule.
+pub(crate) fn plain(rule: Rule, place: &str, what: &str, more: &str) -> Finding {
     let more = printable(more, MAX_WHAT);
     let separator = if more.is_empty() { "" } else { ": " };
     Finding {

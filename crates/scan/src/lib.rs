@@ -49,6 +49,7 @@ mod code;
 mod computed;
 mod conditions;
 mod finding;
+mod graph;
 mod judge;
 mod ledger;
 mod objects;

@@ -78,6 +78,11 @@ rules! {
     TRAILING_PICKLE = suspicious("trailing-pickle", "is data after the object a loader reads");
     SIZE_MISMATCH = suspicious("size-mismatch", "has another size than it claims");
     UNREADABLE = suspicious("unreadable", "could not be read");
+    EXTERNAL_PATH = suspicious("external-path", "names tensor data outside the model's own folder, or behind a link");
+    CUSTOM_OPERATOR = suspicious("custom-operator", "is an operator that neither ONNX nor its runtimes have: a library that the loader brings decides what it does");
+    INPUT_SWITCH = suspicious("input-switch", "switches what the model gives by comparing an input with a constant, as a backdoor in an architecture does");
+    OVERSIZED_SHAPE = suspicious("oversized-shape", "is declared larger than any memory");
+    UNFOLLOWED_GRAPH = suspicious("unfollowed-graph", "is too much to follow whole");
     MANY_FINDINGS = suspicious("many-findings", "has more findings than are shown");
 }
 

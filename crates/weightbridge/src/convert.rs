@@ -3,7 +3,7 @@
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{ConvertRequest, FacadeError, Session, edit, llm, open_input, policy};
+use crate::{ConvertRequest, FacadeError, Intent, Session, edit, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
@@ -36,6 +36,13 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
             verb: "written",
         })
     })?;
+    if request.external_data && target.format.id != onnx::FORMAT.id {
+        let what = format!(
+            "--external-data is for ONNX, the output is {}",
+            target.format.title
+        );
+        return Err(Fault::Usage { what }.into());
+    }
     if !request.dry_run && !request.overwrite {
         target.refuse_existing()?;
     }
@@ -47,6 +54,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let write = WriteOptions {
         shard_size: request.shard_size.or(target.shard_size()),
         shard_tensors: request.shard_tensors,
+        external_data: request.external_data,
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
@@ -66,7 +74,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if !with_tree {
         opened.model.objects = None;
     }
-    if opened.model.tensors.is_empty() && opened.model.provenance.format != st::FORMAT.id {
+    let graph = writer.capabilities().graph && opened.model.graph.is_some();
+    let empty = opened.model.tensors.is_empty() && !graph;
+    if empty && opened.model.provenance.format != st::FORMAT.id {
         return Err(named(FacadeError::NoTensors.into()));
     }
     if !request.dry_run {
@@ -120,6 +130,7 @@ fn make(
         keep_blocks: request.keep_blocks,
     };
     let mut casts = CastCounts::default();
+    let id = target.format.id;
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
     if let Some(turn) = llm::Turn::of(request, target, &model) {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
@@ -131,12 +142,17 @@ fn make(
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;
+    } else if id == onnx::FORMAT.id
+        && model.provenance.format != id
+        && request.intent != Some(Intent::Container)
+    {
+        let target = target.format.title;
+        return Err(FacadeError::NoArchitecture { target }.into());
     } else if matches!(options.dtype, DTypeChoice::To(DType::Block(_))) {
         let what = "blocks are made with --quantize TYPE".to_owned();
         return Err(Error::from(Fault::Usage { what }));
     }
     edit::apply(&mut model, target.format.id, &request.edits);
-    let id = target.format.id;
     let planned = convert::plan(model, id, writer.capabilities(), &options, &cx.limits)?;
     refuse_losses(request, &planned.records)?;
     Ok(Made {

@@ -72,6 +72,8 @@ pub struct GraphLine {
     pub node_count: u64,
     /// How often each operator stands in it.
     pub ops: BTreeMap<String, u64>,
+    /// The operator sets it is written in; the standard one's domain is empty.
+    pub opsets: BTreeMap<String, i64>,
 }
 
 /// Describes a model.
@@ -161,6 +163,7 @@ fn graph_line(graph: &Graph) -> GraphLine {
         outputs: names(&graph.body.outputs),
         node_count: 0,
         ops: BTreeMap::new(),
+        opsets: graph.opsets.iter().cloned().collect(),
     };
     // Nesting is bounded by the validated model; a list keeps the walk flat all the same.
     let mut bodies: Vec<&GraphBody> = vec![&graph.body];

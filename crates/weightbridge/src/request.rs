@@ -46,6 +46,8 @@ pub struct ConvertRequest {
     pub shard_size: Option<u64>,
     /// Most tensors in one file of GGUF.
     pub shard_tensors: Option<u64>,
+    /// Put tensors into files beside the model, where the format can.
+    pub external_data: bool,
     /// What the result shall be.
     pub intent: Option<Intent>,
     /// Carry quantized blocks as bytes where the target has none.
@@ -82,6 +84,7 @@ impl ConvertRequest {
             shared: Shared::KeepOne,
             shard_size: None,
             shard_tensors: None,
+            external_data: false,
             intent: None,
             keep_blocks: false,
             edits: Vec::new(),

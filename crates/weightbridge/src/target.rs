@@ -44,6 +44,8 @@ impl Target {
             // The names that loaders of a model folder look for.
             let name = if format.id == ckpt::FORMAT.id {
                 "pytorch_model.bin"
+            } else if format.id == onnx::FORMAT.id {
+                "model.onnx"
             } else {
                 "model.safetensors"
             };

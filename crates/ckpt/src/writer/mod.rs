@@ -44,6 +44,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Native,
     metadata: MetadataKinds::Typed,
     shards: true,
+    partial_bytes: false,
 };
 
 /// Digits of `.data/serialization_id`: two numbers of 64 bits.

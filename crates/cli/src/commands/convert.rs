@@ -56,6 +56,7 @@ fn request(args: &ConvertArgs, output: &Path) -> Result<ConvertRequest> {
         },
         shard_size: args.shard_size.map(|size| size.0),
         shard_tensors: args.shard_tensors,
+        external_data: args.external_data,
         intent: args.intent.map(intent),
         keep_blocks: args.keep_blocks,
         edits: edits(args)?,

@@ -26,6 +26,12 @@ pub(crate) fn run(args: &InspectArgs, common: &Common, session: &Session) -> Res
             args,
             Paint::new(common, true),
         );
+        if args.graph {
+            for line in weightbridge::graph_text(&opened.model) {
+                // A name with a line end in it must not look like another node.
+                show::line(&show::printable(&line.replace('\n', "\\n")));
+            }
+        }
     }
     Ok(exit::OK)
 }
@@ -112,6 +118,10 @@ fn tell(description: &Description, title: &str, args: &InspectArgs, paint: Paint
             graph.inputs.join(", "),
             graph.outputs.join(", ")
         )));
+        let mut ops: Vec<_> = graph.ops.iter().collect();
+        ops.sort_by_key(|(name, n)| (std::cmp::Reverse(**n), *name));
+        let ops: Vec<_> = ops.iter().map(|(name, n)| format!("{n} {name}")).collect();
+        show::line(&show::printable(&format!("  {}", ops.join(", "))));
     }
     if !description.tensors.is_empty() {
         show::line(&paint.text(Tone::Strong, "tensors"));

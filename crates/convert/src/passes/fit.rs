@@ -5,6 +5,7 @@
 //! | complex | its real type, one more dimension of 2 | `dtype.NAME` |
 //! | whole-byte elements | an integer of that width | `dtype.NAME` |
 //! | packed elements | `U8`, shape of the bytes | `dtype.NAME`, `shape.NAME` |
+//! | strings | nothing: they are left out | – |
 //!
 //! The notes live in the metadata namespace [`ns::NOTE`]; [`restore_types`] undoes them.
 
@@ -116,14 +117,25 @@ pub(crate) fn fit(
     records: &mut Vec<Record>,
 ) -> Result<()> {
     let holds = capabilities.dtype;
-    if model.tensors.iter().all(|tensor| holds(tensor.dtype())) {
+    // A type that the target has may still end within a byte, which few targets allow.
+    let fits = |tensor: &Tensor| {
+        let elements = tensor.spec.elements().unwrap_or(0);
+        holds(tensor.dtype())
+            && (capabilities.partial_bytes || tensor.dtype().fills_bytes(elements))
+    };
+    if model.tensors.iter().all(fits) {
         return Ok(());
     }
     let noted = capabilities.metadata != MetadataKinds::None;
     let mut table = TensorTable::new();
     for tensor in &model.tensors {
-        if holds(tensor.dtype()) {
+        if fits(tensor) {
             table.push(tensor.clone())?;
+            continue;
+        }
+        if tensor.dtype() == DType::Str {
+            let why = format!("{target} has no tensors of strings");
+            records.push(Record::dropped("strings", &tensor.name, why));
             continue;
         }
         let carried = stand_in(&tensor.spec, holds).ok_or_else(|| ConvertError::NoType {
@@ -246,6 +258,7 @@ mod tests {
             aliasing: Aliasing::Note,
             metadata: MetadataKinds::Strings,
             shards: true,
+            partial_bytes: false,
         }
     }
 

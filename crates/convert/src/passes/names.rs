@@ -27,7 +27,8 @@ impl NameFilter {
         })
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether it takes everything.
+    pub fn is_empty(&self) -> bool {
         self.include.is_empty() && self.drop.is_empty()
     }
 

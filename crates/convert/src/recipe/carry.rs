@@ -152,6 +152,7 @@ mod tests {
             aliasing: Aliasing::Note,
             metadata: MetadataKinds::Strings,
             shards: true,
+            partial_bytes: false,
         };
         let mut bytes = blocks.clone();
         keep_blocks(&mut bytes, "test", &capabilities, &mut Vec::new()).unwrap();

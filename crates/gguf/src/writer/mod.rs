@@ -34,6 +34,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Typed,
     shards: true,
+    partial_bytes: false,
 };
 
 fn has_dtype(dtype: DType) -> bool {

@@ -84,8 +84,9 @@ fn size(dtype: DType, shape: &Shape) -> Result<u64, &'static str> {
         .iter()
         .try_fold(1u64, |product, &dim| product.checked_mul(dim))
         .ok_or("the number of elements does not fit 64 bits")?;
-    dtype
-        .byte_len(elements)
+    Some(elements)
+        .filter(|elements| dtype.fills_bytes(*elements))
+        .and_then(|elements| dtype.byte_len(elements))
         .ok_or("the elements do not fill whole bytes, or are too many")
 }
 

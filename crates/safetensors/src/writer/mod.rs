@@ -33,6 +33,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Strings,
     shards: true,
+    partial_bytes: false,
 };
 
 fn has_dtype(dtype: DType) -> bool {

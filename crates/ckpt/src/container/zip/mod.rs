@@ -297,7 +297,7 @@ impl Archive {
                 let place = self.place(entry);
                 pool.sums.push(Checksum {
                     region: packed.clone(),
-                    crc32: row.crc,
+                    digest: ir::Digest::Crc32(row.crc),
                     place,
                 });
             }

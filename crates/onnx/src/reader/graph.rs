@@ -1,0 +1,254 @@
+//! Graphs: nodes over values. What a node names is one value wherever the name stands.
+
+use super::source::{Field, Span};
+use super::state::{State, keep};
+use super::{attribute, tensor, types};
+use crate::OnnxError;
+use crate::wire::{MAX_DEPTH, field};
+use ir::{Annotation, GraphBody, Initializer, Node, Record, Result, TensorId, Value, ValueId};
+use std::collections::{HashMap, HashSet};
+
+/// Which graph is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// The model's.
+    Main,
+    /// One in an attribute, so deep.
+    Nested(u64),
+}
+
+impl Body {
+    fn depth(self) -> u64 {
+        match self {
+            Self::Main => 0,
+            Self::Nested(depth) => depth,
+        }
+    }
+}
+
+/// A body and where its names are.
+#[derive(Default)]
+pub(super) struct Names {
+    pub(super) body: GraphBody,
+    ids: HashMap<String, ValueId>,
+    /// Values that are made here: inputs, initializers, outputs of nodes.
+    made: HashSet<ValueId>,
+}
+
+impl Names {
+    /// The value of a name, new if it was not named before.
+    pub(super) fn id(&mut self, name: String) -> Result<ValueId> {
+        if let Some(id) = self.ids.get(&name) {
+            return Ok(*id);
+        }
+        let value = Value {
+            name: name.clone(),
+            ..Value::default()
+        };
+        let id = self.body.add_value(value).ok_or(ir::Fault::OverLimit {
+            what: "values of a graph",
+            found: u64::from(u32::MAX) + 1,
+            limit: u64::from(u32::MAX),
+        })?;
+        self.ids.insert(name, id);
+        Ok(id)
+    }
+
+    /// What a `ValueInfoProto` says of a value. What was said first stays.
+    pub(super) fn declare(&mut self, said: Value, state: &mut State<'_>) -> Result<ValueId> {
+        let id = self.id(said.name.clone())?;
+        let Some(value) = self.body.values.get_mut(id.index()) else {
+            return Ok(id);
+        };
+        if value.ty.is_some() && said.ty.is_some() && value.ty != said.ty {
+            let why = "it is declared twice, with two types; the first is kept";
+            let record = Record::changed("declared-twice", &value.name, why);
+            state.records.push(record);
+        }
+        if value.ty.is_none() {
+            value.ty = said.ty;
+        }
+        if value.doc.is_empty() {
+            value.doc = said.doc;
+        }
+        if value.metadata.is_empty() {
+            value.metadata = said.metadata;
+        }
+        Ok(id)
+    }
+
+    pub(super) fn input(&mut self, id: ValueId) {
+        self.made.insert(id);
+        self.body.inputs.push(id);
+    }
+
+    /// The body, its values marked that are defined around it.
+    pub(super) fn close(mut self) -> GraphBody {
+        let made: HashSet<usize> = self.made.iter().map(|id| id.index()).collect();
+        for (index, value) in self.body.values.iter_mut().enumerate() {
+            value.outer = !made.contains(&index);
+        }
+        self.body
+    }
+}
+
+/// A `GraphProto`. The recursion through attributes is bounded by `MAX_DEPTH`.
+pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Result<GraphBody> {
+    if which.depth() >= MAX_DEPTH.min(state.limits.depth) {
+        return Err(OnnxError::TooDeep { limit: MAX_DEPTH }.into());
+    }
+    let mut names = Names::default();
+    let (mut nodes, mut infos, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    while let Some(field) = state.source.field(&mut span)? {
+        match field.number {
+            field::graph::NODE => keep(&mut nodes, field, state)?,
+            field::graph::NAME => names.body.name = state.name(field)?,
+            field::graph::DOC => names.body.doc = state.text(field)?,
+            field::graph::INITIALIZER => {
+                let (name, id) = tensor::initializer(state, field.span()?)?;
+                initialize(&mut names, name, &mut seen, |value| {
+                    Initializer::Dense(value, id)
+                })?;
+            }
+            field::graph::SPARSE_INITIALIZER => {
+                let (sparse, name) = tensor::sparse_initializer(state, field.span()?)?;
+                initialize(&mut names, name, &mut seen, |value| {
+                    Initializer::Sparse(value, sparse)
+                })?;
+            }
+            field::graph::INPUT => {
+                let value = types::value_info(state, field)?;
+                let id = names.declare(value, state)?;
+                names.input(id);
+            }
+            // What an input or a node says of a value counts before these.
+            field::graph::OUTPUT => outputs.push(types::value_info(state, field)?),
+            field::graph::VALUE_INFO => infos.push(types::value_info(state, field)?),
+            field::graph::QUANTIZATION => {
+                let annotation = annotation(state, field.span()?)?;
+                names.body.annotations.push(annotation);
+            }
+            field::graph::METADATA => names.body.metadata.push(state.pair(field)?),
+            _ => state.unknown("GraphProto", field),
+        }
+    }
+    for value in outputs {
+        let id = names.declare(value, state)?;
+        names.body.outputs.push(id);
+    }
+    for value in infos {
+        names.declare(value, state)?;
+    }
+    for span in nodes {
+        node(state, span, &mut names, which.depth())?;
+    }
+    Ok(names.close())
+}
+
+fn initialize(
+    names: &mut Names,
+    name: String,
+    seen: &mut HashSet<String>,
+    make: impl FnOnce(ValueId) -> Initializer,
+) -> Result<()> {
+    if !seen.insert(name.clone()) {
+        let error = ir::Error::from(ir::Fault::DuplicateName { name });
+        return Err(error.with_help("Loaders disagree on which of the two counts"));
+    }
+    let id = names.id(name)?;
+    names.made.insert(id);
+    names.body.initializers.push(make(id));
+    Ok(())
+}
+
+fn annotation(state: &mut State<'_>, mut span: Span) -> Result<Annotation> {
+    let mut annotation = Annotation::default();
+    while let Some(field) = state.source.field(&mut span)? {
+        match field.number {
+            field::annotation::TENSOR_NAME => annotation.value = state.name(field)?,
+            field::annotation::PARAMETERS => annotation.parameters.push(state.pair(field)?),
+            _ => state.unknown("TensorAnnotation", field),
+        }
+    }
+    Ok(annotation)
+}
+
+/// A `NodeProto`, added to the body.
+pub(super) fn node(
+    state: &mut State<'_>,
+    mut span: Span,
+    names: &mut Names,
+    depth: u64,
+) -> Result<()> {
+    let at = span.at;
+    let mut node = Node::default();
+    let mut attributes = Vec::new();
+    while let Some(field) = state.source.field(&mut span)? {
+        match field.number {
+            field::node::INPUT => node.inputs.push(named(state, field, names)?),
+            field::node::OUTPUT => {
+                let id = named(state, field, names)?;
+                names.made.extend(id);
+                node.outputs.push(id);
+            }
+            field::node::NAME => node.name = state.name(field)?,
+            field::node::OP_TYPE => node.op = state.name(field)?,
+            field::node::DOMAIN => node.domain = state.name(field)?,
+            field::node::OVERLOAD => node.overload = state.name(field)?,
+            field::node::ATTRIBUTE => keep(&mut attributes, field, state)?,
+            field::node::DOC => node.doc = state.text(field)?,
+            field::node::METADATA => node.metadata.push(state.pair(field)?),
+            field::node::DEVICES => node.devices.push(state.blob(field)?.into()),
+            _ => state.unknown("NodeProto", field),
+        }
+    }
+    let first = node.outputs.iter().flatten().next();
+    let output = first.and_then(|id| names.body.value(*id));
+    let output = output.map(|value| value.name.clone()).unwrap_or_default();
+    let place = match [&node.name, &output].into_iter().find(|n| !n.is_empty()) {
+        Some(name) => format!("node {name:?} ({})", node.op),
+        None => format!("node at byte {at} ({})", node.op),
+    };
+    if node.op.is_empty() {
+        let error = ir::Error::from(OnnxError::Missing {
+            what: "the operator",
+        });
+        return Err(error.at(place));
+    }
+    let constant = node.op == "Constant" && ["", "ai.onnx"].contains(&node.domain.as_str());
+    let plain = [&output, &node.name, &node.op];
+    let owner = attribute::Owner {
+        place: &place,
+        name: plain
+            .into_iter()
+            .find(|n| !n.is_empty())
+            .unwrap_or(&node.op),
+        constant,
+        depth,
+    };
+    for span in attributes {
+        let attribute =
+            attribute::attribute(state, span, &owner).map_err(|error| error.at(place.clone()))?;
+        node.attributes.push(attribute);
+    }
+    names.body.nodes.push(node);
+    Ok(())
+}
+
+/// The value a node names; an empty name is one that is left out.
+fn named(state: &mut State<'_>, field: Field, names: &mut Names) -> Result<Option<ValueId>> {
+    state.count()?;
+    let name = state.name(field)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    names.id(name).map(Some)
+}
+
+/// The tensor that stands for one a survey could not read.
+pub(super) fn placeholder(state: &mut State<'_>, name: &str) -> Result<TensorId> {
+    let spec = ir::TensorSpec::new(ir::DType::U8, [0]);
+    let view = ir::View::contiguous(ir::Region::memory(Vec::new()));
+    state.push(ir::Tensor::stored(name, spec, view), name)
+}

@@ -1,0 +1,78 @@
+//! The reader: one walk over the file, tensors left where they lie.
+
+mod attribute;
+mod external;
+mod graph;
+mod model;
+mod numbers;
+mod source;
+mod state;
+mod tensor;
+mod types;
+
+use crate::OnnxError;
+use crate::wire::ID;
+use external::Externals;
+use ir::{Context, Input, Model, Reader, Region, Result, Survey};
+use source::Source;
+use state::{Seen, State};
+
+/// Reads ONNX: graph, functions and training, with tensors as views of the file and of the files
+/// beside it.
+///
+/// Initializers and the tensors of Constant nodes have the names of their values; those of other
+/// attributes `NODE.ATTRIBUTE`. Properties go to the namespace [`ir::ns::ONNX`], those that this
+/// project wrote to the namespaces they came from. A file that was written `--as container` is read
+/// as tensors alone.
+#[derive(Debug, Clone, Copy)]
+pub struct OnnxReader;
+
+impl Reader for OnnxReader {
+    fn open(&self, input: &Input, cx: &Context) -> Result<Model> {
+        read(input, cx, false).map(|(model, _)| model)
+    }
+
+    fn survey(&self, input: &Input, cx: &Context) -> Survey {
+        match read(input, cx, true) {
+            Err(error) => Survey::of(ID, Err(error)),
+            Ok((model, seen)) => Survey {
+                error: seen.error,
+                anomalies: seen.anomalies,
+                ..Survey::of(ID, Ok(model))
+            },
+        }
+    }
+}
+
+/// The model; for a survey also what is wrong with single tensors, which an open refuses.
+fn read(input: &Input, cx: &Context, survey: bool) -> Result<(Model, Seen)> {
+    let region = input.file()?;
+    // What comes from a stream or an archive has a name and no folder.
+    let external = Externals::beside(region.path().filter(|path| path.is_file()));
+    let mut state = State::new(Source::new(region.clone()), external, &cx.limits);
+    state.survey = survey.then(Seen::default);
+    let read = model::model(&mut state);
+    let mut model = match read {
+        Ok(model) => model,
+        Err(error) => {
+            let error = something_else(region).unwrap_or(error);
+            return Err(error.in_file(input.path()));
+        }
+    };
+    let own = (input.path().to_owned(), region.len());
+    model.provenance.files.insert(0, own);
+    Ok((model, state.survey.unwrap_or_default()))
+}
+
+/// The error that names what a file that is no model is, where that can be told.
+fn something_else(region: &Region) -> Option<ir::Error> {
+    let head = usize::try_from(region.len()).unwrap_or(64).min(64);
+    let found = ir::sniff(&region.bytes(0, head).ok()?)?;
+    Some(
+        OnnxError::SomethingElse {
+            what: found.what,
+            help: found.help,
+        }
+        .into(),
+    )
+}

@@ -1,0 +1,112 @@
+//! Every good file of the repository, read and written: the same model, and the same bytes from
+//! then on; and the schema's own types agree with what is written.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // tests
+
+use ir::{Context, Input, Model, Output, Reader, WriteOptions, Writer};
+use prost::Message;
+use std::fs;
+use std::path::{Path, PathBuf};
+use weightbridge_onnx::wire::ModelProto;
+use weightbridge_onnx::{OnnxReader, OnnxWriter};
+
+fn good() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/onnx/good");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "onnx")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn open(path: &Path) -> Model {
+    let model = OnnxReader.open(&Input::open(path).unwrap(), &Context::default());
+    let model = model.unwrap();
+    model.validate(&ir::Limits::default()).unwrap();
+    model
+}
+
+fn write(model: &Model, path: &Path, options: WriteOptions) {
+    let cx = Context {
+        write: options,
+        ..Context::default()
+    };
+    let mut out = Output::new(path, true);
+    OnnxWriter.write(model, &mut out, &cx).unwrap();
+    out.commit().unwrap();
+}
+
+#[test]
+fn written_once_is_written_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.onnx"), dir.path().join("b.onnx"));
+    let mut tried = 0;
+    for path in good() {
+        write(&open(&path), &first, WriteOptions::default());
+        write(&open(&first), &second, WriteOptions::default());
+        let (bytes, again) = (fs::read(&first).unwrap(), fs::read(&second).unwrap());
+        assert_eq!(bytes, again, "{}", path.display());
+        // What prost makes of it says the same in as many bytes: every field is one it knows.
+        let decoded = ModelProto::decode(&bytes[..]).unwrap();
+        assert_eq!(decoded.encoded_len(), bytes.len(), "{}", path.display());
+        let before = ModelProto::decode(&fs::read(&path).unwrap()[..]).unwrap();
+        let (before, after) = (before.graph.unwrap(), decoded.graph.unwrap());
+        assert_eq!(before.node.len(), after.node.len());
+        assert_eq!(before.input, after.input);
+        assert_eq!(before.output, after.output);
+        tried += 1;
+    }
+    assert!(tried >= 11);
+}
+
+#[test]
+fn data_goes_outside_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut builder = ir::ModelBuilder::new();
+    for (n, len) in [3000u64, 10, 2_000_000, 5000].into_iter().enumerate() {
+        let name = format!("t{n}");
+        builder = builder.push(ir::PatternCompute::tensor(&name, ir::DType::U8, [len]));
+    }
+    let model = builder.build().unwrap();
+    let whole = WriteOptions {
+        external_data: true,
+        ..WriteOptions::default()
+    };
+    let cut = WriteOptions {
+        shard_size: Some(6000),
+        ..WriteOptions::default()
+    };
+    for (options, files) in [
+        (whole, vec!["m.onnx", "m.onnx.data"]),
+        (
+            cut,
+            vec![
+                "m.onnx",
+                "m-00001-of-00003.onnx.data",
+                "m-00002-of-00003.onnx.data",
+                "m-00003-of-00003.onnx.data",
+            ],
+        ),
+    ] {
+        let path = dir.path().join("m.onnx");
+        write(&model, &path, options);
+        let back = open(&path);
+        let names: Vec<_> = back
+            .provenance
+            .files
+            .iter()
+            .map(|(path, _)| path.file_name().unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(names, files);
+        assert!(back.graph.is_none());
+        for (ours, theirs) in model.tensors.iter().zip(&back.tensors) {
+            assert_eq!(ours.name, theirs.name);
+            assert!(ours.read_all().unwrap() == theirs.read_all().unwrap());
+        }
+    }
+}

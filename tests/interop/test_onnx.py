@@ -1,0 +1,245 @@
+"""ONNX there and back: the onnx package, its checker, its backend suite and onnxruntime judge."""
+
+import copy
+import hashlib
+import os
+
+import numpy
+import pytest
+
+from judge import DONE, REFUSED, TESTDATA, convert, facts, run
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, checker, helper, numpy_helper  # noqa: E402
+from onnx.backend.test.case.model import collect_testcases as model_cases  # noqa: E402
+from onnx.backend.test.case.node import collect_testcases as node_cases  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+try:
+    import onnxruntime
+    onnxruntime.set_default_logger_severity(4)
+except ImportError:
+    onnxruntime = None
+
+# Every so many of the suite's cases are also run.
+RUN_EVERY = 7
+
+
+def suite(folder):
+    """Every model of the backend suite as (path, case or None)."""
+    for case in [*node_cases(None), *model_cases()]:
+        if case.model is not None:
+            path = folder / f"{case.name}.onnx"
+            path.write_bytes(case.model.SerializeToString())
+            yield path, case
+    data = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data")
+    for root, _, names in os.walk(data):
+        yield from ((os.path.join(root, name), None) for name in names if name.endswith(".onnx"))
+
+
+def plain_tensor(tensor):
+    """The same tensor in `raw_data`, so that where its numbers stand makes no difference."""
+    if tensor.data_type == TensorProto.STRING:
+        return
+    same = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name,
+                       doc_string=tensor.doc_string, metadata_props=tensor.metadata_props)
+    same.raw_data = numpy_helper.to_array(tensor).tobytes()
+    tensor.CopyFrom(same)
+
+
+def plain(message):
+    """A message without empty texts, its tensors plain, all that is said of values in one order."""
+    if isinstance(message, TensorProto):
+        plain_tensor(message)
+    if isinstance(message, onnx.GraphProto):
+        ends = {value.name for value in [*message.input, *message.output]}
+        infos = sorted((v for v in message.value_info if v.name not in ends), key=lambda v: v.name)
+        infos = [copy.deepcopy(value) for value in infos]
+        del message.value_info[:]
+        message.value_info.extend(infos)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for one in value if field.is_repeated else [value]:
+                plain(one)
+        elif value == "" and not field.is_repeated:
+            message.ClearField(field.name)
+        elif field.name == "domain" and value == "":
+            message.ClearField(field.name)
+    return message
+
+
+def verdict(model):
+    try:
+        checker.check_model(model)
+        return "passes"
+    except Exception as error:
+        return str(error).splitlines()[0]
+
+
+def same_values(left, right):
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same_values, left, right))
+    if left is None or right is None:
+        return left is right
+    left, right = numpy.asarray(left), numpy.asarray(right)
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    return left.tolist() == right.tolist() if left.dtype.hasobject else left.tobytes() == right.tobytes()
+
+
+def evaluate(model, inputs):
+    """What the reference implementation makes of a model; None where it does not know an operator."""
+    try:
+        with numpy.errstate(all="ignore"):
+            return ReferenceEvaluator(model).run(None, dict(inputs))
+    except Exception:
+        return None
+
+
+def run_in_onnxruntime(path, inputs):
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return session.run(None, dict(inputs))
+    except Exception:
+        return None
+
+
+def test_backend_suite(tmp_path):
+    """Each model read and written again means the same, passes the checker, computes the same."""
+    wrong, counts, out = [], {"models": 0, "reference": 0, "onnxruntime": 0}, tmp_path / "out.onnx"
+    for number, (path, case) in enumerate(suite(tmp_path)):
+        name = os.path.basename(path)
+        done = run("convert", path, out, "--overwrite", "-q")
+        if done.returncode != DONE:
+            wrong.append(f"{name}: {done.stderr}")
+            continue
+        counts["models"] += 1
+        before, after = onnx.load(path), onnx.load(out)
+        if verdict(before) != verdict(after):
+            wrong.append(f"{name}: the checker said {verdict(before)}, now {verdict(after)}")
+        if case is not None and case.data_sets and number % RUN_EVERY == 0:
+            inputs = dict(zip([value.name for value in before.graph.input], case.data_sets[0][0]))
+            results = {"reference": (evaluate(before, inputs), evaluate(after, inputs))}
+            if onnxruntime is not None:
+                results["onnxruntime"] = (run_in_onnxruntime(path, inputs), run_in_onnxruntime(out, inputs))
+            random = any(node.op_type in ("Bernoulli", "Dropout") or node.op_type.startswith("Random")
+                         for node in before.graph.node)
+            for by, (left, right) in results.items():
+                if (left is None) != (right is None):
+                    wrong.append(f"{name}: {by} runs only one of the two")
+                elif left is not None and not random:
+                    counts[by] += 1
+                    if not same_values(left, right):
+                        wrong.append(f"{name}: {by} computes something else")
+        if plain(before) != plain(after):
+            wrong.append(f"{name}: differs")
+    print(counts)
+    assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20])
+    assert counts["models"] >= 1900 and counts["reference"] >= 100, counts
+
+
+def weights(seed=0):
+    """Arrays of many types, some large enough to go outside."""
+    numbers = numpy.random.default_rng(seed)
+    made = {f"layer.{n}.weight": numbers.standard_normal((64, 33 + n)).astype(kind)
+            for n, kind in enumerate((numpy.float32, numpy.float16, numpy.float64))}
+    made["ids"] = numbers.integers(-9, 9, (5, 7))
+    made["small"] = numpy.float32([1, 2, 3])
+    made["mask"] = numbers.integers(0, 2, (40, 40)).astype(bool)
+    return made
+
+
+def model_of(arrays):
+    nodes = [helper.make_node("Identity", ["layer.0.weight"], ["y"])]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 33])
+    graph = helper.make_graph(nodes, "g", [], [output], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def read(path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    return safetensors.load_file(path)
+
+
+def equal(left, right):
+    assert sorted(left) == sorted(right)
+    for name, array in left.items():
+        assert array.dtype == right[name].dtype and array.shape == right[name].shape, name
+        assert array.tobytes() == right[name].tobytes(), name
+
+
+@pytest.mark.parametrize("outside", ["inside", "one file", "a file each"])
+def test_to_safetensors(outside, tmp_path):
+    source, target = tmp_path / "m.onnx", tmp_path / "m.safetensors"
+    onnx.save(model_of(weights()), source, save_as_external_data=outside != "inside",
+              all_tensors_to_one_file=outside == "one file", location="m.data" if outside == "one file" else None,
+              size_threshold=0)
+    done = convert(source, target)
+    equal(weights(), read(target))
+    assert "graph" in done.stderr
+    assert run("convert", source, tmp_path / "strict.safetensors", "--strict").returncode == REFUSED
+
+
+@pytest.mark.parametrize("options", [(), ("--external-data",), ("--shard-size", "9000")])
+def test_from_safetensors(options, tmp_path):
+    import safetensors.numpy
+    source, target = tmp_path / "m.safetensors", tmp_path / "m.onnx"
+    safetensors.numpy.save_file(weights(), source, metadata={"format": "pt", "note": "kept"})
+    assert run("convert", source, target).returncode == REFUSED
+    convert(source, target, "--as", "container", *options)
+    checker.check_model(str(target), full_check=True)
+    model = onnx.load(target)
+    equal(weights(), {t.name: numpy_helper.to_array(t) for t in model.graph.initializer})
+    files = sorted(path.name for path in tmp_path.glob("*.data"))
+    assert len(files) == {(): 0, ("--external-data",): 1}.get(options, len(files)) and (len(files) > 1) == ("9000" in options)
+    if onnxruntime is not None:
+        session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_outputs()]
+        equal(weights(), dict(zip(names, session.run(None, {}))))
+    convert(target, tmp_path / "back.safetensors")
+    equal(weights(), read(tmp_path / "back.safetensors"))
+    assert run("diff", source, tmp_path / "back.safetensors").returncode == DONE
+
+
+def test_external_data_both_ways(tmp_path):
+    """What onnx wrote outside is written outside again, aligned, with no byte that nobody owns."""
+    first, second, third = (tmp_path / name for name in ("a.onnx", "b.onnx", "c.onnx"))
+    onnx.save(model_of(weights()), first, save_as_external_data=True, location="a.data", size_threshold=0)
+    convert(first, second, "--external-data")
+    checker.check_model(str(second), full_check=True)
+    owned, data = 0, (tmp_path / "b.onnx.data").read_bytes()
+    for tensor in onnx.load(second, load_external_data=False).graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if place:
+            assert int(place["offset"]) % 4096 == 0
+            end = int(place["offset"]) + int(place["length"])
+            assert not any(data[owned:int(place["offset"])]) and int(place["offset"]) - owned < 4096
+            owned = end
+    assert owned == len(data)
+    convert(second, third)
+    equal(weights(), {t.name: numpy_helper.to_array(t) for t in onnx.load(third).graph.initializer})
+    assert plain(onnx.load(first)) == plain(onnx.load(third))
+
+
+def test_checksums_are_verified(tmp_path):
+    path, data = tmp_path / "m.onnx", tmp_path / "m.data"
+    onnx.save(model_of(weights()), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data.add(key="checksum", value=hashlib.sha1(data.read_bytes()).hexdigest())
+    path.write_bytes(model.SerializeToString())
+    convert(path, tmp_path / "a.safetensors", "--verify")
+    damaged = bytearray(data.read_bytes())
+    damaged[100] ^= 1
+    data.write_bytes(damaged)
+    done = run("convert", path, tmp_path / "b.safetensors", "--verify")
+    assert done.returncode == REFUSED and "checksum" in done.stderr
+
+
+@pytest.mark.parametrize("path", [fact["path"] for fact in facts("onnx/good/") if fact["path"].endswith(".onnx")])
+def test_files_of_the_repository(path, tmp_path):
+    """Our own test files: written again they mean the same, and the checker agrees."""
+    target = tmp_path / "out.onnx"
+    convert(TESTDATA / path, target)
+    checker.check_model(str(target))
+    assert plain(onnx.load(TESTDATA / path)) == plain(onnx.load(target)) or "kind" in str(onnx.load(target))
