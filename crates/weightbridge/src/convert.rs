@@ -137,7 +137,7 @@ fn make(
         model.provenance.records.extend(records);
         (model, casts) = match turn {
             llm::Turn::Lower => llm::lower(model, request, &cx.limits)?,
-            llm::Turn::Raise => llm::raise(model, request)?,
+            llm::Turn::Raise => llm::raise(model, request, &cx.limits)?,
         };
         options.names = NameFilter::default();
         options.rename = Vec::new();

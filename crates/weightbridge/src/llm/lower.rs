@@ -1,12 +1,13 @@
 //! From a repository to a GGUF model.
 
-use super::{files, out_type, own_table};
+use super::{LlmOptions, files, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{GeneralInput, LowerOptions, RepoFacts, front_matter, general, hf_to_gguf};
 use convert::{CastCounts, to_types};
 use ir::{Limits, Model, Result};
 use serde_json::Value;
 use std::path::Path;
+use vocab::{Request, Vocabulary};
 
 /// Makes the GGUF model of the repository that `model` was read from. A model without a card gets
 /// its name from the last part of the input's path.
@@ -23,12 +24,17 @@ pub(crate) fn lower(
         return Err(error.into());
     };
     let map = own_table(options.arch_map.as_deref())?;
+    let vocabulary = vocabulary(&model, &config, options, limits)?;
+    let repo = RepoFacts {
+        vocab_tokens: Some(vocabulary.tokens),
+        ..facts(&model, limits)?
+    };
     let lowering = LowerOptions {
         out: out_type(request.dtype)?,
         arch: options.arch.as_deref(),
         map: map.as_ref(),
         drop: Vec::new(),
-        repo: facts(&model, limits)?,
+        repo,
     };
     let lowered = hf_to_gguf(&model, &config, &lowering)?;
     let card = files::text(&model, "README.md", limits)?;
@@ -41,8 +47,9 @@ pub(crate) fn lower(
         generation: generation.as_ref(),
         counts: lowered.parameter_counts(),
     });
-    let metadata = lowered.metadata(&general, &[]);
+    let metadata = lowered.metadata(&general, &vocabulary.pairs);
     model.provenance.records.extend(lowered.records);
+    model.provenance.records.extend(vocabulary.records);
     let casts = CastCounts::default();
     let planned = lowered.tensors.into_iter();
     model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
@@ -50,6 +57,40 @@ pub(crate) fn lower(
     model.assets.clear();
     model.objects = None;
     Ok((model, casts))
+}
+
+/// The tokenizer's keys.
+fn vocabulary(
+    model: &Model,
+    config: &Value,
+    options: &LlmOptions,
+    limits: &Limits,
+) -> Result<Vocabulary> {
+    /// How the matrix is called that has a row for each token.
+    const EMBEDDINGS: [&str; 5] = [
+        "embed_tokens.weight",
+        "wte.weight",
+        "word_embeddings.weight",
+        "embed_in.weight",
+        "tok_embeddings.weight",
+    ];
+    let class = config.get("architectures").and_then(|list| list.get(0));
+    let rows = model.tensors.iter().find(|tensor| {
+        let name = tensor.name.as_str();
+        EMBEDDINGS.iter().any(|end| name.ends_with(end))
+    });
+    vocab::to_gguf(
+        &model.assets.as_slice(),
+        &Request {
+            hf_class: class.and_then(Value::as_str).unwrap_or_default(),
+            config,
+            vocab_size: None,
+            embedding_rows: rows.and_then(|tensor| tensor.spec.shape.first().copied()),
+            pre: options.pre.as_deref(),
+            method: None,
+            limits,
+        },
+    )
 }
 
 /// The last part of the path of the folder, `.` followed to what it is.

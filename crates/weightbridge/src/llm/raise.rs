@@ -4,12 +4,16 @@ use super::own_table;
 use crate::ConvertRequest;
 use arch::{RaiseOptions, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Asset, DType, Error, Fault, Model, Region, Result};
+use ir::{Asset, DType, Error, Fault, Limits, Model, Region, Result, ns};
 use serde_json::Value;
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
 /// in one type, `config.json` and the tokenizer's files as assets.
-pub(crate) fn raise(mut model: Model, request: &ConvertRequest) -> Result<(Model, CastCounts)> {
+pub(crate) fn raise(
+    mut model: Model,
+    request: &ConvertRequest,
+    limits: &Limits,
+) -> Result<(Model, CastCounts)> {
     let (dtype, options) = (request.dtype, &request.llm);
     let to = match dtype {
         DTypeChoice::Keep => common(&model),
@@ -48,6 +52,15 @@ pub(crate) fn raise(mut model: Model, request: &ConvertRequest) -> Result<(Model
         map.insert("torch_dtype".to_owned(), name.into());
     }
     model.assets = vec![asset("config.json", json_text(&config)?)];
+    if model
+        .metadata
+        .get(ns::GGUF, "tokenizer.ggml.model")
+        .is_some()
+    {
+        let files = vocab::from_gguf(&model.metadata, limits)?;
+        let files = files.into_iter().map(|(name, bytes)| asset(&name, bytes));
+        model.assets.extend(files);
+    }
     model.metadata = ir::Metadata::new();
     model.objects = None;
     Ok((model, casts))
