@@ -117,7 +117,7 @@ pub(crate) enum When {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Convert a model from any format to any format
-    Convert(ConvertArgs),
+    Convert(Box<ConvertArgs>),
     /// Quantize a GGUF file, as llama-quantize does
     Quantize(QuantizeArgs),
     /// Show what is inside: format, metadata, tensors, graph, object tree

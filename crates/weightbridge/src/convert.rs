@@ -215,12 +215,10 @@ fn write_one(
         copy_assets(model, &request.output, &mut out)?;
     }
     if request.llm.modelfile {
-        let name = match target.files.as_slice() {
-            [_] => "Modelfile".to_owned(),
-            _ => {
-                let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-                format!("{stem}.Modelfile")
-            }
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let name = match target.files.len() {
+            1 => "Modelfile".to_owned(),
+            _ => format!("{stem}.Modelfile"),
         };
         let number = out.side_file(&name)?;
         let text = llm::modelfile(file, &model.metadata);
