@@ -7,7 +7,7 @@
 //!
 //! A file is one `ModelProto`: keys and values to its end, no magic number.
 //!
-//! Models are read and written by hand, field by field ([`field`] has the numbers), so that tensors
+//! Models are read and written by hand, field by field (`field` has the numbers), so that tensors
 //! stay in the file and a message of any size is never in memory whole: `docs/adr/0007`. The types
 //! here are for small messages and are the second opinion in tests.
 
