@@ -109,7 +109,10 @@ impl Diagnose for FacadeError {
             }
             Self::SameFile => "Give the output another name",
             Self::Losses { .. } => "See all with --dry-run, or leave out --strict",
-            Self::NoArchitecture { .. } => "--as container carries the tensors as they are",
+            Self::NoArchitecture { .. } => {
+                "Give the model's folder, with its config.json and tokenizer; --as container carries \
+                 the tensors as they are"
+            }
             Self::NotInPlace { .. } => "Write a new file: give an OUTPUT instead of --in-place",
             Self::NotGguf { .. } => {
                 "--as container quantizes its tensors under the names they have; for a model that \
