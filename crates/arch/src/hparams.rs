@@ -47,6 +47,9 @@ fn text_part(root: &Map<String, Value>) -> Option<Map<String, Value>> {
     })
 }
 
+/// What configs call the number of blocks, which tables know as `block_count`.
+pub(crate) const LAYERS: [&str; 4] = ["n_layers", "num_hidden_layers", "n_layer", "num_layers"];
+
 /// The config of `table`'s kind of model: see the module's head.
 pub(crate) fn hparams(
     table: &Table,
@@ -70,11 +73,10 @@ pub(crate) fn hparams(
     if let Some(text) = text {
         root.extend(text);
     }
-    if !root.contains_key("block_count") {
-        let keys = ["n_layers", "num_hidden_layers", "n_layer", "num_layers"];
-        if let Some(layers) = keys.iter().find_map(|key| root.get(*key)).cloned() {
-            root.insert("block_count".to_owned(), layers);
-        }
+    if !root.contains_key("block_count")
+        && let Some(layers) = LAYERS.iter().find_map(|key| root.get(*key)).cloned()
+    {
+        root.insert("block_count".to_owned(), layers);
     }
     mirror_rope(&mut root);
     root.insert("repo".to_owned(), Value::Object(repo.clone()));

@@ -2,6 +2,7 @@
 
 use crate::error::ArchError;
 use crate::expr::Scope;
+use crate::hparams::LAYERS;
 use crate::table::{Key, Kind, Table};
 use ir::{Array, MetaValue, Result};
 use serde_json::{Map, Value};
@@ -23,11 +24,12 @@ pub(crate) fn pairs(
         })?;
         if value.is_null() {
             if key.required && !list.iter().any(|(known, _)| *known == name) {
-                return Err(ArchError::MissingKey {
-                    gguf_key: name,
-                    keys: key.value.keys(),
+                let mut keys = key.value.keys();
+                if keys == ["block_count"] {
+                    keys = LAYERS.map(str::to_owned).to_vec();
                 }
-                .into());
+                let gguf_key = name;
+                return Err(ArchError::MissingKey { gguf_key, keys }.into());
             }
             continue;
         }

@@ -58,7 +58,7 @@ pub(crate) fn merge(set: &Set, mut models: Vec<Model>, cx: &Context) -> Result<M
             add_texts(&mut merged.metadata, index);
         }
         let extra = unnamed(&merged.tensors, index);
-        merged.provenance.notes.extend(extra);
+        merged.provenance.records.extend(extra);
     }
     merged.provenance.files.splice(0..0, set.index_file.clone());
     merged.provenance.notes.extend(set.notes.iter().cloned());
@@ -225,8 +225,8 @@ fn add_texts(metadata: &mut Metadata, index: &Index) {
     }
 }
 
-/// A remark on tensors that the index does not name. They are read: what is there is carried.
-fn unnamed(tensors: &TensorTable, index: &Index) -> Option<String> {
+/// Tensors that the index does not name. They are read: what is there is carried.
+fn unnamed(tensors: &TensorTable, index: &Index) -> Option<Record> {
     let named: HashSet<&str> = index
         .tensors
         .iter()
@@ -243,8 +243,10 @@ fn unnamed(tensors: &TensorTable, index: &Index) -> Option<String> {
         .copied()
         .collect::<Vec<_>>()
         .join(", ");
-    Some(format!(
-        "{} tensors are in the shards and not in the index: {first}",
-        extra.len()
-    ))
+    let what = match extra.len() {
+        1 => first,
+        n => format!("{n} tensors: {first}"),
+    };
+    let why = "in a shard and not in the index: loaders that follow the index leave it out";
+    Some(Record::carried("not-in-index", what, why))
 }

@@ -22,8 +22,8 @@ pub enum VocabError {
     },
     /// Tokens beyond the embedding's rows.
     #[error(
-        "token {token:?} has id {id}, but the embedding has {rows} rows ({rows_from}): the \
-         vocabulary is larger than the model"
+        "the vocabulary is larger than the model: {} tokens with {token:?} of id {id}, but the \
+         embedding has {rows} rows ({rows_from})", id.saturating_add(1)
     )]
     TooLarge {
         /// The token of the highest id.

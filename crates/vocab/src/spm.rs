@@ -147,8 +147,14 @@ pub(crate) fn tokens(
     Limits::check("tokens", rows, files.limits.entries)?;
     let n = usize::try_from(rows).unwrap_or(usize::MAX);
     if model.pieces.len() > n {
-        let what = format!("pieces from {n} on");
-        records.push(beyond(what, model.pieces.len() - 1, n));
+        let last = model.pieces.last().map(|piece| piece.piece().to_owned());
+        let error = VocabError::TooLarge {
+            token: last.unwrap_or_default(),
+            id: model.pieces.len() as u64 - 1,
+            rows,
+            rows_from: "vocab_size of config.json",
+        };
+        return Err(Error::from(error).in_file(TOKENIZER_MODEL));
     }
     let mut tokens = pieces(&model, n);
     put_added_json(files, &mut tokens, records)?;

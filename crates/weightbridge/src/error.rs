@@ -74,6 +74,12 @@ pub enum FacadeError {
         /// What it is.
         format: &'static str,
     },
+    /// Shards and their index do not say the same, where the whole model is needed.
+    #[error("the index does not name {what}, which is in a shard")]
+    NotInIndex {
+        /// The tensor, or how many and the first of them.
+        what: String,
+    },
     /// A model without tensors.
     #[error("there are no tensors in it")]
     NoTensors,
@@ -92,6 +98,7 @@ impl Diagnose for FacadeError {
             | Self::NotInPlace { .. }
             | Self::NoArchitecture { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
+            Self::NotInIndex { .. } => Class::Malformed,
             Self::Losses { .. } => Class::Lossy,
         }
     }
@@ -108,6 +115,10 @@ impl Diagnose for FacadeError {
                  which reads them as inert data"
             }
             Self::SameFile => "Give the output another name",
+            Self::NotInIndex { .. } => {
+                "The download may be mixed of two versions: fetch it again, or take the index away to \
+                 use all shards; --as container carries what is there"
+            }
             Self::Losses { .. } => "See all with --dry-run, or leave out --strict",
             Self::NoArchitecture { .. } => {
                 "Give the model's folder, with its config.json and tokenizer; --as container carries \
