@@ -33,7 +33,6 @@ def library_path():
     places = [os.environ.get("WEIGHTBRIDGE_GGML_BASE", "")]
     cache = os.path.expanduser("~/.cache/weightbridge")
     places += glob.glob(f"{cache}/**/libggml-base.so", recursive=True)
-    places += glob.glob("/tmp/ggmlref/**/libggml-base.so", recursive=True)
     return next((p for p in places if p and os.path.exists(p)), None)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 def libraries():
     """The folder of the libraries, or None."""
     places = [os.environ.get("WEIGHTBRIDGE_GGML_BASE", "")]
-    for folder in (os.path.expanduser("~/.cache/weightbridge"), "/tmp/ggmlref"):
+    for folder in (os.path.expanduser("~/.cache/weightbridge"),):
         places += glob.glob(f"{folder}/**/libggml-base.so", recursive=True)
     found = (os.path.dirname(place) for place in places if place and os.path.exists(place))
     return next((folder for folder in found
