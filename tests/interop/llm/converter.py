@@ -2,7 +2,8 @@
 
     python converter.py LLAMA_CPP REPOSITORY OUT.{ftype}.gguf TYPE ...
 
-Writes what went wrong with a type to OUT.TYPE.error instead.
+Writes what went wrong with a type to OUT.TYPE.error instead. CONVERTER_OPTIONS in the environment are
+options for the converter.
 """
 
 import importlib.util
@@ -22,7 +23,8 @@ def main(tree, repository, out, kinds):
     spec.loader.exec_module(module)
     for kind in kinds:
         target = out.replace("{ftype}", kind)
-        sys.argv = [path, repository, "--outfile", target, "--outtype", kind]
+        options = os.environ.get("CONVERTER_OPTIONS", "").split()
+        sys.argv = [path, repository, "--outfile", target, "--outtype", kind, *options]
         try:
             module.main()
         except (Exception, SystemExit) as error:  # one type must not hide the others

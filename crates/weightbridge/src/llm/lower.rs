@@ -4,7 +4,7 @@ use super::{LlmOptions, files, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{GeneralInput, LowerOptions, RepoFacts, front_matter, general, hf_to_gguf};
 use convert::{CastCounts, to_types};
-use ir::{Limits, Model, Result};
+use ir::{Limits, Model, Result, Tensor, TensorTable};
 use serde_json::Value;
 use std::path::Path;
 use vocab::{Request, Vocabulary};
@@ -27,6 +27,10 @@ pub(crate) fn lower(
     if let Some(record) = records.iter().find(|record| record.kind == "not-in-index") {
         let what = record.what.clone();
         return Err(FacadeError::NotInIndex { what }.into());
+    }
+    model.tensors = by_name_in_each_file(model.tensors)?;
+    if let Some(settings) = quantization(&model, &config, limits)? {
+        unpack::unpack(&mut model, &settings)?;
     }
     let map = own_table(options.arch_map.as_deref())?;
     let vocabulary = vocabulary(&model, &config, options, limits)?;
@@ -62,6 +66,38 @@ pub(crate) fn lower(
     model.assets.clear();
     model.objects = None;
     Ok((model, casts))
+}
+
+/// The order in which the reference converter meets tensors: safetensors files sort what they hold
+/// by type first, and it by name alone; pickles keep their own order.
+fn by_name_in_each_file(tensors: TensorTable) -> Result<TensorTable> {
+    let file = |tensor: &Tensor| tensor.view()?.region.path().map(Path::to_owned);
+    let mut list = tensors.into_tensors();
+    for part in list.chunk_by_mut(|a, b| file(a) == file(b)) {
+        let path = part.first().and_then(file);
+        let extension = path.as_deref().and_then(Path::extension);
+        if extension.is_some_and(|end| end == "safetensors") {
+            part.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+    }
+    TensorTable::from_tensors(list)
+}
+
+/// How the weights were quantized, if they are: in the configuration, in that of a multimodal
+/// model's text part, or in the side files that came before both.
+fn quantization(model: &Model, config: &Value, limits: &Limits) -> Result<Option<Value>> {
+    const KEY: &str = "quantization_config";
+    let text = config.get("text_config");
+    let told = config.get(KEY).or_else(|| text?.get(KEY));
+    if let Some(settings) = told.filter(|settings| settings.is_object()) {
+        return Ok(Some(settings.clone()));
+    }
+    for name in ["quantize_config.json", "quant_config.json"] {
+        if let Some(settings) = files::json(model, name, limits)? {
+            return Ok(Some(settings));
+        }
+    }
+    Ok(None)
 }
 
 /// The tokenizer's keys.
