@@ -13,6 +13,7 @@ printed. "Tokenizer" is a conversion less one of the same weights under `--as co
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -66,6 +67,16 @@ def make(folder, kind, architecture, model_type, rows, hidden, inner, layers, bi
     return folder
 
 
+def made(folder, *recipe):
+    """In a process of its own: children are born with the memory of this one, which must stay small."""
+    process = multiprocessing.get_context("spawn").Process(target=make, args=(folder, *recipe))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise SystemExit(f"{folder} could not be made")
+    return folder
+
+
 def measure(command, *outputs):
     for output in outputs:
         Path(output).unlink(missing_ok=True)
@@ -89,8 +100,8 @@ def main():
     parser.add_argument("--skip-reference", action="store_true")
     arguments = parser.parse_args()
     models, folder, threads = arguments.llama_cpp / "models", arguments.folder, arguments.threads
-    big = make(folder / "big", "llama2", "LlamaForCausalLM", "llama", 32000, 2048, 5632, 10, False, models)
-    wide = make(folder / "wide", "qwen2", "Qwen2ForCausalLM", "qwen2", 151936, 64, 128, 1, True, models)
+    big = made(folder / "big", "llama2", "LlamaForCausalLM", "llama", 32000, 2048, 5632, 10, False, models)
+    wide = made(folder / "wide", "qwen2", "Qwen2ForCausalLM", "qwen2", 151936, 64, 128, 1, True, models)
     stored = big / "model.safetensors"
     out = {name: folder / f"{name}.out.gguf" for name in ("copy", "ours", "theirs", "quantized", "wide")}
     convert = lambda source, target, *more: [
