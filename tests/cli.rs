@@ -64,6 +64,20 @@ fn the_report_is_json() {
 }
 
 #[test]
+fn a_diffusion_model_names_its_family() {
+    let dir = tempfile::tempdir().unwrap();
+    let [flux, named] = ["flux.safetensors", "flux.gguf"].map(|name| dir.path().join(name));
+    let rename = ".*=model.diffusion_model.double_blocks.0.img_attn.proj.weight";
+    let one = data("safetensors/good/c64.safetensors");
+    let done = weightbridge!("convert", one, flux, "--rename", rename);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let done = weightbridge!("convert", flux, named, "--as", "container");
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let document = json(&weightbridge!("inspect", "--json", named));
+    assert!(document["metadata"].to_string().contains("\"flux\""));
+}
+
+#[test]
 fn an_existing_output_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("x.safetensors");

@@ -6,7 +6,7 @@
 
 use convert::{DiffOptions, Shared};
 use ir::ReadOptions;
-use weightbridge::{ConvertRequest, Intent, Policy, Session, registry};
+use weightbridge::{ConvertRequest, Intent, Names, Policy, Session, registry};
 use weightbridge_tests::{expected, folder, short};
 
 #[test]
@@ -55,7 +55,8 @@ fn there_and_back() {
                     wrong.push(format!("{} by {}: {error}", short(&path), target.id));
                 }
             }
-            let report = weightbridge::diff(&start, &back, DiffOptions::default(), &session);
+            let report =
+                weightbridge::diff(&start, &back, Names::Raw, DiffOptions::default(), &session);
             match report {
                 Ok(report) if report.same() => tried += 1,
                 Ok(report) => wrong.push(format!("{} by {}: {report:?}", short(&path), target.id)),

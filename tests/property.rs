@@ -5,7 +5,7 @@
 use convert::DiffOptions;
 use ir::{ByteOrder, Context, DType, Model, Output, Region, Strides, Tensor, TensorSpec, View};
 use proptest::prelude::*;
-use weightbridge::{ConvertRequest, Intent, Session, registry};
+use weightbridge::{ConvertRequest, Intent, Names, Session, registry};
 use weightbridge_tests::folder;
 
 /// Types that every format of this issue holds as they are.
@@ -119,7 +119,7 @@ proptest! {
             let carried = ConvertRequest { intent: Some(Intent::Container), ..ConvertRequest::new(&start, &there) };
             weightbridge::convert(&carried, &session).unwrap();
             weightbridge::convert(&ConvertRequest::new(&there, &back), &session).unwrap();
-            let report = weightbridge::diff(&start, &back, DiffOptions::default(), &session).unwrap();
+            let report = weightbridge::diff(&start, &back, Names::Raw, DiffOptions::default(), &session).unwrap();
             prop_assert!(report.same(), "{}: {report:?}", format.id);
             let opened = weightbridge::open(&back, None, ir::ReadOptions::default(), &session).unwrap();
             for tensor in &model.tensors {

@@ -6,7 +6,7 @@ use convert::recipe::{FileType, QuantizeOptions};
 use ir::{DType, ModelBuilder, Output, ReadOptions, WriteOptions, Writer};
 use std::fs;
 use std::path::{Path, PathBuf};
-use weightbridge::{Intent, QuantizeRequest, QuantizedFile, Session};
+use weightbridge::{Intent, Names, QuantizeRequest, QuantizedFile, Session};
 use weightbridge_tests::{folder, left_in};
 
 /// Numbers in a range that suits every type.
@@ -242,6 +242,7 @@ fn other_formats_are_quantized_when_that_is_asked_for() {
     let same = weightbridge::diff(
         &output,
         &direct,
+        Names::Raw,
         convert::DiffOptions::default(),
         &Session::default(),
     );
@@ -256,7 +257,13 @@ fn a_quantized_model_is_compared_with_its_source() {
     model(&input, None);
     quantize(&QuantizeRequest::new(&input, &output, FileType::Q4_K_M));
     let session = Session::default();
-    let report = weightbridge::diff(&input, &output, convert::DiffOptions::default(), &session);
+    let report = weightbridge::diff(
+        &input,
+        &output,
+        Names::Raw,
+        convert::DiffOptions::default(),
+        &session,
+    );
     let report = report.unwrap();
     assert!(report.only_in_a.is_empty() && report.only_in_b.is_empty());
     // All but the norms.
@@ -273,7 +280,7 @@ fn a_quantized_model_is_compared_with_its_source() {
         ..convert::DiffOptions::default()
     };
     assert!(
-        weightbridge::diff(&input, &output, near, &session)
+        weightbridge::diff(&input, &output, Names::Raw, near, &session)
             .unwrap()
             .same()
     );

@@ -17,6 +17,7 @@
 
 mod choose;
 mod compute;
+mod diffusion;
 mod error;
 mod expr;
 mod facts;
@@ -32,6 +33,7 @@ mod target;
 mod template;
 mod verb;
 
+pub use diffusion::diffusion_family;
 pub use error::ArchError;
 pub use general::{GeneralInput, NameParts, front_matter, general, name_parts, size_label, title};
 pub use lower::{LowerOptions, Lowered, ParameterCounts, Planned, RepoFacts, hf_to_gguf};

@@ -136,7 +136,7 @@ pub(crate) enum Command {
 }
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 19] = [
+const IN_PLACE_ALONE: [&str; 20] = [
     "output",
     "from",
     "to",
@@ -152,6 +152,7 @@ const IN_PLACE_ALONE: [&str; 19] = [
     "rename",
     "shared",
     "intent",
+    "names",
     "keep_blocks",
     "shard_tensors",
     "shard_size",
@@ -217,6 +218,9 @@ pub(crate) struct ConvertArgs {
     /// What the result shall be: a model that a runtime loads, or tensors carried
     #[arg(long = "as", value_name = "INTENT")]
     pub(crate) intent: Option<IntentArg>,
+    /// Whose names tensors get: as they are, those of transformers, those of llama.cpp
+    #[arg(long, value_name = "WHOSE")]
+    pub(crate) names: Option<NamesArg>,
     /// Carry quantized blocks as bytes with a note, where the target has no blocks
     #[arg(long)]
     pub(crate) keep_blocks: bool,
@@ -439,6 +443,9 @@ pub(crate) struct DiffArgs {
     /// Round both to this type before comparing
     #[arg(long, value_name = "TYPE")]
     pub(crate) as_dtype: Option<DTypeArg>,
+    /// Compare under these names: as they are, those of transformers, those of llama.cpp
+    #[arg(long, value_name = "WHOSE", default_value = "raw")]
+    pub(crate) names: NamesArg,
 }
 
 /// `keep-one` or `copy`.
@@ -457,6 +464,27 @@ pub(crate) enum IntentArg {
     Llm,
     /// Tensors, carried.
     Container,
+}
+
+/// Whose names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NamesArg {
+    /// As they are
+    Raw,
+    /// Those of transformers
+    Hf,
+    /// Those of llama.cpp
+    Gguf,
+}
+
+impl From<NamesArg> for weightbridge::Names {
+    fn from(names: NamesArg) -> Self {
+        match names {
+            NamesArg::Raw => Self::Raw,
+            NamesArg::Hf => Self::Hf,
+            NamesArg::Gguf => Self::Gguf,
+        }
+    }
 }
 
 /// An element type to cast to.

@@ -3,12 +3,12 @@
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{ConvertRequest, FacadeError, Intent, Session, edit, llm, open_input, policy};
+use crate::{ConvertRequest, FacadeError, Intent, Names, Session, edit, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
-    Context, DType, Error, Fault, Format, Model, Output, ReadOptions, Record, Report, Result,
-    WriteOptions, Writer,
+    Context, DType, Error, Fault, Format, MetaValue, Model, Output, ReadOptions, Record, Report,
+    Result, WriteOptions, Writer, ns,
 };
 use std::path::{Path, PathBuf};
 
@@ -132,13 +132,10 @@ fn make(
     let mut casts = CastCounts::default();
     let id = target.format.id;
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
-    if let Some(turn) = llm::Turn::of(request, target, &model) {
+    if let Some(turn) = llm::Turn::of(request, target, &model)? {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
         model.provenance.records.extend(records);
-        (model, casts) = match turn {
-            llm::Turn::Lower => llm::lower(model, request, &cx.limits)?,
-            llm::Turn::Raise => llm::raise(model, request, &cx.limits)?,
-        };
+        (model, casts) = turn.take(model, request, &cx.limits)?;
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;
@@ -152,6 +149,9 @@ fn make(
         let what = "blocks are made with --quantize TYPE".to_owned();
         return Err(Error::from(Fault::Usage { what }));
     }
+    if id == gguf::FORMAT.id {
+        name_the_family(&mut model);
+    }
     edit::apply(&mut model, target.format.id, &request.edits);
     let planned = convert::plan(model, id, writer.capabilities(), &options, &cx.limits)?;
     refuse_losses(request, &planned.records)?;
@@ -160,6 +160,20 @@ fn make(
         records: planned.records,
         casts: [casts, planned.casts],
     })
+}
+
+/// Tells loaders of diffusion models which one a container holds: they ask for nothing more.
+fn name_the_family(model: &mut Model) {
+    const KEY: &str = "general.architecture";
+    if model.metadata.get(ns::GGUF, KEY).is_some() {
+        return;
+    }
+    if let Some(family) = arch::diffusion_family(|name| model.tensors.by_name(name).is_some()) {
+        model.metadata.set(ns::GGUF, KEY, MetaValue::text(family));
+        let why = "told by the names of its tensors";
+        let record = Record::carried("architecture", format!("{KEY}: {family}"), why);
+        model.provenance.records.push(record.flag("--set"));
+    }
 }
 
 /// What is written under which name: the model itself, or one for each type it is quantized to.
@@ -272,9 +286,18 @@ fn copy_assets(model: &Model, folder: &Path, out: &mut Output) -> Result<()> {
 }
 
 /// Compares two models.
-pub fn diff(a: &Path, b: &Path, options: DiffOptions, session: &Session) -> Result<DiffReport> {
+pub fn diff(
+    a: &Path,
+    b: &Path,
+    names: Names,
+    options: DiffOptions,
+    session: &Session,
+) -> Result<DiffReport> {
     let cx = session.reading(ReadOptions::default());
-    let open = |path: &Path| open_with(&open_input(path)?, None, &cx).map(|opened| opened.model);
+    let open = |path: &Path| {
+        let opened = open_with(&open_input(path)?, None, &cx)?;
+        llm::named(opened.model, path, names, &cx.limits).map_err(|error| error.in_file(path))
+    };
     let (left, right) = (open(a)?, open(b)?);
     let pump = session.pump()?;
     cx.progress.begin("comparing", left.tensors.byte_len());

@@ -60,6 +60,6 @@ pub use open::{Opened, open, open_input};
 pub use policy::Policy;
 pub use quantize::{QuantizeRequest, QuantizedFile, quantize};
 pub use registry::{Detected, by_id, by_output, detect, registry};
-pub use request::{ConvertRequest, Intent};
+pub use request::{ConvertRequest, Intent, Names};
 pub use scan::{ScanReport, Scanned, scan};
 pub use session::Session;

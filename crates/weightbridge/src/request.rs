@@ -50,6 +50,8 @@ pub struct ConvertRequest {
     pub external_data: bool,
     /// What the result shall be.
     pub intent: Option<Intent>,
+    /// Whose names tensors shall have; `None` for those the result needs.
+    pub names: Option<Names>,
     /// Carry quantized blocks as bytes where the target has none.
     pub keep_blocks: bool,
     /// Changes to the metadata, in turn.
@@ -86,6 +88,7 @@ impl ConvertRequest {
             shard_tensors: None,
             external_data: false,
             intent: None,
+            names: None,
             keep_blocks: false,
             edits: Vec::new(),
             quantize: Vec::new(),
@@ -93,6 +96,18 @@ impl ConvertRequest {
             llm: LlmOptions::default(),
         }
     }
+}
+
+/// Whose names tensors have. A name stands for what it names: rows that a runtime wants in
+/// another order, and tensors it splits or stacks, change with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// As they are.
+    Raw,
+    /// Those of transformers.
+    Hf,
+    /// Those of llama.cpp.
+    Gguf,
 }
 
 /// What the result of a conversion shall be.

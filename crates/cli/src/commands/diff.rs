@@ -13,7 +13,7 @@ pub(crate) fn run(args: &DiffArgs, common: &Common, session: &Session) -> Result
         tolerance: args.tolerance,
         as_dtype: args.as_dtype.and_then(DTypeArg::dtype),
     };
-    let report = weightbridge::diff(&args.a, &args.b, options, session)?;
+    let report = weightbridge::diff(&args.a, &args.b, args.names.into(), options, session)?;
     if common.json {
         show::document(&document(&report));
     } else {

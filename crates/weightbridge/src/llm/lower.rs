@@ -11,7 +11,7 @@ use vocab::{Request, Vocabulary};
 
 /// Makes the GGUF model of the repository that `model` was read from. A model without a card gets
 /// its name from the last part of the input's path.
-pub(crate) fn lower(
+pub(super) fn lower(
     mut model: Model,
     request: &ConvertRequest,
     limits: &Limits,

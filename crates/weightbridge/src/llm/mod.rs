@@ -9,15 +9,13 @@ mod modelfile;
 mod raise;
 
 use crate::target::Target;
-use crate::{ConvertRequest, Intent};
+use crate::{ConvertRequest, Intent, Names};
 use arch::{OutType, Table};
-use convert::DTypeChoice;
+use convert::{CastCounts, DTypeChoice};
 use ir::{BlockFormat, DType, Error, Fault, Limits, Model, Region, Result};
 use std::path::{Path, PathBuf};
 
-pub(crate) use lower::lower;
 pub(crate) use modelfile::modelfile;
-pub(crate) use raise::raise;
 
 /// What only matters to language models.
 #[derive(Clone, Debug, Default)]
@@ -43,10 +41,14 @@ pub(crate) enum Turn {
 
 impl Turn {
     /// The way a request asks for; none where tensors are carried as they are.
-    pub(crate) fn of(request: &ConvertRequest, target: &Target, model: &Model) -> Option<Self> {
+    pub(crate) fn of(
+        request: &ConvertRequest,
+        target: &Target,
+        model: &Model,
+    ) -> Result<Option<Self>> {
         let was_gguf = model.provenance.format == gguf::FORMAT.id;
         let to_gguf = target.format.id == gguf::FORMAT.id;
-        if request.intent == Some(Intent::Container) {
+        let needed = if request.intent == Some(Intent::Container) {
             None
         } else if to_gguf && !was_gguf {
             Some(Self::Lower)
@@ -54,6 +56,52 @@ impl Turn {
             Some(Self::Raise)
         } else {
             None
+        };
+        let asked = request.names.map(|names| Self::to(names, model));
+        match (needed, asked) {
+            (needed, None) => Ok(needed),
+            (None, Some(asked)) => Ok(asked),
+            (needed, Some(asked)) if needed == asked => Ok(needed),
+            _ => {
+                let what = "a model that a runtime loads has the names that runtime knows; other \
+                            --names go with --as container";
+                let what = what.to_owned();
+                Err(Error::from(Fault::Usage { what }))
+            }
+        }
+    }
+
+    /// The way to other names; none for a model that has them, as far as its format tells.
+    fn to(names: Names, model: &Model) -> Option<Self> {
+        let was_gguf = model.provenance.format == gguf::FORMAT.id;
+        match names {
+            Names::Hf if was_gguf => Some(Self::Raise),
+            Names::Gguf if !was_gguf => Some(Self::Lower),
+            _ => None,
+        }
+    }
+
+    /// Takes a model this way.
+    pub(crate) fn take(
+        self,
+        model: Model,
+        request: &ConvertRequest,
+        limits: &Limits,
+    ) -> Result<(Model, CastCounts)> {
+        match self {
+            Self::Lower => lower::lower(model, request, limits),
+            Self::Raise => raise::raise(model, request, limits),
+        }
+    }
+}
+
+/// A model whose tensors are to be compared under other names, in the types they have.
+pub(crate) fn named(model: Model, path: &Path, names: Names, limits: &Limits) -> Result<Model> {
+    match Turn::to(names, &model) {
+        None => Ok(model),
+        Some(turn) => {
+            let request = ConvertRequest::new(path, "");
+            turn.take(model, &request, limits).map(|(model, _)| model)
         }
     }
 }

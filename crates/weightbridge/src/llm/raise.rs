@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
 /// in one type, `config.json` and the tokenizer's files as assets.
-pub(crate) fn raise(
+pub(super) fn raise(
     mut model: Model,
     request: &ConvertRequest,
     limits: &Limits,
