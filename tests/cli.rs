@@ -377,11 +377,29 @@ fn quantize_takes_what_llama_quantize_takes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("m.gguf");
     std::fs::copy(data(KEYS), &file).unwrap();
-    for (types, made) in [("q4_k", "Q4_K"), ("7", "Q8_0"), ("COPY", "COPY")] {
+    for (types, made) in [
+        ("q4_k", "Q4_K"),
+        ("7", "Q8_0"),
+        ("15", "Q4_K"),
+        ("COPY", "COPY"),
+    ] {
+        let _ = std::fs::remove_file(dir.path().join(format!("ggml-model-{made}.gguf")));
         let done = weightbridge!("quantize", "--allow-requantize", file, types, "2");
         assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
         assert!(dir.path().join(format!("ggml-model-{made}.gguf")).exists());
     }
+    let one = dir.path().join("one.gguf");
+    let done = weightbridge!(
+        "quantize",
+        "--keep-split",
+        "--max-buffer-size",
+        "8",
+        file,
+        one,
+        "F16"
+    );
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert!(dir.path().join("one-00001-of-00001.gguf").exists() && !one.exists());
     let folder = dir.path().join("all");
     let done = weightbridge!("quantize", "--json", file, folder, "F16,BF16", "1");
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));

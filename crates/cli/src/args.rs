@@ -315,6 +315,9 @@ pub(crate) struct QuantizeArgs {
     /// Write as many files as the input has
     #[arg(long)]
     pub(crate) keep_split: bool,
+    /// Most memory for buffers, in MiB: llama-quantize's name for --memory
+    #[arg(long, value_name = "MiB")]
+    pub(crate) max_buffer_size: Option<std::num::NonZeroU32>,
     /// Quantize tensors that are quantized already; quality suffers
     #[arg(long)]
     pub(crate) allow_requantize: bool,

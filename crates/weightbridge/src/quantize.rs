@@ -72,7 +72,7 @@ const IMATRIX_MAX: u64 = 1 << 30;
 pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<QuantizedFile>> {
     let mut types = request.types.clone();
     types.dedup();
-    let targets = target::quantized(&request.input, &request.output, &types);
+    let mut targets = target::quantized(&request.input, &request.output, &types);
     let dry_run = request.options.dry_run;
     for target in &targets {
         if !dry_run && !request.overwrite && target.exists() {
@@ -103,8 +103,11 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
     }
     let planned = convert::quantize_each(&model, &types, &request.options, imatrix.as_ref())
         .map_err(named)?;
-    for planned in &planned {
+    for (planned, target) in planned.iter().zip(&mut targets) {
         planned.model.validate(&cx.limits).map_err(named)?;
+        if request.options.keep_split && planned.shards.len() < 2 {
+            *target = only_shard(target);
+        }
     }
     let written = if dry_run {
         planned
@@ -130,6 +133,12 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
         }
     };
     Ok(done.map(file).collect())
+}
+
+/// The name of a set's one file, which llama-quantize gives also where the input is no set.
+fn only_shard(target: &Path) -> PathBuf {
+    let stem = target.file_stem().unwrap_or_default().to_string_lossy();
+    target.with_file_name(ir::shard::shard_name(&stem, 1, 1, "gguf"))
 }
 
 /// What was written of one output, and under which names.

@@ -40,12 +40,13 @@ pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Re
         intent: args.intent.map(super::convert::intent),
         overwrite: args.overwrite,
     };
-    let session = match threads {
-        Some(threads) => Session {
-            threads,
-            ..session.clone()
+    let session = Session {
+        threads: threads.unwrap_or(session.threads),
+        memory: match args.max_buffer_size {
+            Some(mebibytes) => u64::from(mebibytes.get()) << 20,
+            None => session.memory,
         },
-        None => session.clone(),
+        ..session.clone()
     };
     let start = Instant::now();
     let done = weightbridge::quantize(&request, &session)?;
@@ -72,10 +73,13 @@ pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Re
 }
 
 /// Where llama-quantize puts a file without a name: a name as it is spelled, also one that stands
-/// for another, in capitals; a number by its name.
+/// for another, in capitals; a number by the first name that has it.
 fn beside(input: &Path, file_type: FileType, spelled: &str) -> PathBuf {
     let name = if spelled.trim().parse::<u32>().is_ok() {
-        file_type.name().to_owned()
+        // Its list has the names that stand for others first.
+        let mut aliases = FileType::aliases();
+        let alias = aliases.find(|(_, meant)| *meant == file_type);
+        alias.map_or(file_type.name(), |(name, _)| name).to_owned()
     } else {
         spelled.to_ascii_uppercase()
     };

@@ -2,8 +2,8 @@
 
 use super::{RecipeError, file_type::parse_type};
 use bytes::Bytes;
+use fancy_regex::Regex;
 use ir::{DType, MetaValue};
-use regex::Regex;
 use std::str::FromStr;
 
 /// What the user asked for besides the file type. The names are those of `llama-quantize`.
@@ -43,9 +43,11 @@ pub struct TypeRule {
 }
 
 impl TypeRule {
-    /// The type, if the pattern is found in the name.
+    /// The type, if the pattern is found in the name. A pattern that runs away over a name is not
+    /// found in it.
     pub fn of(&self, name: &str) -> Option<DType> {
-        self.pattern.is_match(name).then_some(self.dtype)
+        let found = self.pattern.is_match(name).unwrap_or(false);
+        found.then_some(self.dtype)
     }
 
     /// The pattern as it is matched.
@@ -58,7 +60,8 @@ impl FromStr for TypeRule {
     type Err = RecipeError;
 
     /// Reads `REGEX=TYPE`. Like `llama-quantize`, the pattern ends at the first `=`, is taken in
-    /// lower case and may match any part of a name.
+    /// lower case and may match any part of a name. It is a regular expression of ECMAScript, with
+    /// look-ahead and back references.
     fn from_str(text: &str) -> Result<Self, RecipeError> {
         let bad = |why: String| RecipeError::BadOption {
             flag: "--tensor-type",
@@ -73,10 +76,47 @@ impl FromStr for TypeRule {
         }
         let pattern = pattern.to_ascii_lowercase();
         Ok(Self {
-            pattern: Regex::new(&pattern).map_err(|error| bad(error.to_string()))?,
+            pattern: Regex::new(&literal_classes(&pattern))
+                .map_err(|error| bad(error.to_string()))?,
             dtype: parse_type(dtype)?,
         })
     }
+}
+
+/// The pattern with what ECMAScript takes literally inside brackets, and Rust does not, escaped:
+/// another bracket, and the operators `&&`, `--` and `~~`. Classes like `[:alpha:]` stay.
+fn literal_classes(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut inside = false;
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        let next = chars.peek().copied();
+        match c {
+            '\\' => {
+                out.push(c);
+                out.extend(chars.next());
+                continue;
+            }
+            '[' if inside && next == Some(':') => {
+                out.push(c);
+                // To the end of its name.
+                for c in chars.by_ref() {
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+                continue;
+            }
+            '[' | '&' | '~' if inside => out.push('\\'),
+            '[' => inside = true,
+            ']' => inside = false,
+            '-' if inside && next == Some('-') => out.push('\\'),
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// Reads the text of a `--tensor-type-file`: rules between white space.
@@ -179,5 +219,19 @@ mod tests {
         ] {
             assert!(bad.parse::<Override>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn patterns_are_those_of_ecmascript() {
+        let of = |pattern: &str, name: &str| {
+            let rule: TypeRule = format!("{pattern}=q8_0").parse().unwrap();
+            rule.of(name).is_some()
+        };
+        assert!(of("attn_(?!v).*", "blk.0.attn_q.weight"));
+        assert!(!of("attn_(?!v).*", "blk.0.attn_v.weight"));
+        assert!(of("[[a]ttn", "blk.0.attn_v.weight"));
+        assert!(of(r"(\d)\.x\.\1", "blk.1.x.1"));
+        assert!(of("blk.[[:digit:]]+.x", "blk.17.x"));
+        assert!(of("[a&&b]x", "&x"));
     }
 }

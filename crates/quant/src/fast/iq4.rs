@@ -3,8 +3,8 @@
 //! The nearest value is found by counting the midpoints that are not above, which equals C's
 //! search because the differences it compares are exact. Over the fifteen trial scales (from
 //! `-134/max` to `-120/max`) a product changes by a factor below 1.12, less than any two
-//! neighbouring midpoints lie apart, so an element passes one midpoint at most. Its two values are
-//! known beforehand, with the terms both add to the sums; a trial is then a product, a comparison,
+//! neighbouring midpoints lie apart, so an element passes one midpoint at most: the next one towards
+//! zero. Its two values are known beforehand, with the terms both add to the sums; a trial is then a product, a comparison,
 //! two selections and two sums. Only the first evaluation, which C makes with the opposite sign,
 //! is done in full.
 
@@ -24,6 +24,11 @@ const MIDPOINTS: [f32; 15] = {
     }
     out
 };
+
+/// How many of them are below zero.
+const BELOW_ZERO: usize = 8;
+
+const _: () = assert!(MIDPOINTS[BELOW_ZERO - 1] < 0.0 && MIDPOINTS[BELOW_ZERO] > 0.0);
 
 /// IQ4_NL: whole blocks. IQ4_XS: whole super-blocks.
 pub(crate) struct Nl<'a, const WEIGHTED: bool> {
@@ -74,6 +79,36 @@ fn nearest<const N: usize>(inverse: &[f32; N], x: &[f32; N]) -> [f32; N] {
     q
 }
 
+/// As [`nearest`], and the midpoint that a product shrinking towards zero would pass first:
+/// infinity where there is none.
+#[inline(always)]
+fn nearest_and_next<const N: usize>(inverse: &[f32; N], x: &[f32; N]) -> ([f32; N], [f32; N]) {
+    let mut q = [f32::from(VALUES[0]); N];
+    let mut next = [f32::INFINITY; N];
+    let mut product = [0.0; N];
+    for j in 0..N {
+        product[j] = inverse[j] * x[j];
+    }
+    // Below zero it is the lowest midpoint above, above zero the highest that is not above.
+    for (k, midpoint) in MIDPOINTS.into_iter().enumerate().take(BELOW_ZERO).rev() {
+        let step = (f32::from(VALUES[k + 1]) - f32::from(VALUES[k])).to_bits();
+        for j in 0..N {
+            let reached = mask(product[j] >= midpoint);
+            q[j] += f32::from_bits(reached & step);
+            next[j] = select(reached, next[j], midpoint);
+        }
+    }
+    for (k, midpoint) in MIDPOINTS.into_iter().enumerate().skip(BELOW_ZERO) {
+        let step = (f32::from(VALUES[k + 1]) - f32::from(VALUES[k])).to_bits();
+        for j in 0..N {
+            let reached = mask(product[j] >= midpoint);
+            q[j] += f32::from_bits(reached & step);
+            next[j] = select(reached, midpoint, next[j]);
+        }
+    }
+    (q, next)
+}
+
 /// Scale of `N` groups of 32 finite values (`scale_of` of the scalar reference).
 #[inline(always)]
 fn scales<const N: usize>(x: &[[f32; N]; 32], w: &[[f32; N]; 32]) -> [f32; N] {
@@ -88,13 +123,12 @@ fn scales<const N: usize>(x: &[[f32; N]; 32], w: &[[f32; N]; 32]) -> [f32; N] {
     }
     let lowest = f32::from(VALUES[0]);
     let (mut zero, mut first) = ([0_u32; N], [0.0; N]);
-    let (mut small, mut large) = ([0.0; N], [0.0; N]);
+    let mut large = [0.0; N];
     for j in 0..N {
         zero[j] = mask(amax[j] < GROUP_MAX_EPS);
         max[j] = select(zero[j], 1.0, max[j]);
         first[j] = 1.0 / (-max[j] / lowest);
         large[j] = (-7.0 + lowest) / max[j];
-        small[j] = (7.0 + lowest) / max[j];
     }
     // Terms of each element on either side of the one midpoint it may pass.
     let (mut bound, mut low_qx, mut high_qx) = ([[0.0; N]; 32], [[0.0; N]; 32], [[0.0; N]; 32]);
@@ -102,15 +136,16 @@ fn scales<const N: usize>(x: &[[f32; N]; 32], w: &[[f32; N]; 32]) -> [f32; N] {
     let (mut sum_qx, mut sum_q2) = ([0.0_f32; N], [0.0_f32; N]);
     for i in 0..32 {
         let q = nearest::<N>(&first, &x[i]);
-        let a = nearest::<N>(&large, &x[i]);
-        let b = nearest::<N>(&small, &x[i]);
+        let (a, next) = nearest_and_next::<N>(&large, &x[i]);
         for j in 0..N {
             let (w, x) = (w[i][j], x[i][j]);
             sum_qx[j] += (w * q[j]) * x;
             sum_q2[j] += (w * q[j]) * q[j];
-            let swap = mask(a[j] > b[j]);
-            let (low, high) = (select(swap, b[j], a[j]), select(swap, a[j], b[j]));
-            bound[i][j] = (low + high) * 0.5;
+            // The value beyond that midpoint lies as far from it; exact in whole and half numbers.
+            let b = 2.0 * next[j] - a[j];
+            let swap = mask(a[j] > b);
+            let (low, high) = (select(swap, b, a[j]), select(swap, a[j], b));
+            bound[i][j] = next[j];
             low_qx[i][j] = (w * low) * x;
             high_qx[i][j] = (w * high) * x;
             low_q2[i][j] = (w * low) * low;
@@ -150,17 +185,21 @@ fn scales<const N: usize>(x: &[[f32; N]; 32], w: &[[f32; N]; 32]) -> [f32; N] {
 
 /// Final codes of 32 elements, as nibbles.
 #[inline(always)]
-fn put_codes(x: &[f32; 32], inverse: f32, qs: &mut [u8]) {
-    let mut codes = [0_u32; 32];
-    let x = x.map(|v| inverse * v);
-    for midpoint in MIDPOINTS {
-        for i in 0..32 {
-            codes[i] += u32::from(x[i] >= midpoint);
+fn codes(x: &[f32; 32], inverse: f32) -> [u8; 16] {
+    let mut low = [0_u32; 16];
+    let mut high = [0_u32; 16];
+    for i in 0..16 {
+        let (a, b) = (inverse * x[i], inverse * x[i + 16]);
+        for midpoint in MIDPOINTS {
+            low[i] += u32::from(a >= midpoint);
+            high[i] += u32::from(b >= midpoint);
         }
     }
+    let mut out = [0; 16];
     for i in 0..16 {
-        qs[i] = (codes[i] | codes[i + 16] << 4) as u8;
+        out[i] = (low[i] | high[i] << 4) as u8;
     }
+    out
 }
 
 /// Weights: squares, or importance raised by magnitude.
@@ -223,7 +262,7 @@ fn nl<const WEIGHTED: bool, const N: usize>(src: &[f32], importance: &[f32], out
                 continue;
             }
             put_f16(&mut out[..2], d[j]);
-            put_codes(x, inverse(d[j]), &mut out[2..]);
+            out[2..].copy_from_slice(&codes(x, inverse(d[j])));
         }
         at += N;
     }
@@ -281,7 +320,7 @@ fn xs<const WEIGHTED: bool, const N: usize>(src: &[f32], importance: &[f32], out
             for (i, x) in x.as_chunks::<32>().0.iter().enumerate() {
                 let l = nearest_int(id * d[i]).clamp(-32, 31);
                 let idl = inverse(scale * l as f32);
-                put_codes(x, idl, &mut out[8 + 16 * i..24 + 16 * i]);
+                out[8 + 16 * i..24 + 16 * i].copy_from_slice(&codes(x, idl));
                 let l = (l + 32) as u32;
                 scales_l |= (l & 15) << (4 * i);
                 scales_h |= ((l >> 4) as u16) << (2 * i);
