@@ -136,7 +136,7 @@ pub(crate) enum Command {
 }
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 20] = [
+const IN_PLACE_ALONE: [&str; 27] = [
     "output",
     "from",
     "to",
@@ -153,6 +153,13 @@ const IN_PLACE_ALONE: [&str; 20] = [
     "shared",
     "intent",
     "names",
+    "quantize",
+    "imatrix",
+    "arch",
+    "arch_map",
+    "pre",
+    "modelfile",
+    "external_data",
     "keep_blocks",
     "shard_tensors",
     "shard_size",

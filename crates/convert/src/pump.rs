@@ -26,6 +26,9 @@ const CHUNK_MIN: u64 = 64 << 10;
 /// below it need.
 const BUFFER_SHARE: u64 = 4;
 
+/// Beyond this a thread more only costs its start.
+const THREADS_MAX: usize = 256;
+
 /// Pours pieces with a pool of threads inside a bound of memory.
 #[derive(Debug)]
 pub struct ParallelPump {
@@ -50,11 +53,11 @@ struct Task {
 }
 
 impl ParallelPump {
-    /// A pump of `threads` workers (0: as many as there are cores) whose buffers stay within
-    /// `memory` bytes.
+    /// A pump of `threads` workers (0: as many as there are cores; never more than 256) whose
+    /// buffers stay within `memory` bytes.
     pub fn new(threads: usize, memory: u64) -> Result<Self> {
         let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(threads.min(THREADS_MAX))
             .thread_name(|i| format!("pump-{i}"))
             .build()
             .map_err(|error| Fault::Usage {

@@ -326,15 +326,17 @@ impl Diagnose for GgufError {
             Self::BadVersion { .. } | Self::NewVersion { .. } | Self::EmptyVersion1 => {
                 Some("byte 4".to_owned())
             }
-            Self::EmptyKey { offset } | Self::NotText { offset, .. } => {
-                Some(format!("byte {offset}"))
-            }
+            Self::EmptyKey { offset }
+            | Self::NotText { offset, .. }
+            | Self::BadCount { offset, .. } => Some(format!("byte {offset}")),
+            Self::BadValueType { key, offset, .. } => Some(format!("key {key:?} at byte {offset}")),
             Self::DuplicateKey { key, .. }
-            | Self::BadValueType { key, .. }
             | Self::BadValue { key, .. }
             | Self::CannotWriteKey { key, .. } => Some(format!("key {key:?}")),
-            Self::LongName { name, .. }
-            | Self::DuplicateName { name, .. }
+            Self::LongName { name, offset, .. } => {
+                Some(format!("tensor {name:?} at byte {offset}"))
+            }
+            Self::DuplicateName { name, .. }
             | Self::BadRank { name, .. }
             | Self::BadShape { name, .. }
             | Self::RemovedType { name, .. }

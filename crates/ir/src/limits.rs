@@ -34,10 +34,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header_bytes: 100_000_000,
-            tensors: 1_000_000,
+            tensors: 300_000,
             name_bytes: 65_536,
             depth: 512,
-            objects: 1_000_000,
+            objects: 1_600_000,
             steps: 20_000_000,
             held_bytes: 64 << 20,
             entries: 1_000_000,

@@ -10,10 +10,29 @@ pub struct Lookalike {
     /// Whether it stands where a model should: a pointer, a web page, a half download. `false` for
     /// a file that is sound, only of another format.
     pub placeholder: bool,
+    /// Whether it may hold files or pickles that are not looked at.
+    pub closed: bool,
 }
 
 const DOWNLOAD: &str = "Download the file again, and look at what the server answers";
 const PROBE: &str = "Give it to this program as it is: the format is told from the content";
+
+const UNPACK: &str = "Unpack it first";
+
+/// A file that may hold others and is not opened.
+const fn closed(
+    magic: &'static [u8],
+    what: &'static str,
+    help: &'static str,
+) -> (&'static [u8], Lookalike) {
+    let found = Lookalike {
+        what,
+        help,
+        placeholder: false,
+        closed: true,
+    };
+    (magic, found)
+}
 
 /// Beginning of the file, what that means.
 const HEADS: &[(&[u8], Lookalike)] = &[
@@ -23,6 +42,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
             what: "a Git LFS pointer, not the file it points to",
             help: "Fetch the file itself: git lfs pull",
             placeholder: true,
+            closed: false,
         },
     ),
     (
@@ -31,6 +51,7 @@ const HEADS: &[(&[u8], Lookalike)] = &[
             what: "a zip archive, as PyTorch checkpoints are",
             help: PROBE,
             placeholder: false,
+            closed: false,
         },
     ),
     (
@@ -39,32 +60,26 @@ const HEADS: &[(&[u8], Lookalike)] = &[
             what: "a GGUF file",
             help: PROBE,
             placeholder: false,
+            closed: false,
         },
     ),
-    (
+    closed(
         b"\x89HDF\r\n",
-        Lookalike {
-            what: "an HDF5 file",
-            help: "HDF5 is not read; save the weights as safetensors first",
-            placeholder: false,
-        },
+        "an HDF5 file",
+        "HDF5 is not read; save the weights as safetensors first",
     ),
-    (
-        b"\x1f\x8b",
-        Lookalike {
-            what: "a gzip archive",
-            help: "Unpack it first",
-            placeholder: false,
-        },
+    closed(
+        b"\x93NUMPY",
+        "a numpy array file",
+        "Save the arrays as safetensors first",
     ),
-    (
-        b"7z\xbc\xaf\x27\x1c",
-        Lookalike {
-            what: "a 7-Zip archive",
-            help: "Unpack it first",
-            placeholder: false,
-        },
-    ),
+    closed(b"\x1f\x8b", "a gzip archive", UNPACK),
+    closed(b"BZh", "a bzip2 archive", UNPACK),
+    closed(b"\xfd7zXZ\0", "an xz archive", UNPACK),
+    closed(b"\x28\xb5\x2f\xfd", "a Zstandard archive", UNPACK),
+    closed(b"\x04\x22\x4d\x18", "an LZ4 archive", UNPACK),
+    closed(b"Rar!\x1a\x07", "a RAR archive", UNPACK),
+    closed(b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
 ];
 
 /// Tells what a file that is not in its format probably is, from its first bytes.
@@ -82,6 +97,7 @@ pub fn sniff(head: &[u8]) -> Option<Lookalike> {
                 },
                 help: PROBE,
                 placeholder: false,
+                closed: false,
             });
         }
     }
@@ -95,6 +111,7 @@ pub fn sniff(head: &[u8]) -> Option<Lookalike> {
             what: "a web page, not the file itself",
             help: DOWNLOAD,
             placeholder: true,
+            closed: false,
         });
     }
     if begins(b"{\"error") || begins(b"Entry not found") || begins(b"Invalid credentials") {
@@ -102,6 +119,7 @@ pub fn sniff(head: &[u8]) -> Option<Lookalike> {
             what: "the error message of a server, not the file itself",
             help: DOWNLOAD,
             placeholder: true,
+            closed: false,
         });
     }
     if head.len() >= 16 && head.iter().all(|byte| *byte == 0) {
@@ -109,6 +127,7 @@ pub fn sniff(head: &[u8]) -> Option<Lookalike> {
             what: "a file that begins with zeros",
             help: "A download that did not finish looks so: download the file again",
             placeholder: true,
+            closed: false,
         });
     }
     None

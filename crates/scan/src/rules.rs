@@ -64,7 +64,7 @@ rules! {
     ATTRIBUTE_LOOKUP = suspicious("attribute-lookup", "takes a method from a class or an object without calling it");
     ODD_PERSISTENT_ID = suspicious("odd-persistent-id", "is a persistent id that names no storage");
     ODD_OBJECT = suspicious("odd-object", "does what no pickle written by a program does");
-    BROKEN_PICKLE = suspicious("broken-pickle", "is a pickle that ends before its end");
+    BROKEN_PICKLE = suspicious("broken-pickle", "is a pickle that could not be read to its end");
     TORCHSCRIPT_CUSTOM_OP = suspicious("torchscript-custom-op", "is TorchScript that calls an operator from outside PyTorch");
     TORCHSCRIPT_ALIAS = suspicious("torchscript-alias", "is TorchScript that uses a module in a way its printer never writes");
     DUPLICATE_ENTRY = suspicious("duplicate-entry", "is there twice, and loaders disagree on which counts");

@@ -25,6 +25,8 @@ pub struct Converted {
     pub files: Vec<(PathBuf, u64)>,
     /// The model as it was planned.
     pub planned: Model,
+    /// Whether there was anything to do: a change in place may find everything as it should be.
+    pub changed: bool,
 }
 
 /// Converts one input to one output, or to a file for each type it is quantized to.
@@ -73,10 +75,18 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     .map_err(named)?;
     if !with_tree {
         opened.model.objects = None;
+    } else if opened.model.objects.is_some() {
+        // The reader tells what lies beside the tensors; the tree has it, and its writer tells what
+        // it cannot hold.
+        let beside = |record: &Record| matches!(record.kind, "left-out" | "scalar");
+        let records = &mut opened.model.provenance.records;
+        records.retain(|record| !beside(record));
     }
     let graph = writer.capabilities().graph && opened.model.graph.is_some();
     let empty = opened.model.tensors.is_empty() && !graph;
-    if empty && opened.model.provenance.format != st::FORMAT.id {
+    // A vocabulary alone is a sound GGUF file, and nothing at all a sound safetensors file.
+    let may_be_empty = [st::FORMAT.id, gguf::FORMAT.id];
+    if empty && !may_be_empty.contains(&opened.model.provenance.format) {
         return Err(named(FacadeError::NoTensors.into()));
     }
     if !request.dry_run {
@@ -95,9 +105,16 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         },
         files: Vec::new(),
         planned: Model::default(),
+        changed: true,
     };
     for (file, model) in variants(request, &target, &made, &mut done.report, &cx).map_err(named)? {
-        write_one(request, &target, &file, &model, writer, &cx, &mut done)?;
+        let job = Job {
+            request,
+            target: &target,
+            writer,
+            casts: &made.casts,
+        };
+        job.write(&file, &model, &cx, &mut done)?;
         done.planned = model;
     }
     done.report
@@ -204,45 +221,53 @@ fn variants(
     Ok(all)
 }
 
-fn write_one(
-    request: &ConvertRequest,
-    target: &Target,
-    file: &Path,
-    model: &Model,
-    writer: &dyn Writer,
-    cx: &Context,
-    done: &mut Converted,
-) -> Result<()> {
-    let report = &mut done.report;
-    report.tensors += model.tensors.len() as u64;
-    report.tensor_bytes += model.tensors.byte_len();
-    if request.dry_run {
-        return Ok(());
+/// What all outputs of a conversion share.
+struct Job<'a> {
+    request: &'a ConvertRequest,
+    target: &'a Target,
+    writer: &'a dyn Writer,
+    casts: &'a [CastCounts; 2],
+}
+
+impl Job<'_> {
+    fn write(&self, file: &Path, model: &Model, cx: &Context, done: &mut Converted) -> Result<()> {
+        let (request, target) = (self.request, self.target);
+
+        let report = &mut done.report;
+        report.tensors += model.tensors.len() as u64;
+        report.tensor_bytes += model.tensors.byte_len();
+        if request.dry_run {
+            return Ok(());
+        }
+        let mut out = Output::new(file, request.overwrite);
+        cx.progress.begin("writing", model.tensors.byte_len());
+        let written = self.writer.write(model, &mut out, cx);
+        cx.progress.end();
+        let written = written.map_err(|error| error.in_file(file));
+        report.records.append(&mut written?.records);
+        // What casts lost is known now, and nothing has its name yet.
+        let lost = self.casts.iter().flat_map(CastCounts::records);
+        let records: Vec<Record> = report.records.iter().cloned().chain(lost).collect();
+        refuse_losses(request, &records)?;
+        if target.repository {
+            copy_assets(model, &request.output, &mut out)?;
+        }
+        if request.llm.modelfile {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let name = match target.files.len() {
+                1 => "Modelfile".to_owned(),
+                _ => format!("{stem}.Modelfile"),
+            };
+            let number = out.side_file(&name)?;
+            let text = llm::modelfile(file, &model.metadata);
+            out.get(number)?.write_at(0, text.as_bytes())?;
+        }
+        cx.cancel.check()?;
+        let files = out.commit()?;
+        report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
+        done.files.extend(files);
+        Ok(())
     }
-    let mut out = Output::new(file, request.overwrite);
-    cx.progress.begin("writing", model.tensors.byte_len());
-    let written = writer.write(model, &mut out, cx);
-    cx.progress.end();
-    report.records.append(&mut written?.records);
-    refuse_losses(request, &report.records)?;
-    if target.repository {
-        copy_assets(model, &request.output, &mut out)?;
-    }
-    if request.llm.modelfile {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let name = match target.files.len() {
-            1 => "Modelfile".to_owned(),
-            _ => format!("{stem}.Modelfile"),
-        };
-        let number = out.side_file(&name)?;
-        let text = llm::modelfile(file, &model.metadata);
-        out.get(number)?.write_at(0, text.as_bytes())?;
-    }
-    cx.cancel.check()?;
-    let files = out.commit()?;
-    report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
-    done.files.extend(files);
-    Ok(())
 }
 
 fn refuse_losses(request: &ConvertRequest, records: &[Record]) -> Result<()> {

@@ -1,6 +1,9 @@
 //! What is inside a model, as data: the answer of `inspect`.
 
-use ir::{AttributeValue, Graph, GraphBody, Model, Object, ObjectId, Objects, Tensor};
+use bytes::Bytes;
+use ir::{
+    Array, AttributeValue, Graph, GraphBody, MetaValue, Model, Object, ObjectId, Objects, Tensor,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -138,18 +141,49 @@ fn metadata(model: &Model) -> Map<String, Value> {
         } else {
             format!("{}:{}", entry.namespace, entry.key)
         };
-        let value = match &entry.value {
-            ir::MetaValue::Bool(b) => Value::from(*b),
-            ir::MetaValue::I64(n) => Value::from(*n),
-            ir::MetaValue::F64(n) => Value::from(*n),
-            ir::MetaValue::F32(n) => Value::from(*n),
-            other => other
-                .as_u64()
-                .map_or_else(|| Value::from(other.to_string()), Value::from),
-        };
-        (key, value)
+        (key, value_json(&entry.value))
     });
     pairs.collect()
+}
+
+/// Numbers as numbers, lists as lists; a float that JSON has no way to write is null.
+fn value_json(value: &MetaValue) -> Value {
+    match value {
+        MetaValue::Bool(b) => Value::from(*b),
+        MetaValue::U8(n) => Value::from(*n),
+        MetaValue::I8(n) => Value::from(*n),
+        MetaValue::U16(n) => Value::from(*n),
+        MetaValue::I16(n) => Value::from(*n),
+        MetaValue::U32(n) => Value::from(*n),
+        MetaValue::I32(n) => Value::from(*n),
+        MetaValue::U64(n) => Value::from(*n),
+        MetaValue::I64(n) => Value::from(*n),
+        MetaValue::F32(n) => Value::from(*n),
+        MetaValue::F64(n) => Value::from(*n),
+        MetaValue::Str(_) => Value::from(value.to_string()),
+        MetaValue::Array(array) => array_json(array),
+    }
+}
+
+fn array_json(array: &Array) -> Value {
+    match array {
+        Array::Bool(items) => items.iter().copied().collect(),
+        Array::U8(items) => items.iter().copied().collect(),
+        Array::I8(items) => items.iter().copied().collect(),
+        Array::U16(items) => items.iter().copied().collect(),
+        Array::I16(items) => items.iter().copied().collect(),
+        Array::U32(items) => items.iter().copied().collect(),
+        Array::I32(items) => items.iter().copied().collect(),
+        Array::U64(items) => items.iter().copied().collect(),
+        Array::I64(items) => items.iter().copied().collect(),
+        Array::F32(items) => items.iter().copied().collect(),
+        Array::F64(items) => items.iter().copied().collect(),
+        Array::Str(items) => {
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            items.iter().map(text).collect()
+        }
+        Array::Array(items) => items.iter().map(array_json).collect(),
+    }
 }
 
 fn graph_line(graph: &Graph) -> GraphLine {

@@ -34,6 +34,16 @@ impl Edit {
         if key.is_empty() {
             return Err(bad("the key is empty"));
         }
+        if key.len() > KEY_MAX {
+            return Err(bad(
+                "the key is longer than 65535 bytes, which no loader reads",
+            ));
+        }
+        if SPLIT_KEYS.contains(&key) {
+            return Err(bad(
+                "the keys of a split are written with its files: --shard-size, --shard-tensors",
+            ));
+        }
         let value = match kind
             .strip_prefix('[')
             .and_then(|kind| kind.strip_suffix(']'))
@@ -41,6 +51,12 @@ impl Edit {
             Some(kind) => array(kind, value),
             None => scalar(kind, value),
         };
+        let kind = kind.trim_matches(['[', ']']);
+        if !TYPES.contains(&kind) {
+            return Err(bad(
+                "the types are u8 to u64, i8 to i64, f32, f64, bool and str",
+            ));
+        }
         let value = value.ok_or_else(|| bad("the value does not fit its type"))?;
         Ok(Self::Set(key.to_owned(), value))
     }
@@ -93,6 +109,17 @@ fn array(kind: &str, text: &str) -> Option<MetaValue> {
     };
     Some(MetaValue::Array(array))
 }
+
+/// The types of values.
+const TYPES: [&str; 12] = [
+    "u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bool", "str",
+];
+
+/// Longest key that ggml reads.
+const KEY_MAX: usize = 65_535;
+
+/// Keys that tell of the files of a set.
+const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
 
 /// Longest chat template.
 const TEMPLATE_MAX: u64 = 16 << 20;
@@ -157,7 +184,8 @@ pub fn edit_in_place(
     })?;
     records.append(&mut header.records);
     cx.cancel.check()?;
-    if !dry_run && header.old != header.new {
+    let changed = header.old != header.new;
+    if !dry_run && changed {
         ir::replace_beginning(path, &header.old, &header.new)?;
     }
     let planned = gguf::open_shard(&Input::open(path)?, &cx)?;
@@ -174,6 +202,7 @@ pub fn edit_in_place(
         files: file.into_iter().collect(),
         report,
         planned,
+        changed,
     })
 }
 

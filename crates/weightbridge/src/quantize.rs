@@ -72,6 +72,12 @@ const IMATRIX_MAX: u64 = 1 << 30;
 pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<QuantizedFile>> {
     let mut types = request.types.clone();
     types.dedup();
+    let output = &request.output;
+    let named = output.extension().is_some_and(|end| end == "gguf") && !output.is_dir();
+    if types.len() > 1 && named {
+        let what = "several types need a folder as OUTPUT".to_owned();
+        return Err(Error::from(Fault::Usage { what }).in_file(output));
+    }
     let mut targets = target::quantized(&request.input, &request.output, &types);
     let dry_run = request.options.dry_run;
     for target in &targets {

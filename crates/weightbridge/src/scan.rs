@@ -30,6 +30,12 @@ pub struct Scanned {
 }
 
 impl ScanReport {
+    /// Whether the machine kept a file from being read at all.
+    pub fn unread(&self) -> bool {
+        let mut errors = self.files.iter().filter_map(|file| file.error.as_ref());
+        errors.any(|error| error.class() == ir::Class::Io)
+    }
+
     /// How many files have a verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.files
@@ -52,7 +58,7 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
                 session.cancel.check()?;
                 match scan_one(&file, session) {
                     Ok(scanned) => report.files.push(scanned),
-                    Err(error) if error.class() == ir::Class::Unsupported => {
+                    Err(error) if error.class() == ir::Class::Unsupported && !closed(&file) => {
                         report.passed_over += 1;
                     }
                     Err(error) => report.files.push(unreadable(file, error)),
@@ -60,15 +66,21 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
             }
         } else {
             session.cancel.check()?;
-            let scanned = match scan_one(path, session) {
-                Err(error) if error.class() == ir::Class::Io => return Err(error),
-                Err(error) => unreadable(path.clone(), error),
-                Ok(scanned) => scanned,
-            };
+            let scanned = scan_one(path, session);
+            let scanned = scanned.unwrap_or_else(|error| unreadable(path.clone(), error));
             report.files.push(scanned);
         }
     }
     Ok(report)
+}
+
+/// Whether a file may hold what it does not show: an archive that is not opened is not clean.
+fn closed(path: &Path) -> bool {
+    let head = ir::Region::open(path).and_then(|region| {
+        let len = region.len().min(64);
+        region.bytes(0, usize::try_from(len).unwrap_or(0))
+    });
+    head.is_ok_and(|head| ir::sniff(&head).is_some_and(|it| it.closed))
 }
 
 fn unreadable(path: PathBuf, error: Error) -> Scanned {

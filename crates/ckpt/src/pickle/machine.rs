@@ -95,7 +95,8 @@ pub(crate) fn run_framed(
             machine.objects.set_root(root);
             None
         }
-        Err(error) => Some(error),
+        // Limits do not know where they are met.
+        Err(error) => Some(error.at(format!("{slot}, byte {}", machine.code_at))),
     };
     Outcome {
         end: machine.cursor.position(),

@@ -264,6 +264,7 @@ impl Forest {
                 payload: Payload::Stored(view),
                 own: build.own,
             }],
+            was: vec![("numpy", "a numpy array, read as a tensor".to_owned())],
             ..Lowered::default()
         })
     }
@@ -458,9 +459,12 @@ pub(crate) fn view(
         )),
         wire::Kind::Pairs if plain => {
             let mut dims = shape.to_vec();
-            match dims.last_mut() {
-                Some(last) => *last = last.saturating_mul(2),
-                None => dims.push(2),
+            if let Some(last) = dims.last_mut() {
+                *last = last.saturating_mul(2);
+            } else {
+                dims.push(2);
+                let what = "a pair without dimensions, kept as a vector of two".to_owned();
+                was.push(("shape", what));
             }
             shape = Shape::new(dims);
         }

@@ -1,8 +1,17 @@
 //! What holds tensors: mappings, sequences, modules, attributes.
 
 use super::forest::{Forest, Node};
+use bytes::Bytes;
 use ir::{CallKind, Limits, Object, ObjectId, Result};
 use std::collections::{HashMap, HashSet};
+
+/// Bytes of a key that are shown.
+const KEY_SHOWN: usize = 1024;
+
+/// Bytes as a name: text where they are text, else as Python would show them.
+fn show_bytes(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| format!("b'{}'", bytes.escape_ascii()))
+}
 
 /// How an object holds others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,8 +303,21 @@ impl Forest {
         }
     }
 
+    /// The first bytes of a byte string that a call makes, as before protocol 3.
+    fn made_bytes(&self, key: Node) -> Option<Bytes> {
+        if !matches!(self.get(key), Object::Call(_)) {
+            return None;
+        }
+        let region = super::bytes::bytes_of(self.objects(key.doc), key.id)?;
+        let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
+        region.bytes(0, len.min(KEY_SHOWN)).ok()
+    }
+
     /// A key: text and numbers as they are, others as Python would show them.
     fn show_key(&self, key: Node, depth: u8) -> String {
+        if let Some(bytes) = self.made_bytes(key) {
+            return show_bytes(&bytes);
+        }
         match self.get(key) {
             Object::Str(text) => text.to_string(),
             Object::WildStr(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -305,9 +327,8 @@ impl Forest {
             Object::Bool(true) => "True".to_owned(),
             Object::Bool(false) => "False".to_owned(),
             Object::None => "None".to_owned(),
-            Object::Bytes(blob) => match blob.head(1024) {
-                Ok(bytes) => String::from_utf8(bytes.to_vec())
-                    .unwrap_or_else(|_| format!("b'{}'", bytes.escape_ascii())),
+            Object::Bytes(blob) => match blob.head(KEY_SHOWN) {
+                Ok(bytes) => show_bytes(&bytes),
                 Err(_) => "bytes".to_owned(),
             },
             Object::Tuple(items) if depth > 0 => {

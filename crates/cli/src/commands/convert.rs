@@ -139,10 +139,10 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
     let paint = Paint::new(common, false);
     if args.in_place {
         tell_records(&done.report.records, common, paint);
-        let word = if args.dry_run {
-            "fit in"
-        } else {
-            "were changed in"
+        let word = match (args.dry_run, done.changed) {
+            (_, false) => "are so already in",
+            (true, true) => "fit in",
+            (false, true) => "were changed in",
         };
         let name = show::printable(&args.input.to_string_lossy());
         eprintln!("the keys {word} {}", paint.text(Tone::Strong, &name));

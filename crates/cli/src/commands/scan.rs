@@ -17,6 +17,8 @@ pub(crate) fn run(args: &ScanArgs, common: &Common, session: &Session) -> Result
     }
     Ok(if report.count(Verdict::Dangerous) > 0 {
         exit::NO
+    } else if report.unread() {
+        exit::MACHINE
     } else if report.count(Verdict::Malformed) > 0 {
         exit::INPUT
     } else {

@@ -188,6 +188,10 @@ fn to_type(
                 *count += 1;
             }
         }
+        // Shards whose layers are all pruned are not there any more, if they are the last.
+        while shards.last() == Some(&0) {
+            shards.pop();
+        }
     }
     let mut table = TensorTable::new();
     let mut lines = Vec::with_capacity(recipe.choices.len());
@@ -202,6 +206,9 @@ fn to_type(
         } else {
             importance(tensor, &choice, imatrix, &mut records)?
         };
+        if options.dry_run && importance.is_none() && !choice.kept() {
+            remark(&choice, options, &mut records);
+        }
         let given = Given {
             source,
             importance,
@@ -247,6 +254,23 @@ struct Given<'a> {
 }
 
 /// The tensor a choice makes of another.
+/// What a plan cannot be carried out without.
+fn remark(choice: &Choice, options: &QuantizeOptions, records: &mut Vec<Record>) {
+    let format_needs = match choice.to {
+        DType::Block(format) => quant::requires_importance(format),
+        _ => false,
+    };
+    if choice.needs_importance || format_needs {
+        let why = format!("{} needs an importance matrix", choice.to);
+        records.push(Record::changed("imatrix-needed", &choice.name, why).flag("--imatrix"));
+    }
+    if matches!(choice.from, DType::Block(_)) && !options.allow_requantize {
+        let why = format!("it is quantized already, as {}", choice.from);
+        let record = Record::changed("requantized", &choice.name, why);
+        records.push(record.flag("--allow-requantize"));
+    }
+}
+
 fn apply(
     tensor: &Tensor,
     choice: &Choice,

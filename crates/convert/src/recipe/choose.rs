@@ -316,7 +316,7 @@ fn check(
             given: false,
         });
     }
-    if matches!(choice.from, DType::Block(_)) && !options.allow_requantize {
+    if matches!(choice.from, DType::Block(_)) && !options.allow_requantize && !options.dry_run {
         return Err(RecipeError::Requantize {
             tensor: choice.name.clone(),
             from: choice.from,

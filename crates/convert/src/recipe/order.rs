@@ -18,10 +18,11 @@ fn leading_block(name: &str) -> i64 {
     let mut number: Option<i64> = None;
     for byte in digits.bytes().take_while(u8::is_ascii_digit) {
         let digit = i64::from(byte - b'0');
-        let next = number.unwrap_or(0).saturating_mul(10).saturating_add(digit);
-        number = Some(next.min(i64::from(i32::MAX)));
+        number = Some(number.unwrap_or(0).saturating_mul(10).saturating_add(digit));
     }
-    number.map_or(-1, |number| sign * number)
+    // A number of 64 bits, of which glibc keeps the lower half.
+    #[allow(clippy::cast_possible_truncation)]
+    number.map_or(-1, |number| i64::from((sign * number) as i32))
 }
 
 /// The block a tensor belongs to, if its name begins with `blk.N`.
@@ -150,7 +151,9 @@ mod tests {
         );
         assert_eq!(block_number("blk.7.attn"), Some(7));
         assert_eq!(block_number("blk.-7.attn"), None);
-        assert_eq!(leading_block("blk.99999999999."), i64::from(i32::MAX));
+        // The lower half of the number, as scanf of glibc leaves it.
+        assert_eq!(leading_block("blk.4000000000."), -294_967_296);
+        assert_eq!(leading_block("blk.99999999999999999999."), -1);
     }
 
     #[test]
