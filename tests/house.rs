@@ -18,12 +18,13 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("repo", &["ir"]),
     ("arch", &["ir"]),
     ("vocab", &["ir"]),
+    ("decoder", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "ir", "repo", "scan", "st", "vocab",
+            "arch", "ckpt", "convert", "decoder", "ir", "repo", "scan", "st", "vocab",
         ],
     ),
     ("cli", &["convert", "ir", "scan", "weightbridge"]),
@@ -38,6 +39,7 @@ const OURS: &[&str] = &[
     "repo",
     "arch",
     "vocab",
+    "decoder",
     "scan",
     "convert",
     "weightbridge",

@@ -1,7 +1,20 @@
 //! The side files of a repository, read whole.
 
+use crate::FacadeError;
 use ir::{Error, Fault, Limits, Model, Result};
 use serde_json::Value;
+
+/// Refuses a repository whose shards and index do not say the same: it may be of two models.
+pub(crate) fn whole(model: &Model) -> Result<()> {
+    let records = &model.provenance.records;
+    match records.iter().find(|record| record.kind == "not-in-index") {
+        Some(record) => {
+            let what = record.what.clone();
+            Err(FacadeError::NotInIndex { what }.into())
+        }
+        None => Ok(()),
+    }
+}
 
 /// A side file by its path in the repository.
 pub(crate) fn text(model: &Model, name: &str, limits: &Limits) -> Result<Option<Vec<u8>>> {

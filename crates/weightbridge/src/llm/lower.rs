@@ -23,11 +23,7 @@ pub(crate) fn lower(
         };
         return Err(error.into());
     };
-    let records = &model.provenance.records;
-    if let Some(record) = records.iter().find(|record| record.kind == "not-in-index") {
-        let what = record.what.clone();
-        return Err(FacadeError::NotInIndex { what }.into());
-    }
+    files::whole(&model)?;
     let map = own_table(options.arch_map.as_deref())?;
     let vocabulary = vocabulary(&model, &config, options, limits)?;
     let repo = RepoFacts {

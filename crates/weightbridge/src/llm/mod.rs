@@ -1,8 +1,10 @@
-//! Language models: a repository becomes a GGUF file that llama.cpp runs, and back.
+//! Language models: a repository becomes a GGUF file that llama.cpp runs, and back; or either
+//! becomes the graph of a decoder.
 //!
-//! Three crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
-//! tokenizer. This module puts what they say together, in the order the reference converter has.
+//! Four crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
+//! tokenizer, `decoder` what is computed. This module puts what they say together, in the order the reference converter has.
 
+mod decode;
 mod files;
 mod lower;
 mod modelfile;
@@ -15,6 +17,7 @@ use convert::DTypeChoice;
 use ir::{BlockFormat, DType, Error, Fault, Limits, Model, Region, Result};
 use std::path::{Path, PathBuf};
 
+pub(crate) use decode::decode;
 pub(crate) use lower::lower;
 pub(crate) use modelfile::modelfile;
 pub(crate) use raise::raise;
@@ -39,6 +42,8 @@ pub(crate) enum Turn {
     Lower,
     /// GGUF to repository.
     Raise,
+    /// Either to the graph of a decoder.
+    Decode,
 }
 
 impl Turn {
@@ -46,8 +51,12 @@ impl Turn {
     pub(crate) fn of(request: &ConvertRequest, target: &Target, model: &Model) -> Option<Self> {
         let was_gguf = model.provenance.format == gguf::FORMAT.id;
         let to_gguf = target.format.id == gguf::FORMAT.id;
+        let to_onnx = target.format.id == onnx::FORMAT.id;
+        let was_onnx = model.provenance.format == onnx::FORMAT.id;
         if request.intent == Some(Intent::Container) {
             None
+        } else if to_onnx && !was_onnx {
+            Some(Self::Decode)
         } else if to_gguf && !was_gguf {
             Some(Self::Lower)
         } else if was_gguf && target.repository {
