@@ -202,7 +202,7 @@ impl Builder<'_> {
         let hidden = self.settings.hidden;
         let mut inputs = vec![x];
         self.emit.within("lm_head");
-        if let Some(head) = self.weights.head(self.settings.tied) {
+        if let Some(head) = self.weights.head(self.settings.tied)? {
             let name = format!("{head}.weight");
             words = self.weights.shape(&name)?.first().copied().unwrap_or(0);
             inputs.push(self.weight(&name, &[words, hidden])?);
@@ -295,6 +295,22 @@ mod tests {
             ..Model::default()
         };
         whole.validate(&Limits::default()).unwrap();
+    }
+
+    #[test]
+    fn a_head_of_its_own_is_believed() {
+        let head = |bytes: Vec<u8>| {
+            let mut model = ModelBuilder::new();
+            for tensor in &llama(DType::F32).tensors {
+                model = model.push(tensor.clone());
+            }
+            let model = model.tensor("lm_head.weight", DType::F32, [10, 8], bytes);
+            let made = made(&model.build().unwrap(), DType::F32).unwrap();
+            made.tensors.id_of("lm_head.weight").is_some()
+        };
+        let embedding: Vec<u8> = (0..320).map(PatternCompute::byte).collect();
+        assert!(!head(embedding));
+        assert!(head(vec![0; 320]));
     }
 
     #[test]

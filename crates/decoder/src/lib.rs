@@ -19,7 +19,8 @@
 //! * **Nothing is left out unsaid.** A tensor of the decoder that the graph has no place for is an
 //!   error, never a model that computes something else.
 //!
-//! No tensor's bytes are read here.
+//! No tensor's bytes are read here, but for a head that is said to be the embedding and is stored
+//! beside it: whether it is.
 
 #![forbid(unsafe_code)]
 

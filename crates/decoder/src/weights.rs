@@ -58,22 +58,28 @@ impl<'a> Weights<'a> {
         format!("{}{below}", self.base)
     }
 
-    /// The head's path, where it has a weight of its own.
-    pub(crate) fn head(&self, tied: bool) -> Option<&'static str> {
+    /// The head's path, where it is not the embedding. A configuration that says `tied` beside a
+    /// head of other values is wrong, and transformers believes the head.
+    pub(crate) fn head(&self, tied: bool) -> Result<Option<&'static str>> {
         let has = |path: &&&str| self.id(&format!("{path}.weight")).is_some();
-        let own = HEADS.iter().find(has)?;
-        (!tied && !self.is_embedding(own)).then_some(*own)
+        match HEADS.iter().find(has) {
+            Some(own) => Ok((!self.is_embedding(own, tied)?).then_some(*own)),
+            None if tied => Ok(None),
+            None => Err(self.missing("lm_head.weight").into()),
+        }
     }
 
-    /// Whether the head's weight is the embedding's, byte for byte in one place.
-    fn is_embedding(&self, head: &str) -> bool {
-        let ties = self.table.ties();
-        let first = |name: String| {
-            let id = self.id(&name)?;
-            ties.get(id.index()).copied()
-        };
+    /// Whether the head's weight is the embedding's: in the very same place, or, where it is said
+    /// to be, stored twice.
+    fn is_embedding(&self, head: &str, tied: bool) -> Result<bool> {
         let embedding = self.path(&format!("{}.weight", self.family.names.embedding));
-        first(format!("{head}.weight")) == first(embedding)
+        let (embedding, one) = self.tensor(&embedding)?;
+        let (head, other) = self.tensor(&format!("{head}.weight"))?;
+        let ties = self.table.ties();
+        if ties.get(head.index()) == ties.get(embedding.index()) {
+            return Ok(true);
+        }
+        Ok(tied && same_bytes(one, other)?)
     }
 
     fn id(&self, name: &str) -> Option<TensorId> {
@@ -90,11 +96,12 @@ impl<'a> Weights<'a> {
 
     fn tensor(&self, name: &str) -> Result<(TensorId, &'a Tensor)> {
         let found = self.id(name).and_then(|id| Some((id, self.table.get(id)?)));
-        let missing = || DecoderError::Missing {
-            family: self.family.name,
-            name: name.to_owned(),
-        };
-        Ok(found.ok_or_else(missing)?)
+        Ok(found.ok_or_else(|| self.missing(name))?)
+    }
+
+    fn missing(&self, name: &str) -> DecoderError {
+        let (family, name) = (self.family.name, name.to_owned());
+        DecoderError::Missing { family, name }
     }
 
     /// The value of a weight, in the type `to`, after its shape was held against `shape`.
@@ -208,4 +215,30 @@ impl<'a> Weights<'a> {
                 .iter()
                 .any(|p| first.starts_with(p))
     }
+}
+
+/// Whether two tensors are the same, read piece by piece up to the first difference.
+fn same_bytes(one: &Tensor, other: &Tensor) -> Result<bool> {
+    /// Elements read at once: 8 MiB at most.
+    const PIECE: u64 = 1 << 20;
+    let elements = one.spec.elements().unwrap_or(0);
+    if one.spec != other.spec || one.dtype().element_bytes().is_none() {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while at < elements {
+        let end = elements.min(at.saturating_add(PIECE));
+        let len = one.dtype().byte_len(end - at).unwrap_or(0);
+        let len = usize::try_from(len).unwrap_or(0);
+        left.resize(len, 0);
+        right.resize(len, 0);
+        one.read(at..end, &mut left)?;
+        other.read(at..end, &mut right)?;
+        if left != right {
+            return Ok(false);
+        }
+        at = end;
+    }
+    Ok(true)
 }
