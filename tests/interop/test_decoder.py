@@ -200,9 +200,7 @@ def tokenizer(folder):
 
 # What differs from CASES: numbers that a GGUF file has no key for, so that only the usual ones come back.
 IN_GGUF = {
-    "llama-llama3": dict(max_position_embeddings=16384, rope_parameters={
-        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192, "rope_theta": 500000.0}),
+    "llama-llama3": {},
     "qwen2": dict(use_sliding_window=False),
     "qwen3": {},
     "gemma3": dict(query_pre_attn_scalar=24, rope_parameters=None),

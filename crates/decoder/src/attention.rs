@@ -69,10 +69,7 @@ impl Builder<'_> {
 
     /// `[batch, sequence, heads * size]`.
     fn in_rows(&mut self, x: ValueId, places: &Places) -> Result<ValueId> {
-        let rest = self.emit.list(&[-1])?;
-        let shape = [places.rows, rest];
-        let shape = self.emit.node("Concat", &shape, vec![int("axis", 0)])?;
-        self.emit.node("Reshape", &[x, shape], Vec::new())
+        self.emit.node("Reshape", &[x, places.rows], Vec::new())
     }
 
     /// Queries or keys, normed where the family does so and turned by their positions.

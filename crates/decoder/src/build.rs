@@ -218,11 +218,7 @@ impl Builder<'_> {
         let divisor = self.settings.logit_divisor.map(f32::recip);
         let y = self.times(y, divisor)?;
         let y = self.capped(y, self.settings.logit_cap, self.compute)?;
-        let rest = self.emit.list(&[-1])?;
-        let shape = self
-            .emit
-            .node("Concat", &[rows, rest], vec![int("axis", 0)])?;
-        Ok((self.emit.node("Reshape", &[y, shape], Vec::new())?, words))
+        Ok((self.emit.node("Reshape", &[y, rows], Vec::new())?, words))
     }
 }
 

@@ -14,7 +14,7 @@ use ir::{DType, Result, ValueId};
 /// Values that layers share.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// `[batch, sequence]` as a list, for reshapes.
+    /// Batch, sequence, and the rest, as a reshape takes them.
     pub(crate) rows: ValueId,
     /// The places of queries, a column; of keys, a row.
     queries: ValueId,
@@ -45,13 +45,14 @@ impl Builder<'_> {
             emit.node("Squeeze", &[shape, none], Vec::new())
         };
         let rows = emit.node("Shape", &[input_ids], Vec::new())?;
+        let last = emit.list(&[-1])?;
+        let rows = emit.node("Concat", &[rows, last], vec![int("axis", 0)])?;
         let sequence = size(emit, input_ids)?;
         let total = size(emit, attention_mask)?;
         let past = emit.node("Sub", &[total, sequence], Vec::new())?;
         let (zero, one) = (emit.whole(0)?, emit.whole(1)?);
         let keys = emit.node("Range", &[zero, total, one], Vec::new())?;
         let queries = emit.node("Range", &[past, total, one], Vec::new())?;
-        let last = emit.list(&[-1])?;
         let queries = emit.node("Unsqueeze", &[queries, last], Vec::new())?;
         let earlier = emit.node("LessOrEqual", &[keys, queries], Vec::new())?;
         let itself = emit.node("Equal", &[keys, queries], Vec::new())?;
