@@ -55,6 +55,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         shard_size: request.shard_size.or(target.shard_size()),
         shard_tensors: request.shard_tensors,
         external_data: request.external_data,
+        repository: target.repository,
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
