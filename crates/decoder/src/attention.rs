@@ -53,10 +53,7 @@ impl Builder<'_> {
             let all = format!("{path}.{}", names.fused_qkv);
             let all = self.linear(x, &all, hidden, queries + 2 * keys)?;
             self.within(path);
-            return Ok(match self.split(all, &[queries, keys, keys])?[..] {
-                [q, k, v] => [q, k, v],
-                _ => [all; 3],
-            });
+            return self.split(all, [queries, keys, keys]);
         }
         let [q, k, v] = names.qkv;
         let to = |name: &str| format!("{path}.{name}");
@@ -128,12 +125,9 @@ impl Builder<'_> {
         if self.compute != DType::F32 {
             attributes.push(int("softmax_precision", 1));
         }
-        let inputs = [query, key, value, mask, past.key, past.value].map(Some);
-        let made = self.emit.nodes("Attention", &inputs, 3, attributes)?;
-        Ok(match made[..] {
-            [y, key, value] => (y, Cache { key, value }),
-            _ => (query, past),
-        })
+        let inputs = [query, key, value, mask, past.key, past.value];
+        let [y, key, value] = self.emit.nodes("Attention", &inputs, attributes)?;
+        Ok((y, Cache { key, value }))
     }
 
     /// The same written out, for scores with a cap: whether a cap comes before or after the mask

@@ -112,31 +112,33 @@ impl Emit {
     }
 
     /// A node of several results.
-    pub(crate) fn nodes(
+    pub(crate) fn nodes<const N: usize>(
         &mut self,
         op: &str,
-        inputs: &[Option<ValueId>],
-        outputs: usize,
+        inputs: &[ValueId],
         attributes: Vec<Attribute>,
-    ) -> Result<Vec<ValueId>> {
+    ) -> Result<[ValueId; N]> {
         let mut name = format!("{}/{op}", self.path);
         let count = self.given.entry(name.clone()).or_insert(0);
         *count += 1;
         if *count > 1 {
             name = format!("{name}_{}", *count - 1);
         }
-        let results: Vec<ValueId> = (0..outputs)
+        let results: Vec<ValueId> = (0..N)
             .map(|i| self.value(format!("{name}_output_{i}"), None))
             .collect::<Result<_>>()?;
         self.body.nodes.push(Node {
             name,
             op: op.to_owned(),
-            inputs: inputs.to_vec(),
+            inputs: inputs.iter().copied().map(Some).collect(),
             outputs: results.iter().copied().map(Some).collect(),
             attributes,
             ..Node::default()
         });
-        Ok(results)
+        results.try_into().map_err(|_| {
+            let what = format!("{op} does not have {N} results");
+            Fault::Invalid { what }.into()
+        })
     }
 
     /// A node of one result.
@@ -146,12 +148,8 @@ impl Emit {
         inputs: &[ValueId],
         attributes: Vec<Attribute>,
     ) -> Result<ValueId> {
-        let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
-        let made = self.nodes(op, &inputs, 1, attributes)?;
-        made.first().copied().ok_or_else(|| {
-            let what = format!("{op} has no result");
-            Fault::Invalid { what }.into()
-        })
+        let [made] = self.nodes(op, inputs, attributes)?;
+        Ok(made)
     }
 
     /// The same numbers in another type.

@@ -150,10 +150,7 @@ impl Builder<'_> {
                 let both = self.outputs(&to(names.fused_gate))?;
                 let inner = both / 2;
                 let parts = self.linear(x, &to(names.fused_gate), hidden, both)?;
-                let (gate, up) = match self.split(parts, &[inner, both - inner])?[..] {
-                    [gate, up] => (gate, up),
-                    _ => (parts, parts),
-                };
+                let [gate, up] = self.split(parts, [inner, both - inner])?;
                 (self.gated(&path, gate, up)?, inner)
             }
             Mlp::Plain => {
@@ -180,12 +177,13 @@ impl Builder<'_> {
     }
 
     /// Cut along the last dimension.
-    pub(crate) fn split(&mut self, x: ValueId, sizes: &[u64]) -> Result<Vec<ValueId>> {
-        let list: Vec<i64> = sizes.iter().copied().map(signed).collect();
-        let list = self.emit.list(&list)?;
-        let inputs = [Some(x), Some(list)];
-        self.emit
-            .nodes("Split", &inputs, sizes.len(), vec![int("axis", -1)])
+    pub(crate) fn split<const N: usize>(
+        &mut self,
+        x: ValueId,
+        sizes: [u64; N],
+    ) -> Result<[ValueId; N]> {
+        let list = self.emit.list(&sizes.map(signed))?;
+        self.emit.nodes("Split", &[x, list], vec![int("axis", -1)])
     }
 
     /// What follows belongs to the module of this path.

@@ -112,18 +112,16 @@ impl Builder<'_> {
         let last = emit.list(&[-1])?;
         let positions = emit.node("Unsqueeze", &[positions, last], Vec::new())?;
         let angles = emit.node("Mul", &[positions, frequencies], Vec::new())?;
-        let mut made = Vec::new();
-        for op in ["Cos", "Sin"] {
-            let mut turn = self.emit.node(op, &[angles], Vec::new())?;
-            if rope.factor.to_bits() != 1.0f32.to_bits() {
-                let factor = self.emit.number(rope.factor, DType::F32)?;
-                turn = self.emit.node("Mul", &[turn, factor], Vec::new())?;
-            }
-            made.push(self.narrowed(turn)?);
+        let cos = self.turn("Cos", angles, rope)?;
+        Ok((cos, self.turn("Sin", angles, rope)?))
+    }
+
+    fn turn(&mut self, op: &str, angles: ValueId, rope: &Rope) -> Result<ValueId> {
+        let mut turn = self.emit.node(op, &[angles], Vec::new())?;
+        if rope.factor.to_bits() != 1.0f32.to_bits() {
+            let factor = self.emit.number(rope.factor, DType::F32)?;
+            turn = self.emit.node("Mul", &[turn, factor], Vec::new())?;
         }
-        match made[..] {
-            [cos, sin] => Ok((cos, sin)),
-            _ => Ok((angles, angles)),
-        }
+        self.narrowed(turn)
     }
 }
