@@ -79,14 +79,19 @@ fn rope_freqs(root: &mut Map<String, Value>, factors: &[f64]) {
     let base = number("freq_base").unwrap_or(10000.0);
     let dim = number("dimension_count").unwrap_or(factors.len() as f64 * 2.0);
     let factor = factors.iter().copied().fold(1.0, f64::max);
-    let made = llama3_factors(base, dim, factor, 1.0, 4.0, 8192.0);
     let near = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs() <= 1e-5 * a.abs();
-    if made.len() == factors.len() && factors.iter().zip(&made).all(near) {
-        let scaling = json!({
-            "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
-        });
-        root.insert("rope_llama3".to_owned(), scaling);
+    // Nearly all models began with 8192; others, like that, with a power of two.
+    let contexts = std::iter::once(8192).chain((5..=17).map(|bits| 1u32 << bits));
+    for context in contexts {
+        let made = llama3_factors(base, dim, factor, 1.0, 4.0, f64::from(context));
+        if made.len() == factors.len() && factors.iter().zip(&made).all(near) {
+            let scaling = json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": context,
+            });
+            root.insert("rope_llama3".to_owned(), scaling);
+            return;
+        }
     }
 }
 

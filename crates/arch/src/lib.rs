@@ -9,6 +9,8 @@
 //! * [`hf_to_gguf`] takes a repository's tensors and `config.json` and gives tensors in the order
 //!   and with the types and names of the reference converter, and the architecture's keys.
 //! * [`gguf_to_hf`] goes the other way.
+//! * [`configuration`] answers which table fits and what the config says, for those who make
+//!   something else of it.
 //! * [`general()`] guesses the `general.*` keys from names and the model card.
 //!
 //! Nothing is read or computed here: tensors become stacks of [`ir::Compute`]s, and the type each
@@ -17,6 +19,7 @@
 
 mod choose;
 mod compute;
+mod configuration;
 mod diffusion;
 mod error;
 mod expr;
@@ -33,6 +36,7 @@ mod target;
 mod template;
 mod verb;
 
+pub use configuration::{Configuration, configuration};
 pub use diffusion::diffusion_family;
 pub use error::ArchError;
 pub use general::{GeneralInput, NameParts, front_matter, general, name_parts, size_label, title};

@@ -6,7 +6,7 @@ use crate::error::ArchError;
 use crate::expr::Scope;
 use crate::facts::facts;
 use crate::hparams::hparams;
-use crate::table::{Row, Table, slot_of};
+use crate::table::{Hf, Row, Table, slot_of};
 use crate::tables::base_hf;
 use crate::template::Places;
 use crate::verb::Verb;
@@ -73,6 +73,7 @@ pub fn gguf_to_hf(model: &Model, options: RaiseOptions<'_>) -> Result<Raised> {
         why: "it has no way back: a [hf] part".to_owned(),
     })?;
     let mut records = Vec::new();
+    records.extend(unexplained(hf, &keys));
     let config = config(table, &keys, &mut records)?;
     let root = hparams(table, &Value::Object(config.clone()), &Map::new())?;
     let mut tensors = tensors(table, model, &root, &mut records)?;
@@ -84,6 +85,18 @@ pub fn gguf_to_hf(model: &Model, options: RaiseOptions<'_>) -> Result<Raised> {
         tensors: TensorTable::from_tensors(tensors)?,
         records,
     })
+}
+
+/// Rope factors that no kind of rope in a config makes: the model that comes back turns otherwise
+/// over long distances.
+fn unexplained(hf: &Hf, keys: &Map<String, Value>) -> Option<Record> {
+    let share = keys.get("rope_freqs_share")?.as_f64()?;
+    let mut used = hf.config.iter().flat_map(|(_, value)| value.keys());
+    if share >= 1.0 || keys.contains_key("rope_llama3") || used.any(|k| k == "rope_freqs_share") {
+        return None;
+    }
+    let why = "no rope type of a config makes these factors: they are left out";
+    Some(Record::changed("rope-factors", "rope_freqs.weight", why))
 }
 
 /// `config.json`: the inverse of the table's keys, then what all share, then the table's own.

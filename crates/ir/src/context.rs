@@ -66,6 +66,9 @@ pub struct WriteOptions {
     pub shard_counts: Vec<u64>,
     /// Put tensors into files beside the model, where the format can: ONNX.
     pub external_data: bool,
+    /// The output is the model of a repository: files beside it are named as those who load
+    /// repositories look for them.
+    pub repository: bool,
     /// The element type tensors are asked to have; for naming only, the passes cast.
     pub dtype: Option<DType>,
 }

@@ -81,7 +81,15 @@ fn data_goes_outside_and_comes_back() {
         shard_size: Some(6000),
         ..WriteOptions::default()
     };
+    let listed = WriteOptions {
+        repository: true,
+        ..cut.clone()
+    };
     for (options, files) in [
+        (
+            listed,
+            vec!["m.onnx", "m.onnx_data", "m.onnx_data_1", "m.onnx_data_2"],
+        ),
         (whole, vec!["m.onnx", "m.onnx.data"]),
         (
             cut,

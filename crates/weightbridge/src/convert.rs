@@ -3,7 +3,7 @@
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{ConvertRequest, FacadeError, Intent, Names, Session, edit, llm, open_input, policy};
+use crate::{ConvertRequest, FacadeError, Names, Session, edit, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
@@ -57,6 +57,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         shard_size: request.shard_size.or(target.shard_size()),
         shard_tensors: request.shard_tensors,
         external_data: request.external_data,
+        repository: target.repository,
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
@@ -128,7 +129,7 @@ struct Made {
     model: Model,
     records: Vec<Record>,
     /// Of the casts, filled while the data is pulled.
-    casts: [CastCounts; 2],
+    casts: Vec<CastCounts>,
 }
 
 /// Makes of the input's model what is asked for: tensors, carried; or what a runtime loads.
@@ -146,22 +147,16 @@ fn make(
         shared: request.shared,
         keep_blocks: request.keep_blocks,
     };
-    let mut casts = CastCounts::default();
+    let mut casts = Vec::new();
     let id = target.format.id;
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
     if let Some(turn) = llm::Turn::of(request, target, &model)? {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
         model.provenance.records.extend(records);
-        (model, casts) = turn.take(model, request, &cx.limits)?;
+        (model, casts) = turn.take(model, request, target.repository, &cx.limits)?;
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;
-    } else if id == onnx::FORMAT.id
-        && model.provenance.format != id
-        && request.intent != Some(Intent::Container)
-    {
-        let target = target.format.title;
-        return Err(FacadeError::NoArchitecture { target }.into());
     } else if matches!(options.dtype, DTypeChoice::To(DType::Block(_))) {
         let what = "blocks are made with --quantize TYPE".to_owned();
         return Err(Error::from(Fault::Usage { what }));
@@ -172,10 +167,11 @@ fn make(
     edit::apply(&mut model, target.format.id, &request.edits);
     let planned = convert::plan(model, id, writer.capabilities(), &options, &cx.limits)?;
     refuse_losses(request, &planned.records)?;
+    casts.push(planned.casts);
     Ok(Made {
         model: planned.model,
         records: planned.records,
-        casts: [casts, planned.casts],
+        casts,
     })
 }
 
@@ -226,7 +222,7 @@ struct Job<'a> {
     request: &'a ConvertRequest,
     target: &'a Target,
     writer: &'a dyn Writer,
-    casts: &'a [CastCounts; 2],
+    casts: &'a [CastCounts],
 }
 
 impl Job<'_> {

@@ -53,7 +53,7 @@ impl Writer for OnnxWriter {
 
     fn write(&self, model: &Model, out: &mut Output, cx: &Context) -> Result<Report> {
         let layout = Layout::of(model, &cx.write)?;
-        let names = data_names(out, layout.files.len());
+        let names = data_names(out, layout.files.len(), cx.write.repository);
         let tensors = Tensors {
             table: &model.tensors,
             remarks: model
@@ -133,12 +133,16 @@ fn pour(file: &OutFile, pieces: &[Piece<'_>], cx: &Context) -> Result<u64> {
     Ok(found)
 }
 
-/// `model.onnx.data`, or `model-00001-of-00003.onnx.data` and so on.
-fn data_names(out: &Output, count: usize) -> Vec<String> {
+/// `model.onnx.data`, or `model-00001-of-00003.onnx.data` and so on; in a repository
+/// `model.onnx_data`, then `model.onnx_data_1`, which `optimum` writes and `transformers.js` asks for.
+fn data_names(out: &Output, count: usize, repository: bool) -> Vec<String> {
     let name = out.target().file_name();
     let name = name.map_or("model.onnx".into(), |name| name.to_string_lossy());
     let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, "onnx"));
     match count {
+        1.. if repository => std::iter::once(format!("{name}_data"))
+            .chain((1..count).map(|number| format!("{name}_data_{number}")))
+            .collect(),
         1 => vec![format!("{name}.data")],
         _ => (1..=count)
             .map(|number| {

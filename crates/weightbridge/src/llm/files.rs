@@ -1,7 +1,20 @@
 //! The side files of a repository, read whole.
 
+use crate::FacadeError;
 use ir::{Error, Fault, Limits, Model, Result};
 use serde_json::Value;
+
+/// Refuses a repository whose shards and index do not say the same: it may be of two models.
+pub(crate) fn whole(model: &Model) -> Result<()> {
+    let records = &model.provenance.records;
+    match records.iter().find(|record| record.kind == "not-in-index") {
+        Some(record) => {
+            let what = record.what.clone();
+            Err(FacadeError::NotInIndex { what }.into())
+        }
+        None => Ok(()),
+    }
+}
 
 /// A side file by its path in the repository.
 pub(crate) fn text(model: &Model, name: &str, limits: &Limits) -> Result<Option<Vec<u8>>> {
@@ -25,4 +38,25 @@ pub(crate) fn json(model: &Model, name: &str, limits: &Limits) -> Result<Option<
         let what = format!("not JSON: {error}");
         Error::from(Fault::Invalid { what }).at(name.to_owned())
     })
+}
+
+/// How the weights were quantized, if they are: in the configuration, in that of a multimodal
+/// model's text part, or in the side files that came before both.
+pub(crate) fn quantization(
+    model: &Model,
+    config: &Value,
+    limits: &Limits,
+) -> Result<Option<Value>> {
+    const KEY: &str = "quantization_config";
+    let text = config.get("text_config");
+    let told = config.get(KEY).or_else(|| text?.get(KEY));
+    if let Some(settings) = told.filter(|settings| settings.is_object()) {
+        return Ok(Some(settings.clone()));
+    }
+    for name in ["quantize_config.json", "quant_config.json"] {
+        if let Some(settings) = json(model, name, limits)? {
+            return Ok(Some(settings));
+        }
+    }
+    Ok(None)
 }

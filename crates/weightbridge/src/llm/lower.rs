@@ -23,13 +23,9 @@ pub(super) fn lower(
         };
         return Err(error.into());
     };
-    let records = &model.provenance.records;
-    if let Some(record) = records.iter().find(|record| record.kind == "not-in-index") {
-        let what = record.what.clone();
-        return Err(FacadeError::NotInIndex { what }.into());
-    }
+    files::whole(&model)?;
     model.tensors = by_name_in_each_file(model.tensors)?;
-    if let Some(settings) = quantization(&model, &config, limits)? {
+    if let Some(settings) = files::quantization(&model, &config, limits)? {
         unpack::unpack(&mut model, &settings)?;
     }
     let map = own_table(options.arch_map.as_deref())?;
@@ -81,23 +77,6 @@ fn by_name_in_each_file(tensors: TensorTable) -> Result<TensorTable> {
         }
     }
     TensorTable::from_tensors(list)
-}
-
-/// How the weights were quantized, if they are: in the configuration, in that of a multimodal
-/// model's text part, or in the side files that came before both.
-fn quantization(model: &Model, config: &Value, limits: &Limits) -> Result<Option<Value>> {
-    const KEY: &str = "quantization_config";
-    let text = config.get("text_config");
-    let told = config.get(KEY).or_else(|| text?.get(KEY));
-    if let Some(settings) = told.filter(|settings| settings.is_object()) {
-        return Ok(Some(settings.clone()));
-    }
-    for name in ["quantize_config.json", "quant_config.json"] {
-        if let Some(settings) = files::json(model, name, limits)? {
-            return Ok(Some(settings));
-        }
-    }
-    Ok(None)
 }
 
 /// The tokenizer's keys.

@@ -1,8 +1,10 @@
-//! Language models: a repository becomes a GGUF file that llama.cpp runs, and back.
+//! Language models: a repository becomes a GGUF file that llama.cpp runs, and back; or either
+//! becomes the graph of a decoder.
 //!
-//! Three crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
-//! tokenizer. This module puts what they say together, in the order the reference converter has.
+//! Four crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
+//! tokenizer, `decoder` what is computed. This module puts what they say together, in the order the reference converter has.
 
+mod decode;
 mod files;
 mod lower;
 mod modelfile;
@@ -37,6 +39,8 @@ pub(crate) enum Turn {
     Lower,
     /// GGUF to repository.
     Raise,
+    /// Either to the graph of a decoder.
+    Decode,
 }
 
 impl Turn {
@@ -48,8 +52,12 @@ impl Turn {
     ) -> Result<Option<Self>> {
         let was_gguf = model.provenance.format == gguf::FORMAT.id;
         let to_gguf = target.format.id == gguf::FORMAT.id;
+        let to_onnx = target.format.id == onnx::FORMAT.id;
+        let was_onnx = model.provenance.format == onnx::FORMAT.id;
         let needed = if request.intent == Some(Intent::Container) {
             None
+        } else if to_onnx && !was_onnx {
+            Some(Self::Decode)
         } else if to_gguf && !was_gguf {
             Some(Self::Lower)
         } else if was_gguf && target.repository {
@@ -81,16 +89,19 @@ impl Turn {
         }
     }
 
-    /// Takes a model this way.
+    /// Takes a model this way, into a repository or a single file.
     pub(crate) fn take(
         self,
         model: Model,
         request: &ConvertRequest,
+        repository: bool,
         limits: &Limits,
-    ) -> Result<(Model, CastCounts)> {
+    ) -> Result<(Model, Vec<CastCounts>)> {
+        let one = |(model, casts)| (model, vec![casts]);
         match self {
-            Self::Lower => lower::lower(model, request, limits),
-            Self::Raise => raise::raise(model, request, limits),
+            Self::Lower => lower::lower(model, request, limits).map(one),
+            Self::Raise => raise::raise(model, request, limits).map(one),
+            Self::Decode => decode::decode(model, request, repository, limits),
         }
     }
 }
@@ -101,7 +112,8 @@ pub(crate) fn named(model: Model, path: &Path, names: Names, limits: &Limits) ->
         None => Ok(model),
         Some(turn) => {
             let request = ConvertRequest::new(path, "");
-            turn.take(model, &request, limits).map(|(model, _)| model)
+            turn.take(model, &request, false, limits)
+                .map(|(model, _)| model)
         }
     }
 }
