@@ -29,7 +29,7 @@ pub struct Converted {
 
 /// Converts one input to one output, or to a file for each type it is quantized to.
 pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted> {
-    let target = Target::of(request)?;
+    let mut target = Target::of(request)?;
     let writer = target.format.writer.ok_or_else(|| {
         Error::from(FacadeError::OneWay {
             format: target.format.id,
@@ -43,7 +43,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         );
         return Err(Fault::Usage { what }.into());
     }
-    if !request.dry_run && !request.overwrite {
+    // What the weights of a repository are called depends on what they are.
+    let new = !request.dry_run && !request.overwrite;
+    if new && !target.repository {
         target.refuse_existing()?;
     }
     let mut read = request.read.clone();
@@ -78,6 +80,14 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let empty = opened.model.tensors.is_empty() && !graph;
     if empty && opened.model.provenance.format != st::FORMAT.id {
         return Err(named(FacadeError::NoTensors.into()));
+    }
+    let adapter = llm::is_adapter(&opened.model);
+    llm::check(request, adapter)?;
+    if adapter {
+        target.for_adapter();
+    }
+    if new && target.repository {
+        target.refuse_existing()?;
     }
     if !request.dry_run {
         target.refuse_input(&opened.model)?;
@@ -135,10 +145,7 @@ fn make(
     if let Some(turn) = llm::Turn::of(request, target, &model) {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
         model.provenance.records.extend(records);
-        (model, casts) = match turn {
-            llm::Turn::Lower => llm::lower(model, request, &cx.limits)?,
-            llm::Turn::Raise => llm::raise(model, request, &cx.limits)?,
-        };
+        (model, casts) = turn.make(model, request, cx)?;
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;

@@ -1,8 +1,9 @@
 //! Language models: a repository becomes a GGUF file that llama.cpp runs, and back.
 //!
 //! Three crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
-//! tokenizer. This module puts what they say together, in the order the reference converter has.
+//! tokenizer. LoRA adapters go the same ways by themselves (`adapter`). This module puts what they say together, in the order the reference converter has.
 
+mod adapter;
 mod files;
 mod lower;
 mod modelfile;
@@ -11,13 +12,12 @@ mod raise;
 use crate::target::Target;
 use crate::{ConvertRequest, Intent};
 use arch::{OutType, Table};
-use convert::DTypeChoice;
-use ir::{BlockFormat, DType, Error, Fault, Limits, Model, Region, Result};
+use convert::{CastCounts, DTypeChoice};
+use ir::{BlockFormat, Context, DType, Error, Fault, Limits, Model, Region, Result};
 use std::path::{Path, PathBuf};
 
-pub(crate) use lower::lower;
+pub(crate) use adapter::{check, is_adapter};
 pub(crate) use modelfile::modelfile;
-pub(crate) use raise::raise;
 
 /// What only matters to language models.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct LlmOptions {
     pub arch: Option<String>,
     /// The user's own architecture table.
     pub arch_map: Option<PathBuf>,
+    /// The base model of a LoRA adapter: its folder, its `config.json`, or a GGUF file of it.
+    pub base: Option<PathBuf>,
     /// The pre-tokenizer by its name, whatever the tokenizer's fingerprint says.
     pub pre: Option<String>,
     /// Write an Ollama `Modelfile` beside the output.
@@ -54,6 +56,21 @@ impl Turn {
             Some(Self::Raise)
         } else {
             None
+        }
+    }
+
+    /// Makes what a runtime or a loader of repositories wants.
+    pub(crate) fn make(
+        self,
+        model: Model,
+        request: &ConvertRequest,
+        cx: &Context,
+    ) -> Result<(Model, CastCounts)> {
+        match (self, is_adapter(&model)) {
+            (Self::Lower, false) => lower::lower(model, request, &cx.limits),
+            (Self::Lower, true) => adapter::lower(model, request, cx),
+            (Self::Raise, false) => raise::raise(model, request, &cx.limits),
+            (Self::Raise, true) => adapter::raise(model, request, cx),
         }
     }
 }
