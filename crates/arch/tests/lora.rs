@@ -1,5 +1,6 @@
 //! Adapters through the tables: names, rows, and what is refused. `tests/interop/test_lora.py` holds
 //! the bytes against the real converter.
+#![allow(clippy::pedantic, missing_docs, clippy::unwrap_used, clippy::panic)] // a test's own helpers
 
 mod support;
 

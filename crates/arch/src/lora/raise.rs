@@ -201,7 +201,7 @@ impl Raising<'_> {
         let parts = backward(&row.verbs, vec![tensor.clone()], &scope)
             .map_err(|error| self.excused(error, &tensor.name))?;
         for (tensor, template) in parts.into_iter().zip(&row.hf) {
-            let name = template.fill(&places);
+            let name = self.outside(template.fill(&places));
             let module = name.strip_suffix(".weight").unwrap_or(&name).to_owned();
             let name = format!("{PREFIX}{name}");
             self.whole.push(module);
@@ -255,9 +255,16 @@ impl Raising<'_> {
         }
         let conv = row.verbs.iter().any(|verb| verb.name() == "transpose");
         for (name, pair) in made {
-            self.add(&name, pair, places.bid, conv)?;
+            self.add(&self.outside(name), pair, places.bid, conv)?;
         }
         Ok(())
+    }
+
+    /// The name of a block beyond the last, where the table has another for it.
+    fn outside(&self, name: String) -> String {
+        let last = self.root.get("num_hidden_layers").and_then(Value::as_u64);
+        let other = last.and_then(|last| self.table.beyond_out(&name, last));
+        other.unwrap_or(name)
     }
 
     fn add(&mut self, name: &str, pair: Pair, bid: Option<u64>, conv: bool) -> Result<()> {
