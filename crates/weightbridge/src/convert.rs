@@ -81,9 +81,8 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if empty && opened.model.provenance.format != st::FORMAT.id {
         return Err(named(FacadeError::NoTensors.into()));
     }
-    let adapter = llm::is_adapter(&opened.model);
-    llm::check(request, adapter)?;
-    if adapter {
+    llm::check(request, &opened.model)?;
+    if llm::is_peft(&opened.model) {
         target.for_adapter();
     }
     if new && target.repository {

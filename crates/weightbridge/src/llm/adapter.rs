@@ -8,7 +8,7 @@ use super::lower::{card, folder_name};
 use super::raise::{asset, common, dequantized, json_text, narrowed};
 use super::{files, out_type, own_table};
 use crate::open::open_with;
-use crate::{ConvertRequest, FacadeError};
+use crate::{ConvertRequest, FacadeError, Intent};
 use arch::{
     AdapterConfig, GeneralInput, LowerOptions, ParameterCounts, RaiseOptions, adapter_to_gguf,
     base_model, general, gguf_to_adapter, gguf_to_hf,
@@ -21,26 +21,33 @@ use std::path::{Path, PathBuf};
 /// The file that makes a folder an adapter.
 pub(crate) const CONFIG: &str = "adapter_config.json";
 
-/// Whether a model is an adapter: a GGUF file says so, weights of PEFT are named so.
+/// Whether a model is an adapter: a GGUF file says so, PEFT's files or tensors are named so.
 pub(crate) fn is_adapter(model: &Model) -> bool {
-    let named = |path: &Path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("adapter_model.")
-    };
+    let named = || model.tensors.iter().any(|t| arch::is_lora(&t.name));
+    is_peft(model) || model.provenance.format != gguf::FORMAT.id && named()
+}
+
+/// Whether it is one that PEFT can load: other libraries have other names for their files.
+pub(crate) fn is_peft(model: &Model) -> bool {
     if model.provenance.format == gguf::FORMAT.id {
         return arch::is_adapter(model);
     }
     let mut files = model.provenance.files.iter();
-    files.any(|(path, _)| named(path)) || model.tensors.iter().any(|t| arch::is_lora(&t.name))
+    files.any(|(path, _)| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("adapter_model.")
+    })
 }
 
 /// Refuses what is only for whole models, and for models what is only for adapters.
-pub(crate) fn check(request: &ConvertRequest, adapter: bool) -> Result<()> {
+pub(crate) fn check(request: &ConvertRequest, model: &Model) -> Result<()> {
+    let adapter = is_adapter(model);
+    let carried = request.intent == Some(Intent::Container);
     let what = if !adapter && request.llm.base.is_some() {
         "--base is for LoRA adapters"
-    } else if adapter && !request.quantize.is_empty() {
+    } else if adapter && !carried && !request.quantize.is_empty() {
         "--quantize is for whole models; an adapter takes --dtype, q8_0 at the smallest"
-    } else if adapter && request.llm.modelfile {
+    } else if adapter && !carried && request.llm.modelfile {
         "--modelfile is for whole models"
     } else {
         return Ok(());

@@ -16,7 +16,8 @@ use convert::{CastCounts, DTypeChoice};
 use ir::{BlockFormat, Context, DType, Error, Fault, Limits, Model, Region, Result};
 use std::path::{Path, PathBuf};
 
-pub(crate) use adapter::{check, is_adapter};
+use adapter::is_adapter;
+pub(crate) use adapter::{check, is_peft};
 pub(crate) use modelfile::modelfile;
 
 /// What only matters to language models.
