@@ -58,6 +58,7 @@ fn main() {
         config: Some(&config),
         generation: generation.as_ref(),
         counts: lowered.parameter_counts(),
+        adapter: false,
     });
     let metadata = lowered.metadata(&pairs, &[]);
     if let Some(back) = back {

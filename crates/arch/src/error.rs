@@ -79,6 +79,65 @@ pub enum ArchError {
         /// What the verb wanted.
         wanted: String,
     },
+    /// A tensor of an adapter that is no factor.
+    #[error("tensor {tensor:?} is nothing a GGUF adapter can hold: {why}")]
+    NotLora {
+        /// The tensor.
+        tensor: String,
+        /// What it is instead.
+        why: String,
+    },
+    /// A factor without the other.
+    #[error("tensor {tensor:?} has no {missing} beside it")]
+    Unpaired {
+        /// The tensor.
+        tensor: String,
+        /// The other factor.
+        missing: &'static str,
+    },
+    /// Factors that are not of one rank.
+    #[error(
+        "the factors of {matrix:?} do not go together: A is {} {}, B is {} {}",
+        a.dtype, a.shape, b.dtype, b.shape
+    )]
+    Ranks {
+        /// The matrix they change.
+        matrix: String,
+        /// What A is.
+        a: ir::TensorSpec,
+        /// What B is.
+        b: ir::TensorSpec,
+    },
+    /// A matrix whose change cannot go the way of the matrix.
+    #[error("the adapter of {tensor:?} has no place: {why}")]
+    NotForLora {
+        /// The tensor.
+        tensor: String,
+        /// Why not.
+        why: String,
+    },
+    /// A kind of adapter that is not LoRA.
+    #[error("GGUF holds plain LoRA adapters only: {what}")]
+    AdapterKind {
+        /// What it is.
+        what: String,
+    },
+    /// A value of an adapter's configuration that cannot be used.
+    #[error("the adapter's {what:?} does not work out: {why}")]
+    AdapterValue {
+        /// The key.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// Rows cannot be moved back without the base model's configuration.
+    #[error("the rows of {tensor:?} cannot be put back without the base model's config.json")]
+    NeedsBase {
+        /// The tensor.
+        tensor: String,
+        /// The architecture.
+        arch: String,
+    },
     /// There is nothing to convert.
     #[error("{what}")]
     Nothing {
@@ -98,12 +157,20 @@ fn list(names: &[String]) -> String {
 impl Diagnose for ArchError {
     fn class(&self) -> Class {
         match self {
-            Self::Unknown { .. } | Self::Leftover { .. } => Class::Unsupported,
+            Self::Unknown { .. }
+            | Self::Leftover { .. }
+            | Self::NotLora { .. }
+            | Self::NotForLora { .. }
+            | Self::AdapterKind { .. }
+            | Self::NeedsBase { .. } => Class::Unsupported,
             Self::NoSuch { .. } | Self::Table { .. } => Class::Usage,
             Self::MissingKey { .. }
             | Self::BadValue { .. }
             | Self::MissingParts { .. }
             | Self::Shape { .. }
+            | Self::Unpaired { .. }
+            | Self::Ranks { .. }
+            | Self::AdapterValue { .. }
             | Self::Nothing { .. } => Class::Malformed,
         }
     }
@@ -127,6 +194,18 @@ impl Diagnose for ArchError {
                 "Put the model's own value into config.json; --as container carries the tensors as \
                  they are"
             }
+            Self::NotLora { .. } | Self::NotForLora { .. } => {
+                "Leave it out with --drop REGEX if the adapter is of use without it; a merge into the \
+                 base model keeps all of it; --as container carries the tensors as they are"
+            }
+            Self::AdapterKind { .. } => {
+                "Merge it into its base model and convert that; --as container carries the tensors \
+                 as they are"
+            }
+            Self::Unpaired { .. } | Self::Ranks { .. } => {
+                "The adapter may be saved in part, or mixed of two: save it again"
+            }
+            Self::NeedsBase { .. } => "Name the base model's folder with --base",
             Self::MissingParts { .. } => "A shard may be missing: compare with the index",
             _ => return None,
         };

@@ -11,6 +11,8 @@
 //! * [`gguf_to_hf`] goes the other way.
 //! * [`configuration`] answers which table fits and what the config says, for those who make
 //!   something else of it.
+//! * [`adapter_to_gguf`] and [`gguf_to_adapter`] do the same for a LoRA adapter, whose factors go
+//!   through the same tables.
 //! * [`general()`] guesses the `general.*` keys from names and the model card.
 //!
 //! Nothing is read or computed here: tensors become stacks of [`ir::Compute`]s, and the type each
@@ -28,6 +30,7 @@ mod general;
 mod generate;
 mod hparams;
 mod keys;
+mod lora;
 mod lower;
 mod raise;
 mod table;
@@ -40,6 +43,10 @@ pub use configuration::{Configuration, configuration};
 pub use diffusion::diffusion_family;
 pub use error::ArchError;
 pub use general::{GeneralInput, NameParts, front_matter, general, name_parts, size_label, title};
+pub use lora::{
+    AdapterConfig, LoweredAdapter, RaisedAdapter, adapter_to_gguf, base_model, gguf_to_adapter,
+    is_adapter, is_lora,
+};
 pub use lower::{LowerOptions, Lowered, ParameterCounts, Planned, RepoFacts, hf_to_gguf};
 pub use raise::{RaiseOptions, Raised, gguf_to_hf};
 pub use table::Table;

@@ -235,7 +235,7 @@ fn tensors(
 
 /// The row for a GGUF tensor. Blocks that were repacked have a row of their own beside the one
 /// for floats.
-fn find(table: &Table, tensor: &Tensor) -> Option<(usize, usize, Places)> {
+pub(crate) fn find(table: &Table, tensor: &Tensor) -> Option<(usize, usize, Places)> {
     let found = table.by_gguf(&tensor.name)?;
     let row = table.rows.get(found.0)?;
     let packed = tensor.spec.dtype == DType::Block(BlockFormat::MXFP4);
@@ -317,7 +317,11 @@ impl Gathered<'_> {
     }
 }
 
-fn backward(verbs: &[Verb], mut parts: Vec<Tensor>, scope: &Scope<'_>) -> Result<Vec<Tensor>> {
+pub(crate) fn backward(
+    verbs: &[Verb],
+    mut parts: Vec<Tensor>,
+    scope: &Scope<'_>,
+) -> Result<Vec<Tensor>> {
     for verb in verbs.iter().rev() {
         parts = verb.backward(parts, scope)?;
     }

@@ -243,6 +243,9 @@ pub(crate) struct ConvertArgs {
     /// An architecture table of your own
     #[arg(long, value_name = "FILE.toml", conflicts_with = "arch")]
     pub(crate) arch_map: Option<PathBuf>,
+    /// The base model of a LoRA adapter: its folder, its config.json or a GGUF file of it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Option<PathBuf>,
     /// The pre-tokenizer, instead of telling it from what the tokenizer does
     #[arg(long, value_name = "NAME")]
     pub(crate) pre: Option<String>,

@@ -31,7 +31,7 @@ pub struct Converted {
 
 /// Converts one input to one output, or to a file for each type it is quantized to.
 pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted> {
-    let target = Target::of(request)?;
+    let mut target = Target::of(request)?;
     let writer = target.format.writer.ok_or_else(|| {
         Error::from(FacadeError::OneWay {
             format: target.format.id,
@@ -45,7 +45,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         );
         return Err(Fault::Usage { what }.into());
     }
-    if !request.dry_run && !request.overwrite {
+    // What the weights of a repository are called depends on what they are.
+    let new = !request.dry_run && !request.overwrite;
+    if new && !target.repository {
         target.refuse_existing()?;
     }
     let mut read = request.read.clone();
@@ -89,6 +91,13 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     let may_be_empty = [st::FORMAT.id, gguf::FORMAT.id];
     if empty && !may_be_empty.contains(&opened.model.provenance.format) {
         return Err(named(FacadeError::NoTensors.into()));
+    }
+    llm::check(request, &opened.model)?;
+    if llm::is_peft(&opened.model) {
+        target.for_adapter();
+    }
+    if new && target.repository {
+        target.refuse_existing()?;
     }
     if !request.dry_run {
         target.refuse_input(&opened.model)?;
@@ -153,7 +162,7 @@ fn make(
     if let Some(turn) = llm::Turn::of(request, target, &model)? {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
         model.provenance.records.extend(records);
-        (model, casts) = turn.take(model, request, target.repository, &cx.limits)?;
+        (model, casts) = turn.take(model, request, target.repository, cx)?;
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;
@@ -317,7 +326,7 @@ pub fn diff(
     let cx = session.reading(ReadOptions::default());
     let open = |path: &Path| {
         let opened = open_with(&open_input(path)?, None, &cx)?;
-        llm::named(opened.model, path, names, &cx.limits).map_err(|error| error.in_file(path))
+        llm::named(opened.model, path, names, &cx).map_err(|error| error.in_file(path))
     };
     let (left, right) = (open(a)?, open(b)?);
     let pump = session.pump()?;

@@ -80,9 +80,22 @@ pub enum FacadeError {
         /// The tensor, or how many and the first of them.
         what: String,
     },
+    /// Weights of an adapter without what PEFT says of them.
+    #[error("these are the weights of an adapter, and there is no adapter_config.json beside them")]
+    NoAdapterConfig,
+    /// An adapter whose base model is not known.
+    #[error("the adapter's base model {}is not known here", name(named.as_deref()))]
+    NoBase {
+        /// What the adapter or the user calls it.
+        named: Option<String>,
+    },
     /// A model without tensors.
     #[error("there are no tensors in it")]
     NoTensors,
+}
+
+fn name(named: Option<&str>) -> String {
+    named.map_or_else(String::new, |name| format!("{name:?} "))
 }
 
 impl Diagnose for FacadeError {
@@ -96,9 +109,10 @@ impl Diagnose for FacadeError {
             | Self::NoTensors
             | Self::NotGguf { .. }
             | Self::NotInPlace { .. }
+            | Self::NoBase { .. }
             | Self::NoArchitecture { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
-            Self::NotInIndex { .. } => Class::Malformed,
+            Self::NotInIndex { .. } | Self::NoAdapterConfig => Class::Malformed,
             Self::Losses { .. } => Class::Lossy,
         }
     }
@@ -128,6 +142,13 @@ impl Diagnose for FacadeError {
             Self::NotGguf { .. } => {
                 "--as container quantizes its tensors under the names they have; for a model that \
                  a runtime loads, make a GGUF of it first"
+            }
+            Self::NoAdapterConfig => {
+                "Give the adapter's folder, with its adapter_config.json; --as container carries the \
+                 tensors as they are"
+            }
+            Self::NoBase { .. } => {
+                "Name the base model's folder with --base; only its config.json is needed"
             }
             Self::NoTensors => "See what is in it with `weightbridge inspect`",
             _ => return None,

@@ -60,6 +60,16 @@ impl Target {
         })
     }
 
+    /// The names under which loaders look for an adapter's weights in its folder.
+    pub(crate) fn for_adapter(&mut self) {
+        for file in self.files.iter_mut().filter(|_| self.repository) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+            let name = format!("adapter_model.{extension}");
+            file.set_file_name(name);
+        }
+    }
+
     /// The first file.
     pub(crate) fn first(&self) -> &Path {
         self.files

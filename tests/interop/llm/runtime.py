@@ -4,7 +4,7 @@ As a program it serves one file and ends, so that an assertion in the library is
 
     python runtime.py MODEL.gguf OUT.json < requests.json
 
-Requests: {"texts": [..], "prompts": [[ids] ..], "steps": 16, "embeddings": false}. The answer has
+Requests: {"texts": [..], "prompts": [[ids] ..], "steps": 16, "embeddings": false, "adapter": PATH}. The answer has
 `ids` (of each text with special tokens, and plain), `values` (last-position logits, or the last
 token's embedding) as base64 of F32, and `greedy`. KV cache in F32, flash attention off, 1 thread.
 """
@@ -90,6 +90,8 @@ class Runtime:
                 ("llama_get_logits_ith", C.POINTER(C.c_float), pointer, number),
                 ("llama_get_embeddings_ith", C.POINTER(C.c_float), pointer, number),
                 ("llama_get_memory", pointer, pointer), ("llama_memory_clear", None, pointer, C.c_bool),
+                ("llama_adapter_lora_init", pointer, pointer, C.c_char_p),
+                ("llama_set_adapters_lora", number, pointer, pointer, C.c_size_t, pointer),
                 ("llama_free", None, pointer), ("llama_model_free", None, pointer),
                 ("llama_log_set", None, LOG, pointer)):
             function = getattr(lib, name)
@@ -109,7 +111,7 @@ class Loaded:
     """A model with a context."""
 
     def __init__(self, runtime, path, embeddings, context):
-        self.lib, self.embeddings = runtime.lib, embeddings
+        self.runtime, self.lib, self.embeddings = runtime, runtime.lib, embeddings
         params = self.lib.llama_model_default_params()
         params.gpu_layers = 0
         params.extra_buffers = False  # repacked weights compute in another order
@@ -129,6 +131,15 @@ class Loaded:
         self.context = self.lib.llama_init_from_model(self.model, params)
         if not self.context:
             raise RuntimeError("".join(runtime.lines[-5:]).strip())
+
+    def adapt(self, path, scale=1.0):
+        """Adds what a LoRA adapter says; it is freed with the model."""
+        adapter = self.lib.llama_adapter_lora_init(self.model, os.fsencode(path))
+        if not adapter:
+            raise RuntimeError("".join(self.runtime.lines[-5:]).strip())
+        failed = self.lib.llama_set_adapters_lora(self.context, (C.c_void_p * 1)(adapter), 1, (C.c_float * 1)(scale))
+        if failed:
+            raise RuntimeError(f"llama_set_adapters_lora: {failed}")
 
     def tokenize(self, text, special=True):
         """Token ids; `special` puts in what the vocabulary asks for. Marks in the text are parsed."""
@@ -184,6 +195,8 @@ class Loaded:
 def serve(path, out, request):
     embeddings = request.get("embeddings", False)
     model = Runtime().open(path, embeddings)
+    if "adapter" in request:
+        model.adapt(request["adapter"])
     answer = {
         "ids": [model.tokenize(text) for text in request.get("texts", [])],
         "plain": [model.tokenize(text, special=False) for text in request.get("texts", [])],

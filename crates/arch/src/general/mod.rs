@@ -26,6 +26,8 @@ pub struct GeneralInput<'a> {
     pub generation: Option<&'a Value>,
     /// See [`crate::Lowered::parameter_counts`].
     pub counts: ParameterCounts,
+    /// Whether it is a LoRA adapter.
+    pub adapter: bool,
 }
 
 /// The fields in the order they are written, with their keys.
@@ -117,6 +119,8 @@ pub fn general(input: &GeneralInput<'_>) -> Vec<(String, MetaValue)> {
     let empty = Value::Null;
     let card = input.card.unwrap_or(&empty);
     let total = i64::try_from(input.counts.total).unwrap_or(i64::MAX);
+    // gguf-py's sign for an adapter: its factors only hint at the size of the model.
+    let total = if input.adapter { -total } else { total };
     let mut fields: Map<String, Value> = Map::new();
     for (field, key) in CARD {
         if let Some(value) = card.get(*key)
@@ -155,7 +159,11 @@ pub fn general(input: &GeneralInput<'_>) -> Vec<(String, MetaValue)> {
             Value::String(size_label(&input.counts)),
         );
     }
-    let mut pairs = vec![("general.type".to_owned(), MetaValue::text("model"))];
+    let kind = if input.adapter { "adapter" } else { "model" };
+    let mut pairs = vec![("general.type".to_owned(), MetaValue::text(kind))];
+    if input.adapter {
+        pairs.push(("adapter.type".to_owned(), MetaValue::text("lora")));
+    }
     sampling(&mut pairs, input.generation);
     for (field, key) in FIELDS {
         push(

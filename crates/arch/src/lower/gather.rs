@@ -20,20 +20,20 @@ const MULTIMODAL: &str = r"^(mlp|vit\.|vpm\.|siglip2\.|conformer\.|merger\.|resa
 
 /// Where in the order of the output a tensor stands: extras first, then by the source tensor that
 /// completed it, then by the row and the part.
-pub(super) type Order = (u8, usize, usize, usize);
+pub(crate) type Order = (u8, usize, usize, usize);
 
 /// Source tensors that become output tensors together.
-pub(super) struct Gathered<'a> {
-    row: usize,
-    places: Places,
+pub(crate) struct Gathered<'a> {
+    pub(crate) row: usize,
+    pub(crate) places: Places,
     /// Slot or expert number, source tensor.
-    parts: BTreeMap<u64, &'a Tensor>,
+    pub(crate) parts: BTreeMap<u64, &'a Tensor>,
     /// The last source tensor it needs.
-    complete: usize,
+    pub(crate) complete: usize,
 }
 
 /// Sorts the source's tensors into the rows of the table.
-pub(super) fn gather<'a>(
+pub(crate) fn gather<'a>(
     table: &Table,
     model: &'a Model,
     options: &LowerOptions<'_>,
@@ -157,7 +157,7 @@ fn renamed(table: &Table, name: &str, root: &Map<String, Value>) -> String {
 
 impl Gathered<'_> {
     /// Adds the output tensors of this group.
-    pub(super) fn emit(
+    pub(crate) fn emit(
         &self,
         table: &Table,
         root: &Map<String, Value>,
@@ -168,13 +168,11 @@ impl Gathered<'_> {
         };
         let scope = Scope::new(root).with("bid", json!(self.places.bid));
         let early = row.verbs.iter().any(crate::verb::Verb::early);
+        self.check(row, root)?;
         let tensors = if row.stacks() {
-            vec![self.stack(row, &scope, root)?]
+            vec![self.stack(row, &scope)?]
         } else {
             let mut tensors: Vec<Tensor> = self.parts.values().map(|t| (*t).clone()).collect();
-            if tensors.len() != row.hf.len() {
-                return Err(self.missing(row, (0..row.hf.len() as u64).collect()));
-            }
             for verb in &row.verbs {
                 tensors = verb.forward(tensors, &scope)?;
             }
@@ -191,15 +189,24 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    /// One tensor of all experts.
-    fn stack(&self, row: &Row, scope: &Scope<'_>, root: &Map<String, Value>) -> Result<Tensor> {
-        let keys = ["num_local_experts", "num_experts", "n_routed_experts"];
-        let told = keys.iter().find_map(|key| root.get(*key)?.as_u64());
-        let highest = self.parts.keys().last().map_or(0, |last| last + 1);
-        let n = told.unwrap_or(highest).max(highest);
+    /// Refuses a group that lacks a part.
+    pub(crate) fn check(&self, row: &Row, root: &Map<String, Value>) -> Result<()> {
+        let n = if row.stacks() {
+            let keys = ["num_local_experts", "num_experts", "n_routed_experts"];
+            let told = keys.iter().find_map(|key| root.get(*key)?.as_u64());
+            let highest = self.parts.keys().last().map_or(0, |last| last + 1);
+            told.unwrap_or(highest).max(highest)
+        } else {
+            row.hf.len() as u64
+        };
         if self.parts.len() as u64 != n {
-            return Err(self.missing(row, (0..n).collect()));
+            return Err(self.missing(row, n));
         }
+        Ok(())
+    }
+
+    /// One tensor of all experts.
+    fn stack(&self, row: &Row, scope: &Scope<'_>) -> Result<Tensor> {
         let mut experts = Vec::with_capacity(self.parts.len());
         for tensor in self.parts.values() {
             let mut one = vec![(*tensor).clone()];
@@ -209,16 +216,16 @@ impl Gathered<'_> {
             experts.extend(one);
         }
         let Some(first) = experts.first() else {
-            return Err(self.missing(row, vec![0]));
+            return Err(self.missing(row, 1));
         };
-        let mut shape = vec![n];
+        let mut shape = vec![experts.len() as u64];
         shape.extend(first.spec.shape.iter());
         let each = first.spec.elements().unwrap_or(0);
         let sizes = vec![each; experts.len()];
         weave(experts, "stack_experts", &sizes, shape)
     }
 
-    fn missing(&self, row: &Row, wanted: Vec<u64>) -> ir::Error {
+    fn missing(&self, row: &Row, wanted: u64) -> ir::Error {
         let name = |part: u64| {
             if row.stacks() {
                 let places = Places {
@@ -230,9 +237,7 @@ impl Gathered<'_> {
             let slot = usize::try_from(part).unwrap_or(usize::MAX);
             row.hf.get(slot).map(|t| t.fill(&self.places))
         };
-        let gone = wanted
-            .into_iter()
-            .filter(|part| !self.parts.contains_key(part));
+        let gone = (0..wanted).filter(|part| !self.parts.contains_key(part));
         ArchError::MissingParts {
             target: row
                 .gguf

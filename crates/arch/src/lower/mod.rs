@@ -12,7 +12,7 @@ use crate::hparams::hparams;
 use crate::keys::pairs;
 use crate::table::Table;
 use crate::target::{OutType, target};
-use gather::gather;
+pub(crate) use gather::{Gathered, Order, gather};
 use ir::{BlockFormat, DType, MetaValue, Metadata, Model, Record, Result, Tensor, ns};
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -202,7 +202,7 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     })
 }
 
-fn repo_facts(model: &Model, options: &LowerOptions<'_>) -> Map<String, Value> {
+pub(crate) fn repo_facts(model: &Model, options: &LowerOptions<'_>) -> Map<String, Value> {
     let facts = &options.repo;
     let mut map = Map::new();
     let mut set = |key: &str, value: Option<Value>| {

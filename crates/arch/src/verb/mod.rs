@@ -26,8 +26,10 @@
 //! table's `skip`.
 
 mod ops;
+mod pair;
 
-pub(crate) use ops::bad;
+pub(crate) use ops::{bad, transpose};
+pub(crate) use pair::Pair;
 
 use crate::compute::{Op, elementwise};
 use crate::error::ArchError;
@@ -35,7 +37,7 @@ use crate::expr::{Expr, Scope};
 use ir::{Result, Tensor};
 use ops::{
     cut, deal, each, fold, join, join_groups, join_kv_b, pad, permute, regroup, repack, rot_neox,
-    shuffle, split, split_groups, split_kv_b, squeeze, tile_columns, tile_rows, transpose, unpack,
+    shuffle, split, split_groups, split_kv_b, squeeze, tile_columns, tile_rows, unpack,
 };
 
 /// Name and least and greatest number of arguments.

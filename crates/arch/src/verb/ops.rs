@@ -100,7 +100,8 @@ pub(super) fn rot_neox(tensor: &Tensor, heads: u64, rotary: u64, there: bool) ->
     join_groups(vec![turned, rest.clone()], heads, &[rotary, head - rotary])
 }
 
-pub(super) fn transpose(tensor: &Tensor) -> Result<Tensor> {
+/// The last two dimensions swapped.
+pub(crate) fn transpose(tensor: &Tensor) -> Result<Tensor> {
     let shape = &tensor.spec.shape;
     let [outer @ .., rows, columns] = &shape[..] else {
         return Err(bad(tensor, "at least two dimensions"));

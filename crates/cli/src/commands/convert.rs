@@ -66,6 +66,7 @@ fn request(args: &ConvertArgs, output: &Path) -> Result<ConvertRequest> {
         llm: LlmOptions {
             arch: args.arch.clone(),
             arch_map: args.arch_map.clone(),
+            base: args.base.clone(),
             pre: args.pre.clone(),
             modelfile: args.modelfile,
         },

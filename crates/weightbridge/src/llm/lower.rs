@@ -42,8 +42,7 @@ pub(super) fn lower(
         repo,
     };
     let lowered = hf_to_gguf(&model, &config, &lowering)?;
-    let card = files::text(&model, "README.md", limits)?;
-    let card = card.map(|text| front_matter(&String::from_utf8_lossy(&text)));
+    let card = card(&model, limits)?;
     let generation = files::json(&model, "generation_config.json", limits)?;
     let general = general(&GeneralInput {
         folder: &folder_name(&request.input),
@@ -51,6 +50,7 @@ pub(super) fn lower(
         config: Some(&config),
         generation: generation.as_ref(),
         counts: lowered.parameter_counts(),
+        adapter: false,
     });
     let metadata = lowered.metadata(&general, &vocabulary.pairs);
     model.provenance.records.extend(lowered.records);
@@ -77,6 +77,12 @@ fn by_name_in_each_file(tensors: TensorTable) -> Result<TensorTable> {
         }
     }
     TensorTable::from_tensors(list)
+}
+
+/// What the front matter of the model card tells.
+pub(super) fn card(model: &Model, limits: &Limits) -> Result<Option<Value>> {
+    let card = files::text(model, "README.md", limits)?;
+    Ok(card.map(|text| front_matter(&String::from_utf8_lossy(&text))))
 }
 
 /// The tokenizer's keys.
@@ -114,7 +120,7 @@ fn vocabulary(
 }
 
 /// The last part of the path of the folder, `.` followed to what it is.
-fn folder_name(input: &Path) -> String {
+pub(super) fn folder_name(input: &Path) -> String {
     let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
     let folder = if full.is_dir() {
         Some(full.as_path())

@@ -2,8 +2,10 @@
 //! becomes the graph of a decoder.
 //!
 //! Four crates know one part each: `repo` the files, `arch` tensors and configuration, `vocab` the
-//! tokenizer, `decoder` what is computed. This module puts what they say together, in the order the reference converter has.
+//! tokenizer, `decoder` what is computed. LoRA adapters go the same ways by themselves (`adapter`).
+//! This module puts what they say together, in the order the reference converter has.
 
+mod adapter;
 mod decode;
 mod files;
 mod lower;
@@ -14,9 +16,11 @@ use crate::target::Target;
 use crate::{ConvertRequest, Intent, Names};
 use arch::{OutType, Table};
 use convert::{CastCounts, DTypeChoice};
-use ir::{BlockFormat, DType, Error, Fault, Limits, Model, Region, Result};
+use ir::{BlockFormat, Context, DType, Error, Fault, Limits, Model, Region, Result};
 use std::path::{Path, PathBuf};
 
+use adapter::is_adapter;
+pub(crate) use adapter::{check, is_peft};
 pub(crate) use modelfile::modelfile;
 
 /// What only matters to language models.
@@ -26,6 +30,8 @@ pub struct LlmOptions {
     pub arch: Option<String>,
     /// The user's own architecture table.
     pub arch_map: Option<PathBuf>,
+    /// The base model of a LoRA adapter: its folder, its `config.json`, or a GGUF file of it.
+    pub base: Option<PathBuf>,
     /// The pre-tokenizer by its name, whatever the tokenizer's fingerprint says.
     pub pre: Option<String>,
     /// Write an Ollama `Modelfile` beside the output.
@@ -95,24 +101,26 @@ impl Turn {
         model: Model,
         request: &ConvertRequest,
         repository: bool,
-        limits: &Limits,
+        cx: &Context,
     ) -> Result<(Model, Vec<CastCounts>)> {
         let one = |(model, casts)| (model, vec![casts]);
-        match self {
-            Self::Lower => lower::lower(model, request, limits).map(one),
-            Self::Raise => raise::raise(model, request, limits).map(one),
-            Self::Decode => decode::decode(model, request, repository, limits),
+        match (self, is_adapter(&model)) {
+            (Self::Lower, false) => lower::lower(model, request, &cx.limits).map(one),
+            (Self::Lower, true) => adapter::lower(model, request, cx).map(one),
+            (Self::Raise, false) => raise::raise(model, request, &cx.limits).map(one),
+            (Self::Raise, true) => adapter::raise(model, request, cx).map(one),
+            (Self::Decode, _) => decode::decode(model, request, repository, &cx.limits),
         }
     }
 }
 
 /// A model whose tensors are to be compared under other names, in the types they have.
-pub(crate) fn named(model: Model, path: &Path, names: Names, limits: &Limits) -> Result<Model> {
+pub(crate) fn named(model: Model, path: &Path, names: Names, cx: &Context) -> Result<Model> {
     match Turn::to(names, &model) {
         None => Ok(model),
         Some(turn) => {
             let request = ConvertRequest::new(path, "");
-            turn.take(model, &request, false, limits)
+            turn.take(model, &request, false, cx)
                 .map(|(model, _)| model)
         }
     }

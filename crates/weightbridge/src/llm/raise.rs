@@ -4,7 +4,7 @@ use super::own_table;
 use crate::ConvertRequest;
 use arch::{RaiseOptions, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Asset, DType, Error, Fault, Limits, Model, Region, Result, ns};
+use ir::{Asset, DType, Error, Fault, Limits, Model, Region, Result, TensorTable, ns};
 use serde_json::Value;
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
@@ -21,32 +21,14 @@ pub(super) fn raise(
     };
     let map = own_table(options.arch_map.as_deref())?;
     let casts = CastCounts::default();
-    // Rows are moved and split: blocks become numbers first.
-    let numbers = model.tensors.iter().map(|tensor| {
-        let dtype = tensor.dtype();
-        let wanted = if matches!(dtype, DType::Block(_)) {
-            to
-        } else {
-            dtype
-        };
-        (tensor.clone(), wanted)
-    });
-    let numbers: Vec<_> = numbers.collect();
-    model.tensors = to_types(numbers, &casts)?;
+    dequantized(&mut model, to, &casts)?;
     let raising = RaiseOptions {
         arch: options.arch.as_deref(),
         map: map.as_ref(),
     };
     let raised = gguf_to_hf(&model, raising)?;
     model.provenance.records.extend(raised.records);
-    let tensors: Vec<_> = raised.tensors.iter().cloned().collect();
-    let mut wanted = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let from = tensor.dtype();
-        let keep = !from.is_float() || dtype == DTypeChoice::Keep && !exact(&tensor, to)?;
-        wanted.push((tensor, if keep { from } else { to }));
-    }
-    model.tensors = to_types(wanted, &casts)?;
+    model.tensors = narrowed(raised.tensors, to, dtype, &casts)?;
     let mut config = raised.config;
     if let (Value::Object(map), Some(name)) = (&mut config, torch_name(to)) {
         map.insert("torch_dtype".to_owned(), name.into());
@@ -66,9 +48,41 @@ pub(super) fn raise(
     Ok((model, casts))
 }
 
+/// Rows are moved and split: blocks become numbers first.
+pub(super) fn dequantized(model: &mut Model, to: DType, casts: &CastCounts) -> Result<()> {
+    let numbers = model.tensors.iter().map(|tensor| {
+        let dtype = tensor.dtype();
+        let wanted = if matches!(dtype, DType::Block(_)) {
+            to
+        } else {
+            dtype
+        };
+        (tensor.clone(), wanted)
+    });
+    let numbers: Vec<_> = numbers.collect();
+    model.tensors = to_types(numbers, casts)?;
+    Ok(())
+}
+
+/// Floats in the type asked for; when none was, only where no value is lost by it.
+pub(super) fn narrowed(
+    tensors: TensorTable,
+    to: DType,
+    dtype: DTypeChoice,
+    casts: &CastCounts,
+) -> Result<TensorTable> {
+    let mut wanted = Vec::with_capacity(tensors.len());
+    for tensor in tensors.into_tensors() {
+        let from = tensor.dtype();
+        let keep = !from.is_float() || dtype == DTypeChoice::Keep && !exact(&tensor, to)?;
+        wanted.push((tensor, if keep { from } else { to }));
+    }
+    to_types(wanted, casts)
+}
+
 /// The type that a repository would have had: that of the first matrix that was not widened, and
 /// bfloat16 where it is quantized.
-fn common(model: &Model) -> DType {
+pub(super) fn common(model: &Model) -> DType {
     let matrices = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
     let mut types = matrices.map(ir::Tensor::dtype);
     match types.find(|dtype| *dtype != DType::F32) {
@@ -108,14 +122,14 @@ fn torch_name(dtype: DType) -> Option<&'static str> {
     })
 }
 
-fn asset(name: &str, bytes: Vec<u8>) -> Asset {
+pub(super) fn asset(name: &str, bytes: Vec<u8>) -> Asset {
     Asset {
         name: name.to_owned(),
         bytes: Region::memory(bytes),
     }
 }
 
-fn json_text(value: &Value) -> Result<Vec<u8>> {
+pub(super) fn json_text(value: &Value) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| {
         let what = format!("a configuration cannot be written: {error}");
         Error::from(Fault::Invalid { what })
