@@ -78,6 +78,59 @@ fn a_diffusion_model_names_its_family() {
 }
 
 #[test]
+fn scan_tells_of_danger_whatever_else_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = weightbridge!("scan", dir.path().join("nope"), data(EXEC));
+    assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        text.contains("dangerous") && text.contains("nope"),
+        "{text}"
+    );
+    let alone = weightbridge!("scan", dir.path().join("nope"));
+    assert_eq!(alone.status.code(), Some(4));
+    // What is not opened is not clean; what lies deep or behind a link is found.
+    std::fs::write(dir.path().join("notes.txt"), "words").unwrap();
+    assert_eq!(weightbridge!("scan", dir.path()).status.code(), Some(0));
+    std::fs::write(dir.path().join("model.pkl.gz"), [0x1f, 0x8b, 8, 0, 0]).unwrap();
+    assert_eq!(weightbridge!("scan", dir.path()).status.code(), Some(3));
+    let deep = (0..100).fold(dir.path().to_owned(), |path, _| path.join("d"));
+    std::fs::create_dir_all(&deep).unwrap();
+    std::fs::copy(data(EXEC), deep.join("evil.pt")).unwrap();
+    assert_eq!(weightbridge!("scan", dir.path()).status.code(), Some(1));
+}
+
+#[test]
+fn strict_refuses_values_that_do_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let [large, out] = ["large.safetensors", "out.safetensors"].map(|name| dir.path().join(name));
+    let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  "#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header);
+    bytes.extend_from_slice(&1e6f32.to_le_bytes());
+    std::fs::write(&large, bytes).unwrap();
+    let done = weightbridge!("convert", large, out, "--dtype", "f16", "--strict");
+    assert_eq!(done.status.code(), Some(3), "{}", stderr(&done));
+    assert!(!out.exists());
+    let done = weightbridge!("convert", large, out, "--dtype", "f16");
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+}
+
+#[test]
+fn a_checkpoint_with_its_tree_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x.pt");
+    let done = weightbridge!(
+        "convert",
+        data("ckpt/good/layouts/training.pt"),
+        out,
+        "--strict"
+    );
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert!(!stderr(&done).contains("dropped"), "{}", stderr(&done));
+}
+
+#[test]
 fn an_existing_output_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("x.safetensors");

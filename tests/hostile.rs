@@ -49,7 +49,12 @@ fn try_convert(path: &Path, policy: Policy) -> Result<(), String> {
                 "{}: {error:?}",
                 short(path)
             );
-            assert!(!error.message().is_empty());
+            assert!(
+                error.path().is_some(),
+                "{}: {error:?} names no file",
+                short(path)
+            );
+            assert!(error.message().len() > 10, "{}: {error:?}", short(path));
             Err(error.to_string())
         }
     }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use convert::recipe::{FileType, Override, TypeRule, parse_type};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -272,9 +272,73 @@ pub(crate) struct ConvertArgs {
     pub(crate) external_data: bool,
 }
 
+/// `--tensor-type` and `--tensor-type-file` in the order they are given: the first rule that
+/// matches counts, wherever it comes from.
+#[derive(Debug, Default)]
+pub(crate) struct RuleSources(pub(crate) Vec<RuleSource>);
+
+/// Where rules come from.
+#[derive(Debug)]
+pub(crate) enum RuleSource {
+    /// The command line.
+    Rule(TypeRule),
+    /// A file.
+    File(PathBuf),
+}
+
+/// The two flags as clap sees them.
+#[derive(Args)]
+struct RuleFlags {
+    /// Type of tensors whose names match (repeatable; the first that matches counts)
+    #[arg(long, value_name = "REGEX=TYPE")]
+    tensor_type: Vec<TypeRule>,
+    /// A file of such rules (repeatable)
+    #[arg(long, value_name = "FILE")]
+    tensor_type_file: Vec<PathBuf>,
+}
+
+impl Args for RuleSources {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        RuleFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        RuleFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for RuleSources {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let places = |id: &str| {
+            matches
+                .indices_of(id)
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+        };
+        let order = [places("tensor_type"), places("tensor_type_file")];
+        let flags = RuleFlags::from_arg_matches(matches)?;
+        let [rules, files] = order;
+        let rules = rules
+            .into_iter()
+            .zip(flags.tensor_type.into_iter().map(RuleSource::Rule));
+        let sources = flags.tensor_type_file.into_iter().map(RuleSource::File);
+        let mut all: Vec<(usize, RuleSource)> =
+            rules.chain(files.into_iter().zip(sources)).collect();
+        all.sort_by_key(|(place, _)| *place);
+        Ok(Self(all.into_iter().map(|(_, source)| source).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 /// What to quantize, and how. The flags are llama-quantize's.
 #[derive(Debug, Args)]
 #[command(
+    args_override_self = true,
     after_help = QUANTIZE_HELP.as_str(),
     override_usage = "weightbridge quantize [OPTIONS] INPUT [OUTPUT] TYPE [THREADS]"
 )]
@@ -310,15 +374,11 @@ pub(crate) struct QuantizeArgs {
     /// Type of the token embeddings
     #[arg(long, value_name = "TYPE", value_parser = parse_type)]
     pub(crate) token_embedding_type: Option<ir::DType>,
-    /// Type of tensors whose names match (repeatable; the first that matches counts)
-    #[arg(long, value_name = "REGEX=TYPE")]
-    pub(crate) tensor_type: Vec<TypeRule>,
-    /// A file of such rules
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tensor_type_file: Option<PathBuf>,
-    /// Leave out these layers, e.g. 3,7
+    #[command(flatten)]
+    pub(crate) rules: RuleSources,
+    /// Leave out these layers, e.g. 3,7 (repeatable)
     #[arg(long, value_name = "LIST")]
-    pub(crate) prune_layers: Option<String>,
+    pub(crate) prune_layers: Vec<String>,
     /// Set a metadata key in the output (repeatable)
     #[arg(long, value_name = "KEY=TYPE:VALUE")]
     pub(crate) override_kv: Vec<Override>,

@@ -3,6 +3,7 @@
 use crate::{Session, detect, open_input};
 use ir::{Error, ReadOptions, Result};
 use scan::{Finding, Verdict};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The answer of `scan`.
@@ -45,9 +46,8 @@ impl ScanReport {
     }
 }
 
-/// Most files taken from one folder, and how deep it is walked.
+/// Most files taken from one folder and all below it.
 const FOLDER_FILES: usize = 1_000_000;
-const FOLDER_DEPTH: usize = 64;
 
 /// Scans files, and everything below folders.
 pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
@@ -115,26 +115,31 @@ fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
     })
 }
 
-/// All regular files below a folder, sorted; links are not followed out of it.
+/// All regular files below a folder, sorted. Links are followed, and a folder that several lead to
+/// is listed once: so a loop ends.
 fn walk(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders = vec![(root.to_owned(), 0usize)];
-    while let Some((folder, depth)) = folders.pop() {
+    let mut folders = vec![root.to_owned()];
+    let mut seen = HashSet::new();
+    while let Some(folder) = folders.pop() {
+        let real = folder.canonicalize();
+        if !seen.insert(real.unwrap_or_else(|_| folder.clone())) {
+            continue;
+        }
         let listing = std::fs::read_dir(&folder).map_err(|e| Error::io("list", &folder, e))?;
         for entry in listing {
             let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
-            let kind = entry
-                .file_type()
-                .map_err(|e| Error::io("look at", entry.path(), e))?;
-            if kind.is_dir() && depth < FOLDER_DEPTH {
-                folders.push((entry.path(), depth + 1));
-            } else if kind.is_file() || kind.is_symlink() && entry.path().is_file() {
-                files.push(entry.path());
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                files.push(path);
             }
-            if files.len() > FOLDER_FILES {
+            let found = files.len().saturating_add(folders.len());
+            if found > FOLDER_FILES {
                 return Err(ir::Fault::OverLimit {
                     what: "files in a folder",
-                    found: files.len() as u64,
+                    found: found as u64,
                     limit: FOLDER_FILES as u64,
                 }
                 .into());

@@ -1,7 +1,7 @@
 //! `weightbridge quantize`.
 
 use super::convert::{record, tell_records};
-use crate::args::{Common, FileTypes, QuantizeArgs, QuantizeWhat};
+use crate::args::{Common, FileTypes, QuantizeArgs, QuantizeWhat, RuleSource};
 use crate::exit;
 use crate::show::{self, Paint, Tone};
 use convert::Line;
@@ -87,10 +87,17 @@ fn beside(input: &Path, file_type: FileType, spelled: &str) -> PathBuf {
 }
 
 fn options(args: &QuantizeArgs) -> Result<QuantizeOptions> {
-    let mut tensor_types = args.tensor_type.clone();
-    if let Some(file) = &args.tensor_type_file {
-        tensor_types.extend(type_file(file)?);
+    let mut tensor_types = Vec::new();
+    for source in &args.rules.0 {
+        match source {
+            RuleSource::Rule(rule) => tensor_types.push(rule.clone()),
+            RuleSource::File(file) => tensor_types.extend(type_file(file)?),
+        }
     }
+    let lists = args.prune_layers.iter().map(|list| parse_layers(list));
+    let mut prune_layers = lists.collect::<std::result::Result<Vec<_>, _>>()?.concat();
+    prune_layers.sort_unstable();
+    prune_layers.dedup();
     Ok(QuantizeOptions {
         pure: args.pure,
         leave_output: args.leave_output_tensor,
@@ -98,12 +105,7 @@ fn options(args: &QuantizeArgs) -> Result<QuantizeOptions> {
         embedding_type: args.token_embedding_type,
         tensor_types,
         allow_requantize: args.allow_requantize,
-        prune_layers: args
-            .prune_layers
-            .as_deref()
-            .map(parse_layers)
-            .transpose()?
-            .unwrap_or_default(),
+        prune_layers,
         overrides: args.override_kv.clone(),
         keep_split: args.keep_split,
         allow_nan: args.allow_nan,

@@ -71,6 +71,14 @@ impl Turn {
         } else {
             None
         };
+        let held = was_gguf && to_gguf || was_onnx && to_onnx || target.repository;
+        if request.intent == Some(Intent::Llm) && needed.is_none() && !held {
+            let what = format!(
+                "--as llm is for GGUF, ONNX and folders; {} carries tensors",
+                target.format.title
+            );
+            return Err(Error::from(Fault::Usage { what }));
+        }
         let asked = request.names.map(|names| Self::to(names, model));
         match (needed, asked) {
             (needed, None) => Ok(needed),
