@@ -162,8 +162,11 @@ fn write(
     let mut outs = Vec::new();
     let mut laid = Vec::new();
     for (target, planned) in targets.iter().zip(planned) {
+        // One file is no set: it has no keys of a split.
+        let several = planned.shards.len() > 1;
+        let counts = planned.shards.iter().filter(|_| several);
         let write = WriteOptions {
-            shard_counts: planned.shards.iter().map(|&n| n as u64).collect(),
+            shard_counts: counts.map(|&n| n as u64).collect(),
             ..WriteOptions::default()
         };
         let cx = Context {

@@ -121,7 +121,7 @@ class Llama:
                 with open(flags.pop(0)) as file:
                     rules.extend(file.read().split())
             elif flag == "--prune-layers":
-                prune = sorted({int(n) for n in flags.pop(0).split(",")})
+                prune = sorted({*prune, *(int(n) for n in flags.pop(0).split(","))})
             elif flag == "--override-kv":
                 overrides.append(override(flags.pop(0)))
             elif flag == "--imatrix":

@@ -281,3 +281,31 @@ def test_without_an_output_it_goes_beside_the_input(both, tmp_path):
     subprocess.run([PROGRAM, "quantize", path, "q4_k", "2"], check=True, capture_output=True)
     theirs = both(tmp_path, path, "Q4_K_M")
     assert theirs.read_bytes() == (tmp_path / "ggml-model-Q4_K.gguf").read_bytes()
+
+
+def test_rules_count_in_the_order_given(both, tmp_path):
+    """From files and from the command line alike; lists of layers add up."""
+    metadata, tensors = models.MODELS["llama"]
+    path, rules = tmp_path / "model.gguf", tmp_path / "rules"
+    models.write(path, metadata, tensors, models.F16)
+    rules.write_text("ffn=q8_0")
+    both(tmp_path, path, "Q4_K_M", ["--tensor-type-file", rules, "--tensor-type", "ffn_up=q5_k"])
+    both(tmp_path, path, "Q4_K_M", ["--tensor-type", "ffn_up=q5_k", "--tensor-type-file", rules])
+    both(tmp_path, path, "Q4_K_M", ["--tensor-type", "attn_(?!v).*=q8_0", "--prune-layers", "3", "--prune-layers", "1"])
+
+
+@pytest.mark.parametrize("split,flags", [(None, []), (40, ["--prune-layers", "11,12,13,14,15"])])
+def test_keeping_a_split_names_files_alike(split, flags, both, tmp_path):
+    """Also of an input that is no set, and where the last shards lose all they hold."""
+    metadata, tensors = models.MODELS["mixtral"]
+    models.write(tmp_path / "set.gguf", metadata, tensors, models.F16, **({"split": split} if split else {}))
+    source = sorted(tmp_path.glob("set*.gguf"))[0]
+    command = ["--keep-split", *flags, source]
+    subprocess.run([sys.executable, HERE / "llama_ref.py", *command, tmp_path / "theirs.gguf", "Q8_0"],
+                   check=True, capture_output=True)
+    subprocess.run([PROGRAM, "quantize", *command, tmp_path / "ours.gguf", "Q8_0"], check=True, capture_output=True)
+    theirs = sorted(path.name for path in tmp_path.glob("theirs*.gguf"))
+    ours = sorted(path.name for path in tmp_path.glob("ours*.gguf"))
+    assert ours == [name.replace("theirs", "ours") for name in theirs] and ours
+    for name in theirs:
+        assert (tmp_path / name).read_bytes() == (tmp_path / name.replace("theirs", "ours")).read_bytes(), name
