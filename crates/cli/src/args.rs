@@ -136,7 +136,7 @@ pub(crate) enum Command {
 }
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 27] = [
+const IN_PLACE_ALONE: [&str; 28] = [
     "output",
     "from",
     "to",
@@ -153,6 +153,7 @@ const IN_PLACE_ALONE: [&str; 27] = [
     "shared",
     "intent",
     "names",
+    "raw_names",
     "quantize",
     "imatrix",
     "arch",
@@ -228,6 +229,9 @@ pub(crate) struct ConvertArgs {
     /// Whose names tensors get: as they are, those of transformers, those of llama.cpp
     #[arg(long, value_name = "WHOSE")]
     pub(crate) names: Option<NamesArg>,
+    /// Leave the names of an ONNX model's weights as its exporter wrote them, e.g. onnx::MatMul_12
+    #[arg(long)]
+    pub(crate) raw_names: bool,
     /// Carry quantized blocks as bytes with a note, where the target has no blocks
     #[arg(long)]
     pub(crate) keep_blocks: bool,

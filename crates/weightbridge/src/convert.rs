@@ -3,7 +3,7 @@
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{ConvertRequest, FacadeError, Names, Session, edit, llm, open_input, policy};
+use crate::{ConvertRequest, FacadeError, Intent, Names, Session, edit, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
@@ -158,6 +158,10 @@ fn make(
     };
     let mut casts = Vec::new();
     let id = target.format.id;
+    let was_graph = model.provenance.format == onnx::FORMAT.id && id != onnx::FORMAT.id;
+    if was_graph && !request.raw_names && request.intent != Some(Intent::Container) {
+        convert::recover_names(&mut model)?;
+    }
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
     if let Some(turn) = llm::Turn::of(request, target, &model)? {
         let records = convert::select(&mut model, &options.names, &options.rename)?;

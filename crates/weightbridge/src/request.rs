@@ -52,6 +52,8 @@ pub struct ConvertRequest {
     pub intent: Option<Intent>,
     /// Whose names tensors shall have; `None` for those the result needs.
     pub names: Option<Names>,
+    /// Leave names of weights as the graph has them.
+    pub raw_names: bool,
     /// Carry quantized blocks as bytes where the target has none.
     pub keep_blocks: bool,
     /// Changes to the metadata, in turn.
@@ -89,6 +91,7 @@ impl ConvertRequest {
             external_data: false,
             intent: None,
             names: None,
+            raw_names: false,
             keep_blocks: false,
             edits: Vec::new(),
             quantize: Vec::new(),

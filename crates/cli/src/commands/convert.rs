@@ -59,6 +59,7 @@ fn request(args: &ConvertArgs, output: &Path) -> Result<ConvertRequest> {
         external_data: args.external_data,
         intent: args.intent.map(intent),
         names: args.names.map(Into::into),
+        raw_names: args.raw_names,
         keep_blocks: args.keep_blocks,
         edits: edits(args)?,
         quantize: args.quantize.clone().map_or_else(Vec::new, |types| types.0),

@@ -4,11 +4,13 @@ mod cast;
 mod fit;
 mod names;
 mod quantize;
+mod recover;
 mod ties;
 
 pub use cast::{CastCounts, DTypeChoice, to_types};
 pub use names::{NameFilter, Rename};
 pub use quantize::{Line, Quantized, quantize, quantize_each};
+pub use recover::recover_names;
 
 pub(crate) use cast::cast;
 pub(crate) use fit::{fit, restore_types, retype};

@@ -1,0 +1,252 @@
+//! Names of weights that an exporter hid in a graph.
+//!
+//! PyTorch's exporter keeps the names of parameters it uses as they are. A weight it has transposed
+//! or folded is called `onnx::MatMul_123`; what module it belongs to is told by the node that takes
+//! it, whose name (or whose output's) is the path of the module and the operator:
+//! `/model/layers.0/mlp/up_proj/MatMul`.
+//!
+//! | node | input | name | stored |
+//! |---|---|---|---|
+//! | `MatMul` | 1 | `PATH.weight` | transposed |
+//! | `Gemm` | 1 | `PATH.weight` | transposed unless `transB` is set |
+//! | `Gemm` | 2 | `PATH.bias` | |
+//! | `Conv`, `ConvTranspose` | 1, 2 | `PATH.weight`, `PATH.bias` | |
+//! | `Gather` | 0 | `PATH.weight` | |
+//! | `LayerNormalization`, `GroupNormalization`, `InstanceNormalization`, `RMSNormalization` | 1, 2 | `PATH.weight`, `PATH.bias` | |
+//! | `BatchNormalization` | 1 to 4 | `PATH.weight`, `.bias`, `.running_mean`, `.running_var` | |
+//! | `Add` behind a weight of the same path | 0, 1 | `PATH.bias` | |
+//!
+//! What several nodes name differently, and what would take a name that is taken, stays as it is.
+
+use ir::{
+    AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record, Result,
+    Strides, Tensor, TensorId, TensorSpec, TensorTable, View, ns,
+};
+use std::collections::{HashMap, HashSet};
+
+/// What a tensor should be called, and whether it lies transposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    name: String,
+    transposed: bool,
+}
+
+/// Gives weights of a graph the names their modules have; the graph's own stay in the notes.
+pub fn recover_names(model: &mut Model) -> Result<()> {
+    let Some(graph) = &model.graph else {
+        return Ok(());
+    };
+    let found = candidates(&graph.body, &model.tensors);
+    let kept: HashSet<String> = model
+        .tensors
+        .ids()
+        .filter(|(id, _)| !found.contains_key(id))
+        .map(|(_, tensor)| tensor.name.clone())
+        .collect();
+    let mut taken = kept;
+    let mut table = TensorTable::new();
+    let mut records = Vec::new();
+    for (id, tensor) in model.tensors.ids() {
+        let better = found.get(&id).and_then(|found| {
+            let free = !taken.contains(&found.name);
+            free.then(|| renamed(tensor, found)).flatten()
+        });
+        let Some(better) = better else {
+            taken.insert(tensor.name.clone());
+            if hidden(&tensor.name) && tensor.spec.shape.len() > 1 {
+                let why = "no node tells which module it belongs to: it keeps its name";
+                records.push(Record::carried("raw-name", &tensor.name, why).flag("--rename"));
+            }
+            table.push(tensor.clone())?;
+            continue;
+        };
+        taken.insert(better.name.clone());
+        let transposed = found.get(&id).is_some_and(|found| found.transposed);
+        let how = if transposed {
+            "named by the node that takes it, and transposed back"
+        } else {
+            "named by the node that takes it"
+        };
+        let what = format!("{} is {}", tensor.name, better.name);
+        records.push(Record::carried("recovered", what, how).flag("--raw-names"));
+        let key = format!("onnx-name.{}", better.name);
+        let raw = MetaValue::text(tensor.name.clone());
+        model.metadata.set(ns::NOTE, key, raw);
+        table.push(better)?;
+    }
+    model.tensors = table;
+    model.provenance.records.extend(records);
+    Ok(())
+}
+
+/// A name that is no path of a module.
+fn hidden(name: &str) -> bool {
+    name.contains("::") || name.starts_with('/') || !name.contains('.')
+}
+
+/// The tensor under its module's name. None for bytes that cannot be looked at crosswise.
+fn renamed(tensor: &Tensor, found: &Found) -> Option<Tensor> {
+    if !found.transposed {
+        return Some(Tensor {
+            name: found.name.clone(),
+            ..tensor.clone()
+        });
+    }
+    let &[rows, columns] = &tensor.spec.shape[..] else {
+        return None;
+    };
+    tensor.spec.dtype.element_bytes()?;
+    let plain = tensor.as_plain()?;
+    let view = View {
+        strides: Some(Strides::new([1, columns])),
+        ..View::contiguous(plain)
+    };
+    Some(Tensor {
+        name: found.name.clone(),
+        spec: TensorSpec::new(tensor.spec.dtype, [columns, rows]),
+        payload: Payload::Stored(view),
+    })
+}
+
+/// What the nodes of the main body say of hidden tensors; where two disagree, nothing.
+fn candidates(body: &GraphBody, tensors: &TensorTable) -> HashMap<TensorId, Found> {
+    let mut of_value: HashMap<usize, TensorId> = HashMap::new();
+    for initializer in &body.initializers {
+        if let Initializer::Dense(value, id) = initializer {
+            of_value.insert(value.index(), *id);
+        }
+    }
+    let mut said: HashMap<TensorId, Option<Found>> = HashMap::new();
+    let mut modules: HashSet<String> = HashSet::new();
+    for node in &body.nodes {
+        for (slot, input) in node.inputs.iter().enumerate() {
+            let id = input.and_then(|value| of_value.get(&value.index()).copied());
+            let Some((id, tensor)) = id.and_then(|id| Some((id, tensors.get(id)?))) else {
+                continue;
+            };
+            let found = path(body, node).and_then(|path| {
+                let role = role(node, slot, tensor, &modules, &path)?;
+                modules.insert(path.clone());
+                Some(Found {
+                    name: format!("{path}.{}", role.0),
+                    transposed: role.1,
+                })
+            });
+            // Also a tensor with a good name has a module, whose bias may be hidden.
+            if !hidden(&tensor.name) {
+                continue;
+            }
+            said.entry(id)
+                .and_modify(|before| {
+                    if *before != found {
+                        *before = None;
+                    }
+                })
+                .or_insert(found);
+        }
+    }
+    let told = said.into_iter();
+    told.filter_map(|(id, found)| Some((id, found?))).collect()
+}
+
+/// What a node makes of one of its inputs: a parameter's name, and whether it lies transposed.
+fn role(
+    node: &Node,
+    slot: usize,
+    tensor: &Tensor,
+    modules: &HashSet<String>,
+    path: &str,
+) -> Option<(&'static str, bool)> {
+    let matrix = tensor.spec.shape.len() == 2;
+    let numbers = tensor.spec.dtype.is_float() || tensor.spec.dtype == DType::I8;
+    if !numbers {
+        return None;
+    }
+    match (node.op.as_str(), slot) {
+        ("MatMul", 1) if matrix => Some(("weight", true)),
+        ("Gemm", 1) if matrix => Some(("weight", int(node, "transB") != Some(1))),
+        ("Gemm" | "Conv" | "ConvTranspose", 2) => Some(("bias", false)),
+        ("Conv" | "ConvTranspose", 1) | ("Gather", 0) => Some(("weight", false)),
+        (op, 1) if op.ends_with("Normalization") => Some(("weight", false)),
+        (op, 2) if op.ends_with("Normalization") => Some(("bias", false)),
+        ("BatchNormalization", 3) => Some(("running_mean", false)),
+        ("BatchNormalization", 4) => Some(("running_var", false)),
+        ("Add", _) if tensor.spec.shape.len() == 1 && modules.contains(path) => {
+            Some(("bias", false))
+        }
+        _ => None,
+    }
+}
+
+fn int(node: &Node, name: &str) -> Option<i64> {
+    let attribute = node.attributes.iter().find(|a| a.name == name)?;
+    match attribute.value {
+        AttributeValue::Int(n) => Some(n),
+        _ => None,
+    }
+}
+
+/// The module a node was traced in: its name, or its output's, without the operator at the end.
+fn path(body: &GraphBody, node: &Node) -> Option<String> {
+    let output = node.outputs.first().copied().flatten();
+    let output = output
+        .and_then(|id| body.value(id))
+        .map(|value| value.name.as_str());
+    let traced = |name: &&str| name.starts_with('/');
+    let name = Some(node.name.as_str())
+        .filter(traced)
+        .or(output.filter(traced))?;
+    let (module, _) = name.trim_start_matches('/').rsplit_once('/')?;
+    (!module.is_empty()).then(|| module.replace('/', "."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::{Graph, ModelBuilder, Value};
+
+    #[test]
+    fn modules_are_told_by_nodes() {
+        let mut model = ModelBuilder::new().build().unwrap();
+        let floats = (0..6u8)
+            .flat_map(|n| f32::from(n).to_le_bytes())
+            .collect::<Vec<_>>();
+        let mut table = TensorTable::new();
+        let id = table.push(Tensor::stored(
+            "onnx::MatMul_7",
+            TensorSpec::new(DType::F32, [2, 3]),
+            View::contiguous(ir::Region::memory(floats)),
+        ));
+        model.tensors = table;
+        let mut body = GraphBody::default();
+        let mut value = |name: &str| {
+            let value = Value {
+                name: name.to_owned(),
+                ..Value::default()
+            };
+            body.add_value(value).unwrap()
+        };
+        let (x, w, y) = (value("x"), value("onnx::MatMul_7"), value("y"));
+        body.initializers.push(Initializer::Dense(w, id.unwrap()));
+        body.nodes.push(Node {
+            name: "/model/layers.0/up_proj/MatMul".to_owned(),
+            op: "MatMul".to_owned(),
+            inputs: vec![Some(x), Some(w)],
+            outputs: vec![Some(y)],
+            ..Node::default()
+        });
+        model.graph = Some(Graph {
+            body,
+            ..Graph::default()
+        });
+        recover_names(&mut model).unwrap();
+        let tensor = model
+            .tensors
+            .by_name("model.layers.0.up_proj.weight")
+            .unwrap();
+        assert_eq!(tensor.spec.shape[..], [3, 2]);
+        let bytes = tensor.read_all().unwrap();
+        let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+        assert_eq!(values.collect::<Vec<_>>(), [0., 3., 1., 4., 2., 5.]);
+    }
+}
