@@ -195,6 +195,7 @@ MODELS = [
     lm("olmo2", "Olmo2"),
     lm("olmo3", "Olmo3", table="olmo2", config=dict(num_hidden_layers=4, sliding_window=64)),
     lm("smollm3", "SmolLM3", config=dict(pad_token_id=0)),
+    lm("smollm3-untied", "SmolLM3", table="smollm3", config=dict(pad_token_id=0, tie_word_embeddings=False)),
     lm("granite", "Granite", config=dict(embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22,
                                          attention_multiplier=0.0625)),
     lm("ministral3", "Ministral3", table="mistral3", config=dict(head_dim=16, pad_token_id=0, rope_parameters={
