@@ -28,6 +28,7 @@ OTHERWISE = {
     # transformers 5 rebuilds LlamaTokenizer from its class and `legacy: false`, which GGUF has no key for.
     ("llama2", "space"): "transformers joins the first space to no other",
     ("qwen2", "decomposed"): "no NFC in llama.cpp",
+    ("qwen35", "decomposed"): "no NFC in llama.cpp",
     ("unigram", "decomposed"): "llama.cpp's map of characters composes Hangul; tokenizers' stops at a grapheme",
     ("bert", "scripts"): "llama.cpp splits Hangul otherwise",
     ("bert", "decomposed"): "llama.cpp splits Hangul otherwise",

@@ -137,10 +137,11 @@ MODELS = [
     lm("qwen3", "Qwen3", "qwen2", config=dict(head_dim=128, tie_word_embeddings=True)),
     lm("qwen3moe", "Qwen3Moe", config=dict(head_dim=64, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True,
                                            moe_intermediate_size=256, decoder_sparse_step=1)),
-    lm("qwen35", "Qwen3_5", config_class="Qwen3_5TextConfig", config=QWEN35, extra=mtp,
+    # Tokens of another vocabulary: the pre-tokenizer is named to both converters.
+    lm("qwen35", "Qwen3_5", "qwen35", pre="qwen35", config_class="Qwen3_5TextConfig", config=QWEN35, extra=mtp,
        override={"mtp_num_hidden_layers": 1}),
-    lm("qwen35moe", "Qwen3_5Moe", config_class="Qwen3_5MoeTextConfig", without=["intermediate_size"], extra=mtp,
-       override={"mtp_num_hidden_layers": 1},
+    lm("qwen35moe", "Qwen3_5Moe", "qwen35", pre="qwen35", config_class="Qwen3_5MoeTextConfig",
+       without=["intermediate_size"], extra=mtp, override={"mtp_num_hidden_layers": 1},
        config=dict(QWEN35, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=256,
                    shared_expert_intermediate_size=256)),
     lm("mixtral", "Mixtral", "llama2", config=dict(num_local_experts=4, num_experts_per_tok=2)),
@@ -275,6 +276,7 @@ def build(spec, folder, models):
         arguments = dict({"tie_word_embeddings": False} if not spec.get("encoder") else {},
                          **spec["config"], vocab_size=rows, **ends)
         made = getattr(transformers, spec["config_class"])(**arguments)
+        torch.manual_seed(SEED)  # for A_log, which keeps what its class gives it
         model = getattr(transformers, spec["class"])._from_config(made, dtype=torch.float32)
         with torch.no_grad():
             for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
