@@ -49,10 +49,19 @@ TOLERANCE = {
 # Sandwich norms and scaled embeddings enlarge what GELU leaves. The file itself is not in question: the test
 # above finds llama.cpp's results on ours and on the reference's file the same bit for bit.
 TOLERANCE.update({"gemma3": 2e-2, "gemma3-untied": 2e-2, "embeddinggemma": 2e-2, "gemma4": 5e-2, "gemma4-moe": 5e-2})
-# llama.cpp computes something else than transformers, on the reference converter's file just as on ours.
-APART = {"deepseek3"}
+# Experts in MXFP4 stay so in F32 files, and ggml multiplies them with activations rounded to Q8_0.
+TOLERANCE["gpt-oss"] = 1e-2
+# A state that every token before has gone through: what exp and the norms round differently adds up. The
+# reference's file gives the very same figures.
+TOLERANCE.update({"qwen35": 5e-4, "qwen35moe": 5e-4})
+# What no GGUF file can tell llama.cpp, so that it computes with this: YaRN's ramp between whole dimensions.
+UNSAID = dict.fromkeys(["gpt-oss", "gpt-oss-bf16"], {"rope_parameters": {"truncate": True}})
 # Values that are computed rather than moved: the last bit.
 COMPUTED = {"qwen35": 1e-4, "qwen35moe": 1e-4}
+# Rows before the first position, which no GGUF file keeps: they come back as zeros.
+CUT = {"roberta": 2, "xlm-roberta": 2}
+# Weights that come quantized and stay so: refused in both ways, as llama-quantize refuses them.
+QUANTIZED = {"gpt-oss"}
 # No class of transformers reads these repositories: their code is remote.
 REMOTE = {"nomic-bert", "nomic-bert-moe"}
 
@@ -73,17 +82,22 @@ class Case:
         """Paths of what convert_hf_to_gguf.py made, by type."""
         pattern = self.folder / "reference.{ftype}.gguf"
         done = subprocess.run([sys.executable, HERE / "llm/converter.py", TREE, self.repository, pattern, *KINDS],
-                              capture_output=True, text=True, timeout=600)
+                              capture_output=True, text=True, timeout=600,
+                              env={**os.environ, "CONVERTER_PRE": self.spec.get("pre", "")})
         paths = {kind: Path(str(pattern).replace("{ftype}", kind)) for kind in KINDS}
         for kind, path in paths.items():
             error = path.with_suffix(".error")
             assert path.exists(), f"reference, {kind}: {error.read_text() if error.exists() else done.stderr[-2000:]}"
         return paths
 
+    @property
+    def pre(self):
+        return ("--pre", self.spec["pre"]) if "pre" in self.spec else ()
+
     def ours(self, kind):
         if kind not in self.made:
             path = self.folder / f"ours.{kind}.gguf"
-            done = judge.run("convert", self.repository, path, "--dtype", kind, timeout=300)
+            done = judge.run("convert", self.repository, path, "--dtype", kind, *self.pre, timeout=300)
             assert done.returncode == judge.DONE, f"exit {done.returncode}: {done.stderr}"
             self.made[kind] = path
         return self.made[kind]
@@ -157,7 +171,9 @@ def no_lines(lines):
 def test_keys_and_tensors_are_the_reference_converters(case, kind):
     ours, theirs = case.both(kind)
     lines = ggufs.key_differences(ours, theirs, lambda name: not ggufs.of_tokenizer(name))
-    no_lines(lines + ggufs.tensor_differences(ours, theirs))
+    lines += ggufs.tensor_differences(ours, theirs)
+    last_bit = lambda line: case.name in COMPUTED and ".ssm_a: " in line and "differ by at most 1," in line
+    no_lines([line for line in lines if not last_bit(line)])
 
 
 def test_tokenizer_keys_are_the_reference_converters(case):
@@ -187,9 +203,8 @@ def test_llama_cpp_computes_the_same_from_both_files(case):
 def test_llama_cpp_computes_what_transformers_does(case):
     if case.name in REMOTE:
         pytest.skip("its code is remote: compared with llama.cpp on the reference file only")
-    if case.name in APART:
-        pytest.skip("llama.cpp and transformers disagree on the reference converter's file as well")
-    values, greedy = case.judged
+    change = UNSAID.get(case.name)
+    values, greedy = hf.evaluate(case.repository, case.spec, case.prompts, change=change) if change else case.judged
     ours = case.run(case.runnable)
     apart = [hf.distance(floats(a), b) for a, b in zip(ours["values"], values)]
     assert max(apart) <= TOLERANCE.get(case.name, 5e-5), f"apart by {apart}"
@@ -220,8 +235,17 @@ def test_a_repository_equals_its_gguf_under_either_names(case):
     """`diff` undoes what the runtime wants otherwise: rows in another order, experts stacked, ones added."""
     done = judge.run("diff", "--names", "hf", "--json", case.repository, case.ours("f32"), "--as-dtype", "f32", timeout=300)
     report = json.loads(done.stdout)
+
+    def known(found):
+        if found["name"].endswith(".A_log"):
+            return case.name in COMPUTED and found["max_rel"] < 1e-6
+        rows = CUT.get(case.name, 0) * 256
+        return found["name"] == "embeddings.position_embeddings.weight" and found["reason"].startswith(f"{rows} of ")
+
     # Tensors that a GGUF file does not keep are no difference of values.
-    assert not report["differ"] and not report["only_in_b"] and report["compared"], report
+    assert all(map(known, report["differ"])) and report["compared"], report
+    # Under these names a GGUF file's blocks are floats, which the repository has not.
+    assert case.name in QUANTIZED or not report["only_in_b"], report
     done = judge.run("diff", "--names", "gguf", "--json", case.repository, case.ours("auto"), timeout=300)
     assert json.loads(done.stdout)["same"], done.stdout
 
@@ -237,10 +261,22 @@ def test_back_gives_the_same_token_ids(case):
 def test_quantizing_at_once_is_the_two_steps(case, kind):
     """Straight to Q4_K_M: the bytes of convert at the same --dtype, then quantize."""
     first, second, straight = (case.folder / f"{name}.gguf" for name in ("first", "second", "straight"))
+
+    def convert(source, target, *options, ends=judge.DONE):
+        done = judge.run("convert", source, target, *options, timeout=300)
+        assert done.returncode == ends, f"exit {done.returncode}: {done.stderr}"
+        return done.stderr.split("tensor ", 1)[-1]
+
     try:
-        judge.convert(case.repository, first, "--dtype", kind)
-        judge.convert(first, second, "--quantize", "Q4_K_M")
-        judge.convert(case.repository, straight, "--dtype", kind, "--quantize", "Q4_K_M")
+        convert(case.repository, first, "--dtype", kind, *case.pre)
+        if case.name in QUANTIZED:
+            words = convert(first, second, "--quantize", "Q4_K_M", ends=judge.USAGE)
+            assert "quantized already" in words and not second.exists()
+            assert words == convert(case.repository, straight, "--dtype", kind, "--quantize", "Q4_K_M", ends=judge.USAGE)
+            assert not straight.exists()
+            return
+        convert(first, second, "--quantize", "Q4_K_M")
+        convert(case.repository, straight, "--dtype", kind, "--quantize", "Q4_K_M", *case.pre)
         if second.read_bytes() != straight.read_bytes():
             ours, theirs = ggufs.Gguf(straight), ggufs.Gguf(second)
             no_lines(ggufs.key_differences(ours, theirs) + ggufs.tensor_differences(ours, theirs) or ["padding"])

@@ -195,6 +195,7 @@ MODELS = [
     lm("olmo2", "Olmo2"),
     lm("olmo3", "Olmo3", table="olmo2", config=dict(num_hidden_layers=4, sliding_window=64)),
     lm("smollm3", "SmolLM3", config=dict(pad_token_id=0)),
+    lm("smollm3-untied", "SmolLM3", table="smollm3", config=dict(pad_token_id=0, tie_word_embeddings=False)),
     lm("granite", "Granite", config=dict(embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22,
                                          attention_multiplier=0.0625)),
     lm("ministral3", "Ministral3", table="mistral3", config=dict(head_dim=16, pad_token_id=0, rope_parameters={
@@ -213,7 +214,8 @@ MODELS = [
         num_key_value_heads=4, q_lora_rank=24, **MLA, first_k_dense_replace=1, num_experts_per_tok=2, n_routed_experts=4,
         moe_intermediate_size=32, n_group=2, topk_group=1,
         rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 1.0,
-                         "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 4096})),
+                         "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 4096}),
+       override={"scoring_func": "sigmoid"}),
     lm("glm4-flash", "Glm4MoeLite", table="deepseek2-glm", config=dict(
         num_key_value_heads=4, q_lora_rank=24, **MLA, num_experts_per_tok=2, n_routed_experts=4, moe_intermediate_size=32,
         first_k_dense_replace=1, mlp_layer_types=["dense", "sparse"]), names=nextn, override={"num_nextn_predict_layers": 1}),
@@ -269,6 +271,12 @@ MODELS = [
     {"name": "starcoder", "class": "GPTBigCodeForCausalLM", "config_class": "GPTBigCodeConfig", "config": dict(
         vocab_size=96, n_embd=64, n_layer=2, n_head=4, n_positions=128)},
     lm("starcoder2", "Starcoder2"),
+    {"name": "falcon-untied", "table": "falcon", "class": "FalconForCausalLM", "config_class": "FalconConfig", "config": dict(
+        vocab_size=96, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, multi_query=True, tie_word_embeddings=False),
+     "override": {"num_kv_heads": 1}},
+    {"name": "starcoder-untied", "table": "starcoder", "class": "GPTBigCodeForCausalLM", "config_class": "GPTBigCodeConfig",
+     "config": dict(vocab_size=96, n_embd=64, n_layer=2, n_head=4, n_positions=128, tie_word_embeddings=False)},
+    lm("starcoder2-untied", "Starcoder2", table="starcoder2", config=dict(tie_word_embeddings=False)),
     lm("stablelm", "StableLm"),
     # (StableLM 2 12B with norms of each head: the reference converter itself fails on it.)
     lm("phi2", "Phi", without=["num_key_value_heads"], config=dict(intermediate_size=256)),
@@ -280,6 +288,8 @@ MODELS = [
     lm("nemotron", "Nemotron", config=dict(head_dim=16)),
     lm("granitemoe", "GraniteMoe", config=dict(num_local_experts=4, num_experts_per_tok=2)),
     lm("lfm2", "Lfm2", config=dict(layer_types=["conv", "full_attention"], block_multiple_of=32)),
+    lm("lfm2-untied", "Lfm2", table="lfm2", config=dict(
+        layer_types=["conv", "full_attention"], block_multiple_of=32, tie_word_embeddings=False)),
     {"name": "mamba", "class": "MambaForCausalLM", "config_class": "MambaConfig", "config": dict(
         vocab_size=96, hidden_size=64, num_hidden_layers=2, state_size=16)},
     {"name": "mamba2", "class": "Mamba2ForCausalLM", "config_class": "Mamba2Config", "config": dict(

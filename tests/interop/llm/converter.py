@@ -3,7 +3,7 @@
     python converter.py LLAMA_CPP REPOSITORY OUT.{ftype}.gguf TYPE ...
 
 Writes what went wrong with a type to OUT.TYPE.error instead. CONVERTER_OPTIONS in the environment are
-options for the converter.
+options for the converter, CONVERTER_PRE a pre-tokenizer that is named instead of recognized.
 """
 
 import importlib.util
@@ -21,6 +21,9 @@ def main(tree, repository, out, kinds):
     spec = importlib.util.spec_from_file_location("convert_hf_to_gguf", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if pre := os.environ.get("CONVERTER_PRE"):
+        from conversion.base import TextModel
+        TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
     for kind in kinds:
         target = out.replace("{ftype}", kind)
         options = os.environ.get("CONVERTER_OPTIONS", "").split()

@@ -28,6 +28,8 @@ OTHERWISE = {
     # transformers 5 rebuilds LlamaTokenizer from its class and `legacy: false`, which GGUF has no key for.
     ("llama2", "space"): "transformers joins the first space to no other",
     ("qwen2", "decomposed"): "no NFC in llama.cpp",
+    ("qwen35", "decomposed"): "no NFC in llama.cpp",
+    ("unigram", "decomposed"): "llama.cpp's map of characters composes Hangul; tokenizers' stops at a grapheme",
     ("bert", "scripts"): "llama.cpp splits Hangul otherwise",
     ("bert", "decomposed"): "llama.cpp splits Hangul otherwise",
 }
@@ -44,10 +46,12 @@ def tokenize(folder):
     return [both[text][0] for text in TEXTS.values()], [both[text][1] for text in TEXTS.values()]
 
 
-def load(folder, spec):
-    """The model of a repository, in F32, and names it did not find."""
+def load(folder, spec, change):
+    """The model of a repository, in F32, and names it did not find; `change` is put into parts of its config."""
     config = transformers.AutoConfig.from_pretrained(folder)
-    more = {}
+    more = {"config": config}
+    for key, part in change.items():
+        getattr(config, key).update(part)
     if getattr(config, "quantization_config", None):
         more["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
     auto = transformers.AutoModel if spec.get("encoder") else transformers.AutoModelForCausalLM
@@ -58,9 +62,9 @@ def load(folder, spec):
 
 
 @torch.no_grad()
-def evaluate(folder, spec, prompts, steps=16):
+def evaluate(folder, spec, prompts, steps=16, change={}):
     """Values of the last position for each prompt, and greedy continuations."""
-    model, missing = load(folder, spec)
+    model, missing = load(folder, spec, change)
     assert not missing, f"transformers finds no {missing[:5]}"
     values, greedy = [], []
     for ids in prompts:

@@ -15,6 +15,9 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 GPT4 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
         r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+QWEN35 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
 LLAMA2_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + "
     "message['content'].strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
@@ -246,6 +249,17 @@ def chat(out, vocab):
                 added_tokens_decoder=decoder_table([added(i, t, True) for i, t in end + extra]))
 
 
+def qwen35(out, vocab):
+    """`chat`, split as Qwen 3.5 splits: its own vocabulary has a quarter of a million tokens."""
+    rows = chat(out, vocab)
+    json_ = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
+    dump(out / "tokenizer.json", dict(
+        json_, normalizer={"type": "NFC"}, pre_tokenizer=sequence(split(QWEN35), byte_level(False, False))))
+    config = json.loads((out / "tokenizer_config.json").read_text(encoding="utf-8"))
+    dump(out / "tokenizer_config.json", dict(config, tokenizer_class="Qwen3_5Tokenizer"))
+    return rows
+
+
 def roberta(out, vocab):
     """GPT-2's vocabulary numbered as RoBERTa has it: four special tokens first, `<mask>` last."""
     base = [t for t in bpe_tokenizer(vocab, "gpt-2")["model"]["vocab"] if t != "<|endoftext|>"]
@@ -343,6 +357,7 @@ KINDS = {
     "qwen2": ("qwen2", qwen2, None, 151645, 151643),
     "gpt2": ("gpt-2", gpt2, 50256, 50256, None),
     "chat": ("gpt-2", chat, 50256, 50256, 50263),
+    "qwen35": ("gpt-2", qwen35, 50256, 50256, 50263),
     "roberta": ("gpt-2", roberta, 0, 2, 1),
     "llama2": ("llama-spm", llama2, 1, 2, 0),
     "noprefix": ("llama-spm", noprefix, 1, 2, 0),

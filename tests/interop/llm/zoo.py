@@ -2,7 +2,7 @@
 
 `class` and `config_class` are transformers' names, `config` its arguments, `vocab` a recipe of
 vocab.py, `dtype` what the weights are saved as. `override` and `forget` change the saved config.json;
-`extra` adds tensors that the hub's files have and transformers leaves out.
+`extra` adds tensors that the hub's files have and transformers leaves out; `pre` names the pre-tokenizer.
 """
 
 import json
@@ -22,6 +22,9 @@ BERT = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_att
             max_position_embeddings=512)
 # Sizes of latent attention that the runtime has seen: key length 96+32, value length 96.
 MLA = dict(num_key_value_heads=4, kv_lora_rank=64, qk_rope_head_dim=32, qk_nope_head_dim=64, v_head_dim=64)
+# Released configs say this; transformers, which knows no other function here, does not save it. Without it the
+# runtime takes softmax, save for a model of exactly GLM-4.7-Flash's size.
+SIGMOID = {"scoring_func": "sigmoid", "topk_method": "noaux_tc"}
 EXPERTS = dict(num_experts_per_tok=2, n_routed_experts=4, moe_intermediate_size=256)
 POOLING = {"modules.json": [{"idx": 1, "name": "1", "path": "1_Pooling",
                              "type": "sentence_transformers.models.Pooling"}],
@@ -107,6 +110,18 @@ def nextn(tensors, spec):
     return dict(tensors, **{block + n: values(spec["name"], block + n, s).to(kind) for n, s in extra.items()})
 
 
+def mtp(tensors, spec):
+    """Qwen's multi-token-prediction block: a full attention layer like the last, under names of its own."""
+    size, last = 256, "model.layers.3."
+    extra = {"mtp.fc.weight": (size, 2 * size), "mtp.pre_fc_norm_embedding.weight": (size,),
+             "mtp.pre_fc_norm_hidden.weight": (size,), "mtp.norm.weight": (size,)}
+    for name, tensor in tensors.items():
+        if name.startswith(last):
+            extra["mtp.layers.0." + name.removeprefix(last)] = tuple(tensor.shape)
+    kind = tensors["lm_head.weight"].dtype
+    return dict(tensors, **{n: values(spec["name"], n, s).to(kind) for n, s in extra.items()})
+
+
 GEMMA = dict(head_dim=64, sliding_window=64, query_pre_attn_scalar=64, tie_word_embeddings=True)
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 8192, "rope_theta": 500000.0}
@@ -122,9 +137,11 @@ MODELS = [
     lm("qwen3", "Qwen3", "qwen2", config=dict(head_dim=128, tie_word_embeddings=True)),
     lm("qwen3moe", "Qwen3Moe", config=dict(head_dim=64, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True,
                                            moe_intermediate_size=256, decoder_sparse_step=1)),
-    lm("qwen35", "Qwen3_5", config_class="Qwen3_5TextConfig", config=QWEN35, override={"mtp_num_hidden_layers": 0}),
-    lm("qwen35moe", "Qwen3_5Moe", config_class="Qwen3_5MoeTextConfig", without=["intermediate_size"],
-       override={"mtp_num_hidden_layers": 0},
+    # Tokens of another vocabulary: the pre-tokenizer is named to both converters.
+    lm("qwen35", "Qwen3_5", "qwen35", pre="qwen35", config_class="Qwen3_5TextConfig", config=QWEN35, extra=mtp,
+       override={"mtp_num_hidden_layers": 1}),
+    lm("qwen35moe", "Qwen3_5Moe", "qwen35", pre="qwen35", config_class="Qwen3_5MoeTextConfig",
+       without=["intermediate_size"], extra=mtp, override={"mtp_num_hidden_layers": 1},
        config=dict(QWEN35, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=256,
                    shared_expert_intermediate_size=256)),
     lm("mixtral", "Mixtral", "llama2", config=dict(num_local_experts=4, num_experts_per_tok=2)),
@@ -139,9 +156,10 @@ MODELS = [
      "config": dict(SMALL, **GEMMA, num_hidden_layers=6, use_bidirectional_attention=True)},
     lm("gemma3-untied", "Gemma3", "noprefix", table="gemma3", config_class="Gemma3TextConfig",
        config=dict(GEMMA, tie_word_embeddings=False)),
+    # Shared keys come from the last two layers that have their own: a sliding one and a full one, as released.
     lm("gemma4", "Gemma4", "noprefix", config_class="Gemma4TextConfig", config=dict(
         tie_word_embeddings=True,
-        num_hidden_layers=4, head_dim=64, global_head_dim=128, num_kv_shared_layers=1, sliding_window=64,
+        num_hidden_layers=4, head_dim=64, global_head_dim=128, num_kv_shared_layers=2, sliding_window=64,
         hidden_size_per_layer_input=32, vocab_size_per_layer_input=32000, use_double_wide_mlp=True,
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"])),
     lm("gemma4-moe", "Gemma4", "noprefix", table="gemma4", config_class="Gemma4TextConfig", config=dict(
@@ -172,10 +190,11 @@ MODELS = [
     lm("deepseek2", "DeepseekV2", config=dict(MLA, **EXPERTS, q_lora_rank=96, first_k_dense_replace=1, topk_method="greedy",
                                               n_shared_experts=1, routed_scaling_factor=1.0)),
     lm("deepseek3", "DeepseekV3", config=dict(
-        MLA, **EXPERTS, q_lora_rank=96, first_k_dense_replace=1, n_group=1, topk_group=1, n_shared_experts=1)),
+        MLA, **EXPERTS, q_lora_rank=96, first_k_dense_replace=1, n_group=1, topk_group=1, n_shared_experts=1),
+       override=SIGMOID),
     lm("glm4-flash", "Glm4MoeLite", table="deepseek2-glm", config=dict(
         MLA, **EXPERTS, q_lora_rank=96, first_k_dense_replace=1, mlp_layer_types=["dense", "sparse"],
-        n_shared_experts=1), extra=nextn, override={"num_nextn_predict_layers": 1}),
+        n_shared_experts=1), extra=nextn, override={"num_nextn_predict_layers": 1, **SIGMOID}),
     lm("granite", "Granite", config=dict(embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22,
                                          attention_multiplier=0.015625)),
     lm("smollm3", "SmolLM3", config=dict(num_hidden_layers=4)),
@@ -185,7 +204,9 @@ MODELS = [
     lm("glm4moe", "Glm4Moe", config=dict(EXPERTS, head_dim=64, first_k_dense_replace=1, use_qk_norm=True,
                                          n_shared_experts=1, num_nextn_predict_layers=1), extra=nextn),
     encoder("bert", "Bert", "bert", config=BERT),
-    encoder("roberta", "Roberta", "roberta", config=dict(BERT, max_position_embeddings=514, type_vocab_size=1)),
+    # GPT-2's tokens in another order than RoBERTa's, which llama.cpp's tree does not have: no converter can
+    # know the ids it recognizes a pre-tokenizer by, so it is named to both.
+    encoder("roberta", "Roberta", "roberta", pre="roberta-bpe", config=dict(BERT, max_position_embeddings=514, type_vocab_size=1)),
     encoder("xlm-roberta", "XLMRoberta", "unigram", config=dict(BERT, max_position_embeddings=514, type_vocab_size=1)),
     {"name": "nomic-bert", "table": "nomic-bert", "vocab": "bert", "dtype": "float32", "encoder": True, "files": MEAN,
      "tensors": nomic_tensors, "config": NOMIC},
@@ -255,6 +276,7 @@ def build(spec, folder, models):
         arguments = dict({"tie_word_embeddings": False} if not spec.get("encoder") else {},
                          **spec["config"], vocab_size=rows, **ends)
         made = getattr(transformers, spec["config_class"])(**arguments)
+        torch.manual_seed(SEED)  # for A_log, which keeps what its class gives it
         model = getattr(transformers, spec["class"])._from_config(made, dtype=torch.float32)
         with torch.no_grad():
             for name, parameter in [*model.named_parameters(), *model.named_buffers()]:

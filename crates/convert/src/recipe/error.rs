@@ -132,7 +132,8 @@ impl Diagnose for RecipeError {
             }
             Self::ImportanceSize { .. } => "Use the matrix that was made from this model",
             Self::Requantize { .. } => {
-                "Quantize from the original weights, or accept the loss with --allow-requantize"
+                "Quantize from the original weights, or accept the loss with `quantize \
+                 --allow-requantize`"
             }
             Self::NoFallback { .. } | Self::NoKernel { .. } => {
                 "Give this tensor another type with --tensor-type"

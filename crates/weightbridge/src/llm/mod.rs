@@ -127,7 +127,9 @@ pub(crate) fn named(model: Model, path: &Path, names: Names, cx: &Context) -> Re
     match Turn::to(names, &model) {
         None => Ok(model),
         Some(turn) => {
-            let request = ConvertRequest::new(path, "");
+            let mut request = ConvertRequest::new(path, "");
+            // Nothing but tensors is compared: how text is split need not be known.
+            request.llm.pre = Some("default".to_owned());
             turn.take(model, &request, false, cx)
                 .map(|(model, _)| model)
         }
