@@ -72,9 +72,8 @@ impl<'a> Files<'a> {
 
     /// A file that may be large.
     pub(crate) fn bytes(&self, name: &str) -> Result<Option<Bytes>> {
-        self.source
-            .read(name, self.limits.header_bytes)
-            .map_err(|error| error.in_file(name))
+        let read = self.source.read(name, self.limits.header_bytes);
+        read.and_then(itself).map_err(|error| error.in_file(name))
     }
 
     /// A file that must be there.
@@ -87,7 +86,8 @@ impl<'a> Files<'a> {
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>> {
         let max = SMALL.min(self.limits.header_bytes);
         let read = self.source.read(name, max);
-        let Some(bytes) = read.map_err(|error| error.in_file(name))? else {
+        let read = read.and_then(itself).map_err(|error| error.in_file(name));
+        let Some(bytes) = read? else {
             return Ok(None);
         };
         let text = utf8(&bytes, name)?;
@@ -100,6 +100,18 @@ impl<'a> Files<'a> {
             return Ok(None);
         };
         json(&text, name).map(Some)
+    }
+}
+
+/// A file, unless something else stands in its place: a Git LFS pointer, a server's message.
+fn itself(bytes: Option<Bytes>) -> Result<Option<Bytes>> {
+    let found = bytes.as_deref().and_then(ir::sniff);
+    match found.filter(|found| found.placeholder) {
+        None => Ok(bytes),
+        Some(found) => {
+            let why = format!("this is {}", found.what);
+            Err(Error::from(VocabError::malformed(why)).with_help(found.help))
+        }
     }
 }
 

@@ -110,8 +110,10 @@ fn warn(kind: &'static str, what: impl Into<String>, why: impl Into<String>) -> 
 
 /// A token of use beyond the embedding is an error; padding there is told.
 fn embedding(tokens: &[Bytes], types: &[i32], rows: u64, records: &mut Vec<Record>) -> Result<()> {
+    // Also padding that a wrong vocab_size asks for: no runtime takes more tokens than rows.
     let used = types.iter().rposition(|own| *own != kind::UNUSED);
-    if let Some(id) = used.filter(|id| *id as u64 >= rows) {
+    let last = tokens.len().checked_sub(1);
+    if let Some(id) = used.max(last).filter(|id| *id as u64 >= rows) {
         let token = tokens
             .get(id)
             .map(|token| String::from_utf8_lossy(token).into_owned());

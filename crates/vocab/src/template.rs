@@ -50,7 +50,8 @@ impl Template {
     }
 
     fn beside(files: &Files<'_>) -> Result<Option<Self>> {
-        let Some(text) = files.text("chat_template.jinja")? else {
+        let text = files.text("chat_template.jinja")?;
+        let Some(text) = text.map(|text| unix_lines(&text)) else {
             let object = files.object("chat_template.json")?;
             return Ok(match object.as_ref().and_then(|o| o.get("chat_template")) {
                 Some(Value::String(text)) => Some(Self::One(text.clone())),
@@ -70,7 +71,7 @@ impl Template {
         let mut all = vec![("default".to_owned(), text)];
         for file in &names {
             if let (Some(name), Some(text)) = (more(file), files.text(file)?) {
-                all.push((name.to_owned(), text));
+                all.push((name.to_owned(), unix_lines(&text)));
             }
         }
         Ok(Some(Self::Named(all)))
@@ -108,6 +109,11 @@ impl Template {
             pairs.set(DEFAULT, MetaValue::text(text));
         }
     }
+}
+
+/// Line ends as Python reads them from a file of text.
+fn unix_lines(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 fn named(one: &Value) -> Option<(String, String)> {

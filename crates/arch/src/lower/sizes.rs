@@ -6,6 +6,48 @@
 use super::Planned;
 use crate::error::ArchError;
 use ir::{MetaValue, Result};
+use std::collections::BTreeSet;
+
+/// Refuses blocks beyond the config's count, and blocks of which there is no tensor. Those that
+/// predict further tokens may be left out.
+fn blocks(count: Option<u64>, beyond: u64, tensors: &[Planned]) -> Result<()> {
+    let Some(count) = count else {
+        return Ok(());
+    };
+    let number = |p: &Planned| {
+        p.tensor
+            .name
+            .strip_prefix("blk.")?
+            .split('.')
+            .next()?
+            .parse()
+            .ok()
+    };
+    let there: BTreeSet<u64> = tensors.iter().filter_map(number).collect();
+    let Some(last) = there.last().copied() else {
+        return Ok(());
+    };
+    if last >= count {
+        let why = format!("it is {count}, and there are tensors of block {last}");
+        let what = "num_hidden_layers".to_owned();
+        return Err(ArchError::BadValue { what, why }.into());
+    }
+    let needed = count.saturating_sub(beyond);
+    let gone: Vec<String> = (0..needed)
+        .filter(|block| !there.contains(block))
+        .take(8)
+        .map(|block| format!("all of block {block}"))
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let target = format!("a model of {count} blocks");
+    Err(ArchError::MissingParts {
+        target,
+        missing: gone,
+    }
+    .into())
+}
 
 /// Refuses a width or a number of heads that is missing (a user's `own` map may go without) or that
 /// the tensors contradict.
@@ -43,6 +85,11 @@ pub(super) fn check(
         let keys = vec![config.to_owned()];
         Err(ArchError::MissingKey { gguf_key, keys }.into())
     };
+    blocks(
+        number("block_count"),
+        number("nextn_predict_layers").unwrap_or(0),
+        tensors,
+    )?;
     let embedding = shape(&|name| name == "token_embd.weight");
     let Some(width) = number("embedding_length") else {
         return match embedding {

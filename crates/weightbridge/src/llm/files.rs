@@ -35,6 +35,11 @@ pub(crate) fn json(model: &Model, name: &str, limits: &Limits) -> Result<Option<
     };
     let parsed = serde_json::from_slice(&bytes);
     parsed.map(Some).map_err(|error| {
+        if let Some(found) = ir::sniff(&bytes).filter(|found| found.placeholder) {
+            let what = format!("this is {}", found.what);
+            let error = Error::from(Fault::Invalid { what }).at(name.to_owned());
+            return error.with_help(found.help);
+        }
         let what = format!("not JSON: {error}");
         Error::from(Fault::Invalid { what }).at(name.to_owned())
     })
@@ -49,7 +54,9 @@ pub(crate) fn quantization(
 ) -> Result<Option<Value>> {
     const KEY: &str = "quantization_config";
     let text = config.get("text_config");
-    let told = config.get(KEY).or_else(|| text?.get(KEY));
+    // The second is what compressed-tensors called it first.
+    let old = || config.get("compression_config");
+    let told = config.get(KEY).or_else(|| text?.get(KEY)).or_else(old);
     if let Some(settings) = told.filter(|settings| settings.is_object()) {
         return Ok(Some(settings.clone()));
     }
