@@ -5,6 +5,7 @@
 
 mod files;
 mod lower;
+mod mistral;
 mod modelfile;
 mod raise;
 
