@@ -47,8 +47,9 @@ const UNLISTED: [&str; 20] = [
 /// The last version that may list none.
 const UNLISTED_UNTIL: u32 = 7;
 
-/// Bytes of one token: the longest of released files has 128. Each is split in all places.
-const TOKEN_MAX: u64 = 4096;
+/// Bytes of one token. It is split in all places and both parts are looked up, so that the work
+/// grows with the square: a file of long tokens alone must not take minutes.
+const TOKEN_MAX: u64 = 1024;
 
 #[derive(Deserialize)]
 struct File {
