@@ -10,7 +10,8 @@ const EXTENSIONS: &[&str] = &[
     "json", "jsonl", "jinja", "txt", "md", "model", "spm", "vocab", "bpe", "tiktoken", "yaml",
     "yml", "toml", "py", "codes", "merges",
 ];
-/// Beginnings of names without such an extension, in upper case.
+/// Beginnings of names without such an extension, in upper case. Mistral's tokenizers end in their
+/// version: `tokenizer.model.v3`.
 const NAMES: &[&str] = &[
     "LICENSE",
     "LICENCE",
@@ -18,6 +19,7 @@ const NAMES: &[&str] = &[
     "README",
     "COPYING",
     "USE_POLICY",
+    "TOKENIZER.MODEL.V",
 ];
 /// Folders inside a repository whose files travel too: named chat templates, and the modules of
 /// sentence-transformers, whose folders begin with their number.

@@ -106,11 +106,23 @@ fn has_extension(name: &str, extensions: &[&str]) -> bool {
         .is_some_and(|(stem, ext)| !stem.is_empty() && extensions.contains(&ext))
 }
 
-/// The model that a folder is about, and the others in it.
+/// The weights of Mistral's own layout.
+const OWN: &str = "consolidated.safetensors";
+
+/// Whether a folder is in the layout of the model's maker alone: a `config.json` makes it the hub's.
+pub(crate) fn is_own_layout(names: &[String]) -> bool {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    has("params.json") && !has("config.json")
+}
+
+/// The model that a folder is about, and the others in it. `own` prefers the weights that
+/// `params.json` is about.
 pub(crate) fn choose(
     mut found: BTreeMap<String, Weights>,
+    own: bool,
 ) -> Result<(Weights, Vec<String>), RepoError> {
-    let known = KNOWN.iter().find(|name| found.contains_key(**name));
+    let order = own.then_some(&OWN).into_iter().chain(KNOWN);
+    let known = { order }.find(|name| found.contains_key(**name));
     let count = found.keys().filter(|name| is_part(name)).count();
     if count > 1 && known.is_none_or(|name| is_part(name)) {
         let name = FIRST_PART.to_owned();
@@ -188,7 +200,8 @@ mod tests {
 
     fn chosen(names: &[&str]) -> Result<(Option<String>, Vec<String>), RepoError> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let (weights, others) = choose(weights_in(&names))?;
+        let own = is_own_layout(&names);
+        let (weights, others) = choose(weights_in(&names), own)?;
         Ok((weights.entry().cloned(), others))
     }
 
@@ -209,6 +222,22 @@ mod tests {
         assert_eq!(entry.unwrap(), "pytorch_model-00001-of-00002.bin");
         let (entry, _) = chosen(&["one.safetensors", "two.ckpt", "three.ckpt"]).unwrap();
         assert_eq!(entry.unwrap(), "one.safetensors");
+    }
+
+    #[test]
+    fn params_json_goes_with_its_own_weights() {
+        let both = [
+            "params.json",
+            "consolidated-00001-of-00002.safetensors",
+            "consolidated.safetensors.index.json",
+            "model.safetensors",
+            "config.json",
+        ];
+        let (entry, _) = chosen(&both).unwrap();
+        assert_eq!(entry.unwrap(), "model.safetensors");
+        let (entry, others) = chosen(&both[..4]).unwrap();
+        assert_eq!(entry.unwrap(), "consolidated.safetensors.index.json");
+        assert_eq!(others, ["model.safetensors"]);
     }
 
     #[test]

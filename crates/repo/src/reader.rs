@@ -17,7 +17,11 @@ impl Reader for RepoReader {
         let models = merge::open_all(&set, cx)?;
         let model = merge::merge(&set, models, cx);
         let mut model = model.map_err(|error| error.in_file(&set.folder))?;
-        let is_repository = set.entries.iter().any(|name| name == "config.json");
+        let described = ["config.json", "params.json"];
+        let is_repository = set
+            .entries
+            .iter()
+            .any(|name| described.contains(&name.as_str()));
         if input.region().is_none() || is_repository {
             let assets = assets_of(&set, &mut model.provenance.notes);
             model.assets.extend(assets);

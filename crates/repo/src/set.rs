@@ -2,7 +2,7 @@
 
 use crate::RepoError;
 use crate::index::{self, Index};
-use crate::names::{INDEX_SUFFIX, belongs_to_set, choose, weights_in};
+use crate::names::{INDEX_SUFFIX, belongs_to_set, choose, is_own_layout, weights_in};
 use ir::shard::ShardName;
 use ir::{Context, Error, Fault, Input, Limits, Region, Result};
 use std::path::{Path, PathBuf};
@@ -68,7 +68,8 @@ fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
         .entries
         .iter()
         .filter(|name| folder.join(name).is_file());
-    let chosen = choose(weights_in(files)).map_err(|error| Error::from(error).in_file(folder));
+    let chosen = choose(weights_in(files), is_own_layout(&set.entries));
+    let chosen = chosen.map_err(|error| Error::from(error).in_file(folder));
     let (chosen, others) = chosen?;
     for other in others {
         let note = format!("{other} is in the folder too and was not read");

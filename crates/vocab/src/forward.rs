@@ -1,6 +1,7 @@
 //! From a repository's files to GGUF's keys, one method for each kind of model.
 
 mod kinds;
+mod mistral;
 
 use crate::bpe::Loaded;
 use crate::files::{Files, Source};
@@ -32,10 +33,13 @@ pub struct Request<'a> {
     pub limits: &'a Limits,
 }
 
+/// What stands for the architecture's name in a key that is not the tokenizer's own.
+pub const ARCH: &str = "{arch}.";
+
 /// A tokenizer as GGUF has it.
 #[derive(Debug)]
 pub struct Vocabulary {
-    /// The keys in the reference's order.
+    /// The keys in the reference's order; those of the architecture begin with [`ARCH`].
     pub pairs: Vec<(String, MetaValue)>,
     /// What was left out or looks wrong.
     pub records: Vec<Record>,
@@ -136,6 +140,7 @@ impl Work<'_> {
             Method::SentencePiece => self.sentencepiece(),
             Method::SentencePieceOrGpt2 => self.sentencepiece_or_gpt2(),
             Method::Llama => self.llama(),
+            Method::Mistral => self.mistral(true),
             Method::Gemma => self.gemma(),
             Method::Gemma2 => {
                 self.sentencepiece()?;

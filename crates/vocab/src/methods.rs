@@ -16,6 +16,8 @@ pub enum Method {
     SentencePieceOrGpt2,
     /// Llama's: SentencePiece, else its form in `tokenizer.json`, else byte-level BPE.
     Llama,
+    /// Mistral's own files: `tekken.json`, or a SentencePiece model with its version in its name.
+    Mistral,
     /// Gemma 1: SentencePiece with the turn's end, no space before the text.
     Gemma,
     /// Gemma 2: SentencePiece, no space before the text.
@@ -62,8 +64,8 @@ pub enum Method {
 
 use Method::{
     Bert, Deci, Ernie, EuroBert, Gemma, Gemma2, Gemma3, Gemma4, Glm, Glm4, Gpt2, GraniteHybrid,
-    Jina2, Llama, Mamba, Mamba2, ModernBert, Nemotron, Nomic, Phi3, Roberta, SentencePiece,
-    SentencePieceOrGpt2, T5, XlmRoberta,
+    Jina2, Llama, Mamba, Mamba2, Mistral, ModernBert, Nemotron, Nomic, Phi3, Roberta,
+    SentencePiece, SentencePieceOrGpt2, T5, XlmRoberta,
 };
 
 /// Methods by the class in `architectures` of `config.json`.
@@ -107,6 +109,8 @@ const BY_CLASS: &[(Method, &[&str])] = &[
         "MixtralForCausalLM", "NanbeigeForCausalLM", "SmolLM3ForCausalLM", "VLlama3ForCausalLM",
         "VoxtralForConditionalGeneration",
     ]),
+    // No class of transformers: Mistral's own layout has none, and is given this name.
+    (Mistral, &["MistralConsolidated"]),
     (Gemma, &["GemmaForCausalLM"]),
     (Gemma2, &["Gemma2ForCausalLM"]),
     (Gemma3, &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel"]),

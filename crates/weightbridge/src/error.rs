@@ -54,6 +54,12 @@ pub enum FacadeError {
         /// The target.
         target: &'static str,
     },
+    /// A `params.json` of a model that is not read from it.
+    #[error("{what}")]
+    Params {
+        /// What is missing or not known.
+        what: String,
+    },
     /// An edit of the metadata that cannot be read.
     #[error("{text:?}: {why}")]
     BadEdit {
@@ -110,7 +116,8 @@ impl Diagnose for FacadeError {
             | Self::NotGguf { .. }
             | Self::NotInPlace { .. }
             | Self::NoBase { .. }
-            | Self::NoArchitecture { .. } => Class::Unsupported,
+            | Self::NoArchitecture { .. }
+            | Self::Params { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
             Self::NotInIndex { .. } | Self::NoAdapterConfig => Class::Malformed,
             Self::Losses { .. } => Class::Lossy,
@@ -137,6 +144,10 @@ impl Diagnose for FacadeError {
             Self::NoArchitecture { .. } => {
                 "Give the model's folder, with its config.json and tokenizer; --as container carries \
                  the tensors as they are"
+            }
+            Self::Params { .. } => {
+                "Mistral's own layout of dense models is read (docs/architectures.md); for others \
+                 give the folder in the hub's layout, with a config.json"
             }
             Self::NotInPlace { .. } => "Write a new file: give an OUTPUT instead of --in-place",
             Self::NotGguf { .. } => {

@@ -7,6 +7,7 @@ use crate::json::{TOKENIZER_JSON, TokenizerJson};
 use crate::methods::Method;
 use crate::pairs::{Tokens, kind};
 use crate::special::{Ask, TOKENIZER_CONFIG};
+use crate::tekken::TEKKEN_JSON;
 use crate::{hf, spm, unigram};
 use ir::{Error, Result};
 use serde_json::Value;
@@ -72,10 +73,8 @@ impl Work<'_> {
     }
 
     pub(super) fn llama(&mut self) -> Result<()> {
-        if self.files.has("tekken.json") && !self.files.has(TOKENIZER_JSON) {
-            let what =
-                "Mistral's own tokenizer is not read; tokenizer.json beside it is".to_owned();
-            return Err(Error::from(VocabError::Unsupported { what }).in_file("tekken.json"));
+        if self.files.has(TEKKEN_JSON) && !self.files.has(TOKENIZER_JSON) {
+            return self.mistral(false);
         }
         let config = self.files.object(TOKENIZER_CONFIG)?.unwrap_or_default();
         if let Some(Value::Bool(add)) = config.get("add_prefix_space") {

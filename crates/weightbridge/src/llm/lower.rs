@@ -1,10 +1,10 @@
 //! From a repository to a GGUF model.
 
-use super::{LlmOptions, files, out_type, own_table};
+use super::{LlmOptions, files, mistral, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
-use arch::{GeneralInput, LowerOptions, RepoFacts, front_matter, general, hf_to_gguf};
+use arch::{GeneralInput, LowerOptions, Lowered, RepoFacts, front_matter, general, hf_to_gguf};
 use convert::{CastCounts, to_types};
-use ir::{Limits, Model, Result, Tensor, TensorTable};
+use ir::{Limits, MetaValue, Model, Result, Tensor, TensorTable};
 use serde_json::Value;
 use std::path::Path;
 use vocab::{Request, Vocabulary};
@@ -17,7 +17,11 @@ pub(super) fn lower(
     limits: &Limits,
 ) -> Result<(Model, CastCounts)> {
     let options = &request.llm;
-    let Some(config) = files::json(&model, "config.json", limits)? else {
+    let config = match files::json(&model, "config.json", limits)? {
+        None => mistral::config(&mut model, limits)?,
+        config => config,
+    };
+    let Some(config) = config else {
         let error = FacadeError::NoArchitecture {
             target: gguf::FORMAT.title,
         };
@@ -52,7 +56,7 @@ pub(super) fn lower(
         counts: lowered.parameter_counts(),
         adapter: false,
     });
-    let metadata = lowered.metadata(&general, &vocabulary.pairs);
+    let metadata = lowered.metadata(&general, &of_architecture(&lowered, vocabulary.pairs));
     model.provenance.records.extend(lowered.records);
     model.provenance.records.extend(vocabulary.records);
     let casts = CastCounts::default();
@@ -62,6 +66,19 @@ pub(super) fn lower(
     model.assets.clear();
     model.objects = None;
     Ok((model, casts))
+}
+
+/// The tokenizer's keys, with the architecture's name in those that are the architecture's.
+fn of_architecture(
+    lowered: &Lowered,
+    mut pairs: Vec<(String, MetaValue)>,
+) -> Vec<(String, MetaValue)> {
+    for (key, _) in &mut pairs {
+        if let Some(name) = key.strip_prefix(vocab::ARCH) {
+            *key = format!("{}.{name}", lowered.gguf_arch);
+        }
+    }
+    pairs
 }
 
 /// The order in which the reference converter meets tensors: safetensors files sort what they hold

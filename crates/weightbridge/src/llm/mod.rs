@@ -9,6 +9,7 @@ mod adapter;
 mod decode;
 mod files;
 mod lower;
+mod mistral;
 mod modelfile;
 mod raise;
 
