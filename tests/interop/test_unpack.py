@@ -191,6 +191,35 @@ def test_bitsandbytes_is_what_the_library_unpacks(kind, plain, tmp_path):
     assert (tmp_path / "ours.gguf").read_bytes() == (tmp_path / "same.gguf").read_bytes()
 
 
+@pytest.mark.parametrize("told", ["fp8", "modelopt", "nothing"])
+def test_scales_of_other_writers(told, plain, tmp_path):
+    """`weight_scale` beside scales of activations and caches; settings in the config, in a file, or nowhere."""
+    def pack(name, weight):
+        parts = fp8(name, weight, None)
+        scale = parts.pop(name + "_scale_inv")
+        base = name.removesuffix("weight")
+        more = {base + "k_scale": torch.ones(1)} if "k_proj" in name else {}
+        return {**parts, name + "_scale": scale, base + "input_scale": torch.ones(1), **more}
+
+    def unpacked(name, weight):
+        parts = fp8(name, weight, None)
+        return {name: parts[name].float() * parts[name + "_scale_inv"]}
+
+    folder = packed(plain, tmp_path / "llama", pack, {"quant_method": "fp8"})
+    same = packed(plain, tmp_path / "same" / "llama", unpacked, {})
+    for repository, keep in ((folder, told == "fp8"), (same, False)):
+        path = repository / "config.json"
+        config = json.loads(path.read_text())
+        settings = config.pop("quantization_config")
+        path.write_text(json.dumps(dict(config, quantization_config=settings) if keep else config))
+    if told == "modelopt":
+        (folder / "hf_quant_config.json").write_text(json.dumps(
+            {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}))
+    for path, repository in (("ours.gguf", folder), ("same.gguf", same)):
+        ours(repository, tmp_path / path, "--dtype", "f32")
+    assert (tmp_path / "ours.gguf").read_bytes() == (tmp_path / "same.gguf").read_bytes()
+
+
 def test_in_one_step_is_as_in_two(plain, tmp_path):
     pack, how, settings = METHODS["gptq-4"]
     folder = packed(plain, tmp_path / "llama", lambda n, w: pack(n, w, how), settings)

@@ -71,7 +71,11 @@ pub(crate) fn gptq(name: String, parts: &Parts<'_>, settings: Settings<'_>) -> R
         let wanted = format!("{} groups of {group_size}", columns.div_ceil(group_size));
         return Err(misfit(parts.scales, wanted));
     }
-    let second = settings.text("checkpoint_format") == Some("gptq_v2");
+    let second = match settings.text("checkpoint_format").unwrap_or("gptq") {
+        "gptq" => false,
+        "gptq_v2" => true,
+        _ => return Err(settings.wrong("checkpoint_format", "gptq or gptq_v2")),
+    };
     let rows = Gptq {
         inputs,
         bits,

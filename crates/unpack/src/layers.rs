@@ -224,8 +224,15 @@ impl<'a> Work<'a> {
 
     fn fp8(&mut self, tensor: &Tensor) -> Result<()> {
         let name = &tensor.name;
-        // Scales of activations, which a runtime measures anew.
-        let activations = ["activation_scale", ".qscale_act", ".input_scale"];
+        // Scales of activations and caches, which a runtime measures anew.
+        let activations = [
+            "activation_scale",
+            ".qscale_act",
+            ".input_scale",
+            ".k_scale",
+            ".v_scale",
+            ".output_scale",
+        ];
         if activations.iter().any(|end| name.ends_with(end)) {
             self.drop(name);
             return Ok(());
@@ -235,6 +242,12 @@ impl<'a> Work<'a> {
             Some(self.need(weight, "", tensor)?)
         } else if let Some(base) = name.strip_suffix(".qscale_weight") {
             Some(self.need(base, ".weight", tensor)?)
+        } else if let Some(weight) = name
+            .strip_suffix("_scale")
+            .filter(|w| w.ends_with(".weight"))
+        {
+            // What those write who also measure activations.
+            Some(self.need(weight, "", tensor)?)
         } else {
             None
         };

@@ -1,7 +1,7 @@
 //! The side files of a repository, read whole.
 
 use crate::FacadeError;
-use ir::{Error, Fault, Limits, Model, Result};
+use ir::{DType, Error, Fault, Limits, Model, Result};
 use serde_json::Value;
 
 /// Refuses a repository whose shards and index do not say the same: it may be of two models.
@@ -60,10 +60,26 @@ pub(crate) fn quantization(
     if let Some(settings) = told.filter(|settings| settings.is_object()) {
         return Ok(Some(settings.clone()));
     }
+    // Model Optimizer's own file, where nothing is said in the configuration.
+    if let Some(file) = json(model, "hf_quant_config.json", limits)?
+        && file.get("quantization").is_some()
+    {
+        return Ok(Some(serde_json::json!({"quant_method": "modelopt"})));
+    }
     for name in ["quantize_config.json", "quant_config.json"] {
         if let Some(settings) = json(model, name, limits)? {
             return Ok(Some(settings));
         }
     }
-    Ok(None)
+    // Numbers of eight bits with a scale beside them mean one thing only.
+    let scaled = model.tensors.iter().any(|tensor| {
+        let scale = |end: &str| {
+            model
+                .tensors
+                .by_name(&format!("{}{end}", tensor.name))
+                .is_some()
+        };
+        tensor.dtype() == DType::F8E4M3 && (scale("_scale_inv") || scale("_scale"))
+    });
+    Ok(scaled.then(|| serde_json::json!({"quant_method": "fp8"})))
 }
