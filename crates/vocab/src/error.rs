@@ -54,6 +54,12 @@ pub enum VocabError {
         /// Names whose regex is nearest, and how near in percent.
         nearest: Vec<(String, u32)>,
     },
+    /// `--pre` names one that llama.cpp does not have.
+    #[error("no pre-tokenizer is called {name:?}")]
+    NoSuchPre {
+        /// The name that was given.
+        name: String,
+    },
     /// A tokenizer of a kind that the model's method does not take.
     #[error("{what}")]
     Unsupported {
@@ -87,6 +93,7 @@ impl Diagnose for VocabError {
     fn class(&self) -> Class {
         match self {
             Self::UnknownPre { .. } | Self::Unsupported { .. } => Class::Unsupported,
+            Self::NoSuchPre { .. } => Class::Usage,
             _ => Class::Malformed,
         }
     }
@@ -113,6 +120,10 @@ impl Diagnose for VocabError {
             Self::UnknownPre { .. } => {
                 "If it splits text as one of these does, name it with --pre NAME; a wrong name \
                  gives a model that reads its prompts badly"
+            }
+            Self::NoSuchPre { .. } => {
+                "Leave --pre out and see what the fingerprint says; docs/tokenizers.md tells of the \
+                 names"
             }
             Self::Unsupported { .. } => "docs/tokenizers.md lists the kinds that are read",
         };

@@ -18,6 +18,11 @@ pub(crate) fn name(
     records: &mut Vec<Record>,
 ) -> Result<String> {
     if let Some(given) = given {
+        let known = family(given).is_some() || FINGERPRINTS.iter().any(|row| row.1 == given);
+        if !known {
+            let name = given.to_owned();
+            return Err(VocabError::NoSuchPre { name }.into());
+        }
         return Ok(given.to_owned());
     }
     let candidates = candidates(loaded)?;
