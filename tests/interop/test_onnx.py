@@ -243,3 +243,37 @@ def test_files_of_the_repository(path, tmp_path):
     convert(TESTDATA / path, target)
     checker.check_model(str(target))
     assert plain(onnx.load(TESTDATA / path)) == plain(onnx.load(target)) or "kind" in str(onnx.load(target))
+
+
+def test_weights_get_their_modules_names(tmp_path):
+    """What torch's exporter transposed and renamed comes out as the module's state dict has it."""
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    torch.manual_seed(4)
+    blocks = [torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 8, bias=False))
+              for _ in range(2)]
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb = torch.nn.Embedding(10, 8)
+            self.layers = torch.nn.ModuleList(blocks)
+            self.head = torch.nn.Linear(8, 3)
+            self.conv = torch.nn.Conv1d(8, 4, 3)
+
+        def forward(self, x):
+            x = self.emb(x)
+            for layer in self.layers:
+                x = layer(x)
+            return self.head(x), self.conv(x.transpose(1, 2))
+
+    net = Net().eval()
+    source = tmp_path / "net.onnx"
+    torch.onnx.export(net, (torch.zeros(2, 5, dtype=torch.long),), source, dynamo=False)
+    convert(source, tmp_path / "named.safetensors")
+    named, state = safetensors.load_file(tmp_path / "named.safetensors"), net.state_dict()
+    assert sorted(named) == sorted(state)
+    for name, tensor in state.items():
+        assert torch.equal(named[name], tensor), name
+    convert(source, tmp_path / "raw.safetensors", "--raw-names")
+    assert any(name.startswith("onnx::") for name in safetensors.load_file(tmp_path / "raw.safetensors"))

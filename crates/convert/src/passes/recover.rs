@@ -197,13 +197,39 @@ fn path(body: &GraphBody, node: &Node) -> Option<String> {
         .filter(traced)
         .or(output.filter(traced))?;
     let (module, _) = name.trim_start_matches('/').rsplit_once('/')?;
-    (!module.is_empty()).then(|| module.replace('/', "."))
+    (!module.is_empty()).then(|| joined(module))
+}
+
+/// The parts of a path as one name. A module inside a container repeats the container's name:
+/// `layers.0/layers.0.2` is `layers.0.2`.
+fn joined(path: &str) -> String {
+    let mut name: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        if name.last().is_some_and(|last| {
+            let rest = part.strip_prefix(last);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        }) {
+            name.pop();
+        }
+        name.push(part);
+    }
+    name.join(".")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ir::{Graph, ModelBuilder, Value};
+
+    #[test]
+    fn containers_are_named_once() {
+        assert_eq!(
+            joined("model/layers.0/mlp/up_proj"),
+            "model.layers.0.mlp.up_proj"
+        );
+        assert_eq!(joined("net/layers.1/layers.1.2"), "net.layers.1.2");
+        assert_eq!(joined("a/a"), "a.a");
+    }
 
     #[test]
     fn modules_are_told_by_nodes() {
