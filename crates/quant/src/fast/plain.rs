@@ -7,6 +7,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::lanes::{MAGIC, greater, lesser, mask, round};
+use crate::float::f32_to_f16;
 use crate::scalar::fp4::{e8m0_half, encode_mxfp4, mxfp4_exponent};
 use crate::scalar::legacy::{encode_q4_0, encode_q4_1, encode_q5_0, encode_q5_1, encode_q8_0};
 use crate::scalar::{inverse, put_f16};
@@ -74,6 +75,19 @@ fn finite_inverse(d: f32) -> (f32, bool) {
     }
 }
 
+/// The scales of a group at the head of its blocks: all are rounded before one is stored, side by
+/// side.
+#[inline(always)]
+fn put_scales<const B: usize>(d: &[f32; GROUP], out: &mut [[u8; B]]) {
+    let mut halves = [0_u16; GROUP];
+    for b in 0..GROUP {
+        halves[b] = f32_to_f16(d[b]);
+    }
+    for (out, half) in out.iter_mut().zip(halves) {
+        out[..2].copy_from_slice(&half.to_le_bytes());
+    }
+}
+
 #[inline(always)]
 fn q8_0(src: &[f32], out: &mut [u8]) {
     let groups = src.as_chunks::<32>().0.chunks(GROUP);
@@ -82,12 +96,12 @@ fn q8_0(src: &[f32], out: &mut [u8]) {
         for (top, x) in top.iter_mut().zip(x) {
             *top = magnitude(x);
         }
-        let mut id = [0.0_f32; GROUP];
-        for b in 0..x.len() {
-            let d = f32::from_bits(top[b]) / 127.0;
-            id[b] = finite_inverse(d).0;
-            put_f16(&mut out[b][..2], d);
+        let (mut d, mut id) = ([0.0_f32; GROUP], [0.0_f32; GROUP]);
+        for b in 0..GROUP {
+            d[b] = f32::from_bits(top[b]) / 127.0;
+            id[b] = finite_inverse(d[b]).0;
         }
+        put_scales(&d, out);
         for (b, (x, out)) in x.iter().zip(out.iter_mut()).enumerate() {
             let codes = &mut out[2..34];
             for i in 0..32 {
@@ -136,15 +150,19 @@ fn symmetric<const B: usize>(
             *top = magnitude(x);
         }
         let (mut id, mut offset) = ([0.0_f32; GROUP], [half + 0.5; GROUP]);
-        for b in 0..x.len() {
-            let d = extreme(&x[b]) / -half;
-            let (value, infinite) = finite_inverse(d);
+        let mut d = [0.0_f32; GROUP];
+        for (d, x) in d.iter_mut().zip(x) {
+            *d = extreme(x);
+        }
+        for b in 0..GROUP {
+            d[b] /= -half;
+            let (value, infinite) = finite_inverse(d[b]);
             id[b] = value;
             if infinite {
                 offset[b] = 0.0;
             }
-            put_f16(&mut out[b][..2], d);
         }
+        put_scales(&d, out);
         for (b, (x, out)) in x.iter().zip(out.iter_mut()).enumerate() {
             let mut codes = [0_u8; 32];
             for i in 0..32 {
