@@ -285,6 +285,54 @@ def test_quantizing_at_once_is_the_two_steps(case, kind):
             path.unlink(missing_ok=True)
 
 
+# ------------------------------------------------------------------------------ beside the weights
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    return zoo.build(zoo.BY_NAME["qwen2"], tmp_path_factory.mktemp("small") / "hf", Path(TREE) / "models")
+
+
+def test_vocabulary_and_merges_without_a_tokenizer_file(small, tmp_path):
+    """Older repositories have no tokenizer.json: the class of the tokenizer says how it splits."""
+    folder = tmp_path / "hf"
+    shutil.copytree(small, folder)
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(whole["model"]["vocab"], ensure_ascii=False))
+    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in whole["model"]["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(pairs) + "\n")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    keys = ["content", "lstrip", "normalized", "rstrip", "single_word", "special"]
+    config["tokenizer_class"] = "Qwen2Tokenizer"
+    config["added_tokens_decoder"] = {str(t["id"]): {k: t[k] for k in keys} for t in whole["added_tokens"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    out = tmp_path / "ours.gguf"
+    done = judge.run("convert", folder, out, "--dtype", "f16")
+    assert done.returncode == judge.DONE, done.stderr
+    made = subprocess.run([sys.executable, HERE / "llm/converter.py", TREE, folder, tmp_path / "r.{ftype}.gguf", "f16"],
+                          capture_output=True, text=True, timeout=600)
+    assert (tmp_path / "r.f16.gguf").exists(), made.stderr[-2000:]
+    assert out.read_bytes() == (tmp_path / "r.f16.gguf").read_bytes()
+
+
+def test_a_modelfile_has_what_the_generation_settings_say(small, tmp_path):
+    folder = tmp_path / "hf"
+    shutil.copytree(small, folder)
+    settings = {"eos_token_id": [2, 5], "stop_strings": ["END"], "max_new_tokens": 64, "temperature": 0.5,
+                "top_k": 9, "do_sample": True, "repetition_penalty": 1.25}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    done = judge.run("convert", folder, tmp_path / "m.gguf", "--modelfile")
+    assert done.returncode == judge.DONE, done.stderr
+    words = json.loads((folder / "tokenizer.json").read_text())
+    texts = {id: text for text, id in words["model"]["vocab"].items()} | {t["id"]: t["content"] for t in words["added_tokens"]}
+    lines = (tmp_path / "Modelfile").read_text().splitlines()
+    assert lines[0] == "FROM ./m.gguf"
+    for line in ["temperature 0.5", "top_k 9", "repeat_penalty 1.25", "num_predict 64", 'stop "END"',
+                 f"stop {json.dumps(texts[2])}", f"stop {json.dumps(texts[5])}"]:
+        assert f"PARAMETER {line}" in lines, lines
+    assert "eos_token_id 5" in done.stderr
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 @pytest.fixture

@@ -42,9 +42,14 @@ fn llama3(scope: &Scope<'_>) -> Result<Vec<f32>, String> {
     };
     let base = number("rope.rope_theta ?? 10000.0")?;
     let dim = number("head_dim ?? hidden_size // num_attention_heads")?;
-    let factor = number("rope.factor ?? 8.0")?;
-    let low = number("rope.low_freq_factor ?? 1.0")?;
-    let high = number("rope.high_freq_factor ?? 4.0")?;
+    // transformers loads no model without these three.
+    let given = |key: &str| {
+        let why = |_| format!("rope_scaling of type llama3 has no {key}");
+        number(&format!("rope.{key}")).map_err(why)
+    };
+    let factor = given("factor")?;
+    let low = given("low_freq_factor")?;
+    let high = given("high_freq_factor")?;
     let context = number("rope.original_max_position_embeddings ?? 8192")?;
     Ok(llama3_factors(base, dim, factor, low, high, context))
 }

@@ -5,6 +5,7 @@ use crate::error::VocabError;
 use crate::files::{Files, utf8};
 use crate::json::{Added, Merges, Model, TOKENIZER_JSON, TokenizerJson, Words};
 use crate::pairs::{Tokens, kind, pad};
+use crate::pre::{Family, family};
 use crate::special::TOKENIZER_CONFIG;
 use bytes::Bytes;
 use ir::{Limits, Result};
@@ -163,7 +164,7 @@ pub(crate) fn looks_special(token: &str) -> bool {
         || between("<unused", ">")
 }
 
-/// `vocab.json` with `merges.txt`: GPT-2's way, which is always byte-level.
+/// `vocab.json` with `merges.txt`, which is always byte-level: GPT-2's way, or that of the class.
 fn vocab_json(files: &Files<'_>) -> Result<Option<TokenizerJson>> {
     let (Some(vocab), Some(merges)) = (files.bytes("vocab.json")?, files.bytes("merges.txt")?)
     else {
@@ -182,9 +183,47 @@ fn vocab_json(files: &Files<'_>) -> Result<Option<TokenizerJson>> {
         post_processor: byte_level(),
         ..TokenizerJson::default()
     };
+    if let Some(family) = family_of_class(files)? {
+        json.pre_tokenizer = split(family.regexes);
+        if family.nfc {
+            json.normalizer = serde_json::json!({"type": "NFC"});
+        }
+    }
     json.added_tokens = added_tokens_json(files)?;
     json.check_within(files.limits, "vocab.json")?;
     Ok(Some(json))
+}
+
+/// What the tokenizer's class puts in the place of GPT-2's regex, as in transformers: a class
+/// that is not named is that of the model.
+fn family_of_class(files: &Files<'_>) -> Result<Option<&'static Family>> {
+    let text = |name: &str, key: &str| -> Result<String> {
+        let object = files.object(name)?.unwrap_or_default();
+        let value = object.get(key).and_then(Value::as_str);
+        Ok(value.unwrap_or_default().to_owned())
+    };
+    let class = text(TOKENIZER_CONFIG, "tokenizer_class")?;
+    let of_model = if class.is_empty() {
+        text("config.json", "model_type")?
+    } else {
+        class
+    };
+    let qwen = ["Qwen2", "qwen2", "qwen3"];
+    let qwen = qwen.iter().any(|start| of_model.starts_with(start));
+    Ok(if qwen { family("qwen2") } else { None })
+}
+
+/// Regexes one after the other, and then bytes.
+fn split(regexes: &[&str]) -> Value {
+    let regexes = regexes.iter().map(|regex| {
+        serde_json::json!({
+            "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false,
+        })
+    });
+    let mut bytes = byte_level();
+    bytes["use_regex"] = false.into();
+    let steps: Vec<Value> = regexes.chain([bytes]).collect();
+    serde_json::json!({"type": "Sequence", "pretokenizers": steps})
 }
 
 fn byte_level() -> Value {

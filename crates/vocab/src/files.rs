@@ -2,7 +2,7 @@
 
 use crate::error::VocabError;
 use bytes::Bytes;
-use ir::{Asset, Error, Limits, Result};
+use ir::{Asset, Error, Fault, Limits, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -109,8 +109,8 @@ fn itself(bytes: Option<Bytes>) -> Result<Option<Bytes>> {
     match found.filter(|found| found.placeholder) {
         None => Ok(bytes),
         Some(found) => {
-            let why = format!("this is {}", found.what);
-            Err(Error::from(VocabError::malformed(why)).with_help(found.help))
+            let what = format!("this is {}", found.what);
+            Err(Error::from(Fault::Invalid { what }).with_help(found.help))
         }
     }
 }

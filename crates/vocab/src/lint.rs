@@ -4,6 +4,7 @@ use crate::error::VocabError;
 use crate::files::Files;
 use crate::forward::Request;
 use crate::pairs::{Pairs, kind};
+use crate::special::TOKENIZER_CONFIG;
 use bytes::Bytes;
 use ir::{Array, Error, MetaValue, Record, Result};
 use serde_json::Value;
@@ -18,6 +19,35 @@ const TURN_ENDS: &[&str] = &[
     "<|eot|>",
     "<|return|>",
     "<|endofassistant|>",
+];
+
+/// Further texts that llama.cpp takes for an end wherever they are tokens, whatever the keys say.
+/// Source: `llm_load_vocab` in `src/llama-vocab.cpp` of llama.cpp 0.5.0-dev (MIT).
+const ENDS_BY_TEXT: &[&str] = &[
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<|tool_response>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+    "[e~[",
+];
+
+/// Settings of `tokenizer_config.json` that change what a tokenizer gives and that GGUF has no keys
+/// for, with what goes without saying.
+const SETTINGS: &[(&str, &str)] = &[
+    ("clean_up_tokenization_spaces", "false"),
+    ("padding_side", "\"right\""),
+    ("truncation_side", "\"right\""),
 ];
 
 /// Compares the keys with template, generation config and embedding.
@@ -63,6 +93,13 @@ pub(crate) fn lint(
         let why = format!("it is {eos}, generation_config.json ends at {ends:?}");
         records.push(warn("lint-eos", "eos_token_id", why));
     }
+    let known = [id("eos"), id("eot"), id("eom")];
+    let more = ends.iter().filter(|end| !known.contains(&Some(**end)));
+    for end in more {
+        let token = usize::try_from(*end).ok().and_then(|end| tokens.get(end));
+        records.push(further_end(*end, token.map(Bytes::as_ref)));
+    }
+    records.extend(settings(files)?);
     let template = pairs
         .0
         .iter()
@@ -108,6 +145,18 @@ fn warn(kind: &'static str, what: impl Into<String>, why: impl Into<String>) -> 
     Record::carried(kind, what, why)
 }
 
+/// An id to end at that is none of the three that GGUF has keys for.
+fn further_end(id: u64, token: Option<&[u8]>) -> Record {
+    let text = token.map(String::from_utf8_lossy).unwrap_or_default();
+    let what = format!("generation_config.json eos_token_id {id}");
+    if TURN_ENDS.contains(&text.as_ref()) || ENDS_BY_TEXT.contains(&text.as_ref()) {
+        let why = format!("GGUF has no key for it; llama.cpp ends at {text:?} by its text");
+        return warn("end-by-text", what, why);
+    }
+    let why = format!("GGUF has no key for one more end, here {text:?}: a runtime goes on there");
+    Record::dropped("end-id", what, why).flag("--modelfile")
+}
+
 /// A token of use beyond the embedding is an error; padding there is told.
 fn embedding(tokens: &[Bytes], types: &[i32], rows: u64, records: &mut Vec<Record>) -> Result<()> {
     // Also padding that a wrong vocab_size asks for: no runtime takes more tokens than rows.
@@ -129,6 +178,22 @@ fn embedding(tokens: &[Bytes], types: &[i32], rows: u64, records: &mut Vec<Recor
         records.push(warn("lint-vocab", "tokenizer.ggml.tokens", why));
     }
     Ok(())
+}
+
+/// The settings that do not travel.
+fn settings(files: &Files<'_>) -> Result<Option<Record>> {
+    let config = files.object(TOKENIZER_CONFIG)?.unwrap_or_default();
+    let own = SETTINGS.iter().filter_map(|(key, usual)| {
+        let value = config.get(*key).filter(|value| !value.is_null())?;
+        let value = value.to_string();
+        (value != *usual).then(|| format!("{key} {value}"))
+    });
+    let own: Vec<String> = own.collect();
+    let why = "GGUF has no key for it, and no runtime of GGUF asks";
+    Ok((!own.is_empty()).then(|| {
+        let what = format!("{TOKENIZER_CONFIG} {}", own.join(", "));
+        Record::dropped("tokenizer-setting", what, why).wanted()
+    }))
 }
 
 /// The ids a generation ends at.

@@ -268,7 +268,7 @@ impl Job<'_> {
                 _ => format!("{stem}.Modelfile"),
             };
             let number = out.side_file(&name)?;
-            let text = llm::modelfile(file, &model.metadata);
+            let text = llm::modelfile(file, model, &cx.limits)?;
             out.get(number)?.write_at(0, text.as_bytes())?;
         }
         cx.cancel.check()?;

@@ -7,7 +7,7 @@ use crate::bpe::Loaded;
 use crate::engine::regexes;
 use crate::error::VocabError;
 use crate::fingerprint::{candidates, fingerprint};
-pub(crate) use families::{FAMILIES, GPT2, Shape, family};
+pub(crate) use families::{FAMILIES, Family, GPT2, Shape, family};
 use fingerprints::FINGERPRINTS;
 use ir::{Error, Record, Result};
 
@@ -22,6 +22,19 @@ pub(crate) fn name(
         if !known {
             let name = given.to_owned();
             return Err(VocabError::NoSuchPre { name }.into());
+        }
+        // Told where it departs: text would be split otherwise than the files say.
+        let told = candidates(loaded).unwrap_or_default();
+        let told = told
+            .first()
+            .and_then(|ids| of_fingerprint(&fingerprint(ids)));
+        if let Some(told) = told.filter(|told| !same(told, given)) {
+            let why = format!("{given:?} was asked for; the files' own is {told:?}");
+            records.push(
+                Record::changed("pre", "tokenizer.ggml.pre", why)
+                    .wanted()
+                    .flag("--pre"),
+            );
         }
         return Ok(given.to_owned());
     }
@@ -49,6 +62,11 @@ pub(crate) fn name(
         .unwrap_or_default();
     let nearest = nearest(&regexes(&loaded.json.pre_tokenizer));
     Err(Error::from(VocabError::UnknownPre { hash, nearest }).in_file(loaded.file))
+}
+
+/// Whether two names split text the same way.
+fn same(one: &str, other: &str) -> bool {
+    one == other || family(one).is_some_and(|family| family.names.contains(&other))
 }
 
 /// The name of a fingerprint: the last row's, as in the reference.

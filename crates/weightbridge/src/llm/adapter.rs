@@ -81,7 +81,7 @@ pub(crate) fn lower(
     let lowered = adapter_to_gguf(&model, &base, &lowering)?;
     let card = card(&model, limits)?;
     let own = files::json(&model, "config.json", limits)?;
-    let generation = files::json(&model, "generation_config.json", limits)?;
+    let generation = files::json(&model, super::GENERATION, limits)?;
     let general = general(&GeneralInput {
         folder: &folder_name(&request.input),
         card: card.as_ref(),

@@ -47,7 +47,7 @@ pub(super) fn lower(
     };
     let lowered = hf_to_gguf(&model, &config, &lowering)?;
     let card = card(&model, limits)?;
-    let generation = files::json(&model, "generation_config.json", limits)?;
+    let generation = files::json(&model, super::GENERATION, limits)?;
     let general = general(&GeneralInput {
         folder: &folder_name(&request.input),
         card: card.as_ref(),
@@ -63,7 +63,8 @@ pub(super) fn lower(
     let planned = lowered.tensors.into_iter();
     model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
     model.metadata = metadata;
-    model.assets.clear();
+    // GGUF has no room for all of it: --modelfile asks it for the rest.
+    model.assets.retain(|asset| asset.name == super::GENERATION);
     model.objects = None;
     Ok((model, casts))
 }
@@ -150,7 +151,7 @@ pub(super) fn folder_name(input: &Path) -> String {
 
 /// What tables ask of a repository beside its configuration.
 fn facts(model: &Model, limits: &Limits) -> Result<RepoFacts> {
-    let generation = files::json(model, "generation_config.json", limits)?;
+    let generation = files::json(model, super::GENERATION, limits)?;
     let suppress = generation.as_ref().and_then(|config| {
         let list = config.get("suppress_tokens")?.as_array()?;
         list.iter().map(Value::as_i64).collect()

@@ -39,6 +39,9 @@ pub struct LlmOptions {
     pub modelfile: bool,
 }
 
+/// How a model generates, when its settings do not say otherwise.
+const GENERATION: &str = "generation_config.json";
+
 /// Which way a model goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {

@@ -4,7 +4,9 @@
 //! template writes; a template of no known family is left to Ollama, which then looks at the file
 //! itself. Format: Ollama's documentation of the Modelfile.
 
-use ir::{Array, MetaValue, Metadata, ns};
+use super::{GENERATION, files};
+use ir::{Array, Limits, MetaValue, Metadata, Model, Result, ns};
+use serde_json::Value;
 use std::path::Path;
 
 /// How a family marks its turns.
@@ -58,18 +60,28 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The keys that are parameters of Ollama, under their names there.
-const PARAMETERS: &[(&str, &str)] = &[
-    ("general.sampling.temp", "temperature"),
-    ("general.sampling.top_k", "top_k"),
-    ("general.sampling.top_p", "top_p"),
-    ("general.sampling.min_p", "min_p"),
-    ("general.sampling.penalty_repeat", "repeat_penalty"),
-    ("general.sampling.penalty_last_n", "repeat_last_n"),
+/// The parameters that Ollama has, where `generation_config.json` and where GGUF's keys tell them.
+const PARAMETERS: &[(&str, &str, &str)] = &[
+    ("temperature", "temperature", "temp"),
+    ("top_k", "top_k", "top_k"),
+    ("top_p", "top_p", "top_p"),
+    ("min_p", "min_p", "min_p"),
+    ("repeat_penalty", "repetition_penalty", "penalty_repeat"),
+    ("repeat_last_n", "", "penalty_last_n"),
+    ("num_predict", "max_new_tokens", ""),
 ];
 
-/// The text of a `Modelfile` for a GGUF file of this name and with this metadata.
-pub(crate) fn modelfile(file: &Path, metadata: &Metadata) -> String {
+/// Those that choose among tokens: none does where the most likely one is always taken.
+const CHOOSING: &[&str] = &["temperature", "top_k", "top_p", "min_p"];
+
+/// The text of a `Modelfile` for a GGUF file of this name: of its metadata, and of the generation
+/// settings that came with the model.
+pub(crate) fn modelfile(file: &Path, model: &Model, limits: &Limits) -> Result<String> {
+    let generation = files::json(model, GENERATION, limits)?.unwrap_or_default();
+    Ok(text(file, &model.metadata, &generation))
+}
+
+fn text(file: &Path, metadata: &Metadata, generation: &Value) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut text = format!("FROM ./{name}\n");
     let template = metadata.get(ns::GGUF, "tokenizer.chat_template");
@@ -82,29 +94,66 @@ pub(crate) fn modelfile(file: &Path, metadata: &Metadata) -> String {
     } else if !template.is_empty() {
         text += "# The chat template is of no known family: Ollama reads it from the file.\n";
     }
-    for (key, parameter) in PARAMETERS {
-        if let Some(value) = metadata.get(ns::GGUF, key) {
-            text += &format!("PARAMETER {parameter} {value}\n");
-        }
+    for (parameter, value) in parameters(metadata, generation) {
+        text += &format!("PARAMETER {parameter} {value}\n");
     }
-    let mut stops: Vec<String> = family
-        .into_iter()
-        .flat_map(|family| family.stops)
-        .map(|stop| (*stop).to_owned())
-        .collect();
-    for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
-        let token = token(metadata, &format!("tokenizer.ggml.{key}"));
-        stops.extend(token.filter(|token| !stops.contains(token)));
-    }
-    for stop in stops {
-        text += &format!("PARAMETER stop {}\n", serde_json::Value::from(stop));
+    for stop in stops(family, metadata, generation) {
+        text += &format!("PARAMETER stop {}\n", Value::from(stop));
     }
     text
 }
 
-/// The token that a key names by its id.
-fn token(metadata: &Metadata, key: &str) -> Option<String> {
-    let id = usize::try_from(metadata.get(ns::GGUF, key)?.as_u64()?).ok()?;
+fn parameters(metadata: &Metadata, generation: &Value) -> Vec<(&'static str, String)> {
+    let greedy = generation.get("do_sample").and_then(Value::as_bool) == Some(false);
+    let told = |&(parameter, name, key): &(&'static str, &str, &str)| {
+        let own = generation.get(name).filter(|value| value.is_number());
+        let held = metadata.get(ns::GGUF, &format!("general.sampling.{key}"));
+        let value = own
+            .map(ToString::to_string)
+            .or_else(|| held.map(ToString::to_string));
+        Some((parameter, value?))
+    };
+    let mut all: Vec<_> = PARAMETERS.iter().filter_map(told).collect();
+    if greedy {
+        all.retain(|(parameter, _)| !CHOOSING.contains(parameter));
+        all.insert(0, ("temperature", "0".to_owned()));
+    }
+    all
+}
+
+/// Where an answer ends: at the marks of the template's family, at the tokens the settings name by
+/// id, and at the texts they name.
+fn stops(family: Option<&Family>, metadata: &Metadata, generation: &Value) -> Vec<String> {
+    let of_family = family.into_iter().flat_map(|family| family.stops);
+    let of_family = of_family.map(|stop| (*stop).to_owned());
+    let held = ["eos", "eot", "eom"].into_iter().filter_map(|role| {
+        let key = format!("tokenizer.ggml.{role}_token_id");
+        metadata.get(ns::GGUF, &key)?.as_u64()
+    });
+    let further = one_or_many(generation.get("eos_token_id"));
+    let further = further.filter_map(Value::as_u64);
+    let tokens = held.chain(further).filter_map(|id| token(metadata, id));
+    let texts = one_or_many(generation.get("stop_strings"));
+    let texts = texts.filter_map(Value::as_str).map(str::to_owned);
+    let mut all: Vec<String> = Vec::new();
+    for stop in of_family.chain(tokens).chain(texts) {
+        if !stop.is_empty() && !all.contains(&stop) {
+            all.push(stop);
+        }
+    }
+    all
+}
+
+/// A setting that is one value or a list of them.
+fn one_or_many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+    let many = value.and_then(Value::as_array);
+    let one = value.filter(|value| !value.is_array());
+    many.into_iter().flatten().chain(one)
+}
+
+/// The text of a token.
+fn token(metadata: &Metadata, id: u64) -> Option<String> {
+    let id = usize::try_from(id).ok()?;
     let MetaValue::Array(Array::Str(tokens)) = metadata.get(ns::GGUF, "tokenizer.ggml.tokens")?
     else {
         return None;
@@ -131,12 +180,39 @@ mod tests {
         let tokens = vec![b"a".to_vec().into(), b"<|end\"|>".to_vec().into()];
         let tokens = MetaValue::Array(Array::Str(tokens));
         metadata.set(ns::GGUF, "tokenizer.ggml.tokens", tokens);
-        let text = modelfile(Path::new("out/m.gguf"), &metadata);
+        let text = text(Path::new("out/m.gguf"), &metadata, &Value::Null);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "FROM ./m.gguf");
         assert!(lines[1].starts_with("TEMPLATE \"\"\"{{ range .Messages }}<|im_start|>"));
         assert!(lines.contains(&"PARAMETER top_k 20"));
         assert!(lines.contains(&"PARAMETER stop \"<|im_end|>\""));
         assert!(lines.contains(&"PARAMETER stop \"<|end\\\"|>\""));
+    }
+
+    #[test]
+    fn generation_settings_count_where_gguf_has_no_key_for_them() {
+        let mut metadata = Metadata::new();
+        let tokens = ["a", "<|eot|>", "<|call|>"].map(|text| text.as_bytes().to_vec().into());
+        let tokens = MetaValue::Array(Array::Str(tokens.to_vec()));
+        metadata.set(ns::GGUF, "tokenizer.ggml.tokens", tokens);
+        metadata.set(ns::GGUF, "tokenizer.ggml.eos_token_id", MetaValue::U32(1));
+        metadata.set(ns::GGUF, "general.sampling.temp", MetaValue::F32(0.5));
+        let generation = serde_json::json!({
+            "eos_token_id": [1, 2, 99], "stop_strings": ["END", "a\nb"], "max_new_tokens": 512,
+            "temperature": 0.5, "top_k": 40, "repetition_penalty": 1.1, "do_sample": false,
+        });
+        let text = text(Path::new("m.gguf"), &metadata, &generation);
+        let lines: Vec<&str> = text.lines().collect();
+        let want = [
+            "FROM ./m.gguf",
+            "PARAMETER temperature 0",
+            "PARAMETER repeat_penalty 1.1",
+            "PARAMETER num_predict 512",
+            "PARAMETER stop \"<|eot|>\"",
+            "PARAMETER stop \"<|call|>\"",
+            "PARAMETER stop \"END\"",
+            "PARAMETER stop \"a\\nb\"",
+        ];
+        assert_eq!(lines, want);
     }
 }

@@ -4,7 +4,7 @@ use super::own_table;
 use crate::ConvertRequest;
 use arch::{RaiseOptions, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Asset, DType, Error, Fault, Limits, Model, Region, Result, TensorTable, ns};
+use ir::{Asset, DType, Error, Fault, Limits, Model, Record, Region, Result, TensorTable, ns};
 use serde_json::Value;
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
@@ -42,10 +42,32 @@ pub(super) fn raise(
         let files = vocab::from_gguf(&model.metadata, limits)?;
         let files = files.into_iter().map(|(name, bytes)| asset(&name, bytes));
         model.assets.extend(files);
+        model.provenance.records.extend(defaults(&model.assets));
     }
     model.metadata = ir::Metadata::new();
     model.objects = None;
     Ok((model, casts))
+}
+
+/// What the files say that the GGUF file does not.
+fn defaults(assets: &[Asset]) -> Vec<Record> {
+    let why = "GGUF has no keys for padding, truncation and the clean-up of spaces: the class's \
+               defaults count";
+    let mut all = vec![Record::carried(
+        "class-defaults",
+        "tokenizer_config.json",
+        why,
+    )];
+    let template = assets.iter().find(|a| a.name == "chat_template.jinja");
+    if template.is_some_and(|asset| asset.bytes.is_empty()) {
+        let why = "all templates of the file have names: the default beside them is empty";
+        all.push(Record::carried(
+            "class-defaults",
+            "chat_template.jinja",
+            why,
+        ));
+    }
+    all
 }
 
 /// Rows are moved and split: blocks become numbers first.
