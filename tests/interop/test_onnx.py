@@ -221,6 +221,16 @@ def test_external_data_both_ways(tmp_path):
     assert plain(onnx.load(first)) == plain(onnx.load(third))
 
 
+def test_a_data_file_for_each_tensor(tmp_path):
+    """What exporters write for models over 2 GB: more files than a process may have open by default."""
+    arrays = {f"t{n}": numpy.full((3,), n, numpy.float32) for n in range(1500)}
+    onnx.save(model_of(arrays), tmp_path / "m.onnx", save_as_external_data=True, all_tensors_to_one_file=False,
+              size_threshold=0)
+    assert len(list(tmp_path.iterdir())) == 1501
+    convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    equal(arrays, read(tmp_path / "m.safetensors"))
+
+
 def test_checksums_are_verified(tmp_path):
     path, data = tmp_path / "m.onnx", tmp_path / "m.data"
     onnx.save(model_of(weights()), path, save_as_external_data=True, location="m.data", size_threshold=0)

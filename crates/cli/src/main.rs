@@ -48,7 +48,21 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Lets this process open as many files as the system allows it: sets of a thousand shards are
+/// ordinary, and 1024 descriptors are what a process has unless it asks for more.
+fn open_more_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // Where the system says no, the old limit holds and opening says so.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 fn run(cli: Cli) -> ir::Result<u8> {
+    open_more_files();
     let common = cli.common;
     let session = Session {
         threads: common.threads,

@@ -169,8 +169,9 @@ pub(super) fn resolve(
     file.slice(offset, expected)
 }
 
-/// Files that may be open at once: each takes a descriptor, of which a process has 1024 by default.
-const MAX_FILES: u64 = 900;
+/// Data files of one model: each takes a descriptor. Exporters that give every tensor a file of its
+/// own make some hundreds for the largest models.
+const MAX_FILES: u64 = 4000;
 
 /// Forty hex digits.
 fn sha1(text: &str) -> Option<[u8; 20]> {
