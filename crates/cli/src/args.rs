@@ -170,7 +170,8 @@ const IN_PLACE_ALONE: [&str; 28] = [
 /// What to convert, and how.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// A file, a sharded set (its index or any shard), a model folder, or - for standard input
+    /// A file, a sharded set (its index or any shard), a model folder, a URL (s3, gs, az, https) of
+    /// one, or - for standard input
     pub(crate) input: PathBuf,
     /// The file to write; a folder (or a name ending in /) gets a model repository
     #[arg(required_unless_present = "in_place")]

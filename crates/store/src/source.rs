@@ -2,7 +2,7 @@
 //! one version.
 //!
 //! A read takes its bytes from segments. A miss asks for a small one, or for as much as is wanted;
-//! each miss where the last segment ended doubles the next, up to [`SEGMENT_MAX`], and from
+//! each miss near where the last segment ended doubles the next, up to [`SEGMENT_MAX`], and from
 //! [`STREAM`] on the next ones are under way before they are wanted. So a header costs one or two
 //! small requests, and data comes at the speed of several requests at a time.
 
@@ -25,6 +25,8 @@ const SEGMENT_MIN: u64 = 128 << 10;
 const SEGMENT_MAX: u64 = 4 << 20;
 /// From this size on a reader is taken to read on.
 const STREAM: u64 = 512 << 10;
+/// Misses this close to the last segment's end belong to one stream.
+const NEAR: u64 = 2 * SEGMENT_MAX;
 /// Segments under way ahead of the reader.
 const AHEAD: u64 = 3;
 
@@ -123,20 +125,24 @@ impl Object {
         let found = self.cache.find(self.id, at);
         let segment = found.unwrap_or_else(|| {
             let start = at / SEGMENT_MIN * SEGMENT_MIN;
-            ahead.window = if start == ahead.next {
+            // Several threads read one stream nearly in order.
+            let near = start.abs_diff(ahead.next) <= NEAR;
+            ahead.window = if near {
                 ahead.window.saturating_mul(2).min(largest)
             } else {
                 SEGMENT_MIN
             };
             let wanted = wanted.min(largest).saturating_add(at - start);
             let len = ahead.window.max(wanted.next_multiple_of(SEGMENT_MIN));
-            ahead.next = self.version.size.min(start.saturating_add(len));
-            self.start(start..ahead.next)
+            let end = self.version.size.min(start.saturating_add(len));
+            ahead.next = if near { ahead.next.max(end) } else { end };
+            self.start(start..end)
         });
         if ahead.window >= STREAM {
             let far = segment.end.saturating_add(ahead.window * AHEAD);
             while ahead.next < self.version.size && ahead.next < far && segment.end <= ahead.next {
                 let start = ahead.next;
+                ahead.window = ahead.window.saturating_mul(2).min(largest);
                 ahead.next = self.version.size.min(start + ahead.window);
                 if self.cache.find(self.id, start).is_none() {
                     self.start(start..ahead.next);

@@ -112,7 +112,8 @@ pub(crate) fn quantized(input: &Path, output: &Path, types: &[FileType]) -> Vec<
         return vec![output.to_owned()];
     }
     let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
-    let stem = if full.is_dir() {
+    let text = full.as_os_str().to_string_lossy();
+    let stem = if full.is_dir() || (ir::is_url(&full) && text.ends_with('/')) {
         full.file_name()
     } else {
         full.file_stem()

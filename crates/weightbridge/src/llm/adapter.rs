@@ -83,7 +83,7 @@ pub(crate) fn lower(
     let own = files::json(&model, "config.json", limits)?;
     let generation = files::json(&model, "generation_config.json", limits)?;
     let general = general(&GeneralInput {
-        folder: &folder_name(&request.input),
+        folder: &folder_name(&request.input, &cx.places),
         card: card.as_ref(),
         config: own.as_ref(),
         generation: generation.as_ref(),
