@@ -481,7 +481,7 @@ static QUANTIZE_HELP: LazyLock<String> = LazyLock::new(|| {
 /// What to show.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A file, a sharded set, a model folder, or -
+    /// A file, a sharded set, a model folder, a URL (s3, gs, az, https) of one, or -
     pub(crate) input: PathBuf,
     /// The input's format, instead of telling it from the content
     #[arg(long, value_name = "FORMAT")]
@@ -503,7 +503,7 @@ pub(crate) struct InspectArgs {
 /// What to scan.
 #[derive(Debug, Args)]
 pub(crate) struct ScanArgs {
-    /// Files, folders, or -
+    /// Files, folders, URLs of them, or -
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,17 @@ pub struct Listing {
     pub unusable: u64,
 }
 
+/// What is known of a file without reading it. Where all of it is the same, so are the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its length.
+    pub len: u64,
+    /// When it was last changed, in nanoseconds since 1970.
+    pub modified: i128,
+    /// The storage's own tag of its content.
+    pub tag: Option<String>,
+}
+
 /// Storage whose files have names but no paths on this machine.
 pub trait Remote: Send + Sync + fmt::Debug {
     /// Whether a name is one of its own.
@@ -36,6 +48,9 @@ pub trait Remote: Send + Sync + fmt::Debug {
 
     /// What a name stands for.
     fn kind(&self, path: &Path) -> Result<Kind>;
+
+    /// What is known of a file.
+    fn stat(&self, path: &Path) -> Result<Stat>;
 
     /// The bytes of a file.
     fn open(&self, path: &Path) -> Result<Region>;
@@ -142,6 +157,24 @@ impl Places {
             Some(remote) => remote.open(&folder.join(relative)),
             None => Region::open_beneath(folder, relative),
         }
+    }
+
+    /// What is known of a file.
+    pub fn stat(&self, path: &Path) -> Result<Stat> {
+        if let Some(remote) = self.remote(path) {
+            return remote.stat(path);
+        }
+        let io = |source| Error::io("look at", path, source);
+        let meta = fs::metadata(path).map_err(io)?;
+        let modified = match meta.modified().map_err(io)?.duration_since(UNIX_EPOCH) {
+            Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+            Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
+        };
+        Ok(Stat {
+            len: meta.len(),
+            modified,
+            tag: None,
+        })
     }
 
     /// Whether a name stands for a file. Where that cannot be told, it does not.

@@ -227,7 +227,9 @@ mod tests {
     use super::*;
 
     fn bytes(len: usize) -> Vec<u8> {
-        (0..len).map(|n| (n * 31 % 251) as u8).collect()
+        (0..len)
+            .map(|n| u8::try_from(n * 31 % 251).unwrap())
+            .collect()
     }
 
     #[test]
@@ -264,7 +266,7 @@ mod tests {
                     Whole::Memory(part) => part,
                     Whole::Spooled => parts.spool.read(start, len).unwrap(),
                 };
-                found[start as usize..][..len].copy_from_slice(&part);
+                found[usize::try_from(start).unwrap()..][..len].copy_from_slice(&part);
                 seen += 1;
             }
         }

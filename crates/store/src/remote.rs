@@ -8,7 +8,7 @@ use crate::io::Io;
 use crate::source::{Object, Version};
 use crate::upload::Upload;
 use futures_util::TryStreamExt;
-use ir::{Cancel, Kind, Limits, Listing, Region, Remote, Result};
+use ir::{Cancel, Kind, Limits, Listing, Region, Remote, Result, Stat};
 use object_store::{GetOptions, ObjectMeta};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -181,6 +181,17 @@ impl Remote for Store {
     fn kind(&self, path: &Path) -> Result<Kind> {
         let kind = Address::parse(path).and_then(|address| self.kind_of(&address));
         kind.map_err(|error| error.about(path))
+    }
+
+    fn stat(&self, path: &Path) -> Result<Stat> {
+        let meta = Address::parse(path).and_then(|address| self.head(&address));
+        let meta = meta.map_err(|error| error.about(path))?;
+        let modified = i128::from(meta.last_modified.timestamp()) * 1_000_000_000;
+        Ok(Stat {
+            len: meta.size,
+            modified: modified + i128::from(meta.last_modified.timestamp_subsec_nanos()),
+            tag: meta.e_tag,
+        })
     }
 
     fn open(&self, path: &Path) -> Result<Region> {

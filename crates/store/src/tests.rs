@@ -1,4 +1,6 @@
-//! The whole way, over a bucket in memory; one that fails, and one that keeps nothing from us.
+//! The whole way, over a bucket in memory that counts, and fails as it is told to.
+
+#![allow(clippy::cast_possible_truncation)] // sizes of tests
 
 use crate::address::Scheme;
 use crate::backend::Backend;
@@ -9,7 +11,10 @@ use ir::{Class, Kind, Remote};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
-use object_store::*;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -180,6 +185,8 @@ fn small_and_large_come_back() {
     assert_eq!(bucket.open_uploads.load(Ordering::Relaxed), 0);
 }
 
+const PIECE: usize = 777_777;
+
 /// Pieces in a wild order from several threads, within little memory, over a bad line.
 #[test]
 fn writes_in_any_order() {
@@ -190,7 +197,6 @@ fn writes_in_any_order() {
     let store = store(&bucket, 16 << 20);
     let data = bytes(50 << 20);
     let upload = store.create(Path::new("s3://b/m"), false).unwrap();
-    const PIECE: usize = 777_777;
     // The last five bytes are a gap: they stay zero.
     let end = data.len() - 5;
     let mut pieces: Vec<(u64, u64)> = (0..end.div_ceil(PIECE))
@@ -322,6 +328,11 @@ fn folders_are_prefixes() {
     assert_eq!(kind("s3://b/r/"), Kind::Folder);
     assert_eq!(kind("s3://b/rr"), Kind::File);
     assert_eq!(kind("s3://b/rr/"), Kind::Missing);
+    let stat = store.stat(Path::new("s3://b/rr")).unwrap();
+    assert!(stat.len == 1 && stat.tag.is_some() && stat.modified > 0);
+    assert!(ir::is_missing(
+        &store.stat(Path::new("s3://b/no")).unwrap_err()
+    ));
     let mut listing = store.list(Path::new("s3://b/r"), 10).unwrap();
     listing.names.sort_by(|a, b| a.0.cmp(&b.0));
     let file = |name: &str| (name.to_owned(), Some(Kind::File));
