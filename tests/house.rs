@@ -21,12 +21,13 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("vocab", &["ir"]),
     ("decoder", &["ir"]),
     ("scan", &["ir"]),
+    ("store", &["ir", "native"]),
     ("convert", &["ir", "native", "quant"]),
     (
         "weightbridge",
         &[
             "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "scan", "st",
-            "unpack", "vocab",
+            "store", "unpack", "vocab",
         ],
     ),
     ("cli", &["convert", "ir", "scan", "weightbridge"]),
@@ -46,6 +47,7 @@ const OURS: &[&str] = &[
     "vocab",
     "decoder",
     "scan",
+    "store",
     "convert",
     "weightbridge",
 ];

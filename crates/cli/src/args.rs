@@ -170,7 +170,8 @@ const IN_PLACE_ALONE: [&str; 28] = [
 /// What to convert, and how.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// A file, a sharded set (its index or any shard), a model folder, or - for standard input
+    /// A file, a sharded set (its index or any shard), a model folder, a URL (s3, gs, az, https) of
+    /// one, or - for standard input
     pub(crate) input: PathBuf,
     /// The file to write; a folder (or a name ending in /) gets a model repository
     #[arg(required_unless_present = "in_place")]
@@ -480,7 +481,7 @@ static QUANTIZE_HELP: LazyLock<String> = LazyLock::new(|| {
 /// What to show.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A file, a sharded set, a model folder, or -
+    /// A file, a sharded set, a model folder, a URL (s3, gs, az, https) of one, or -
     pub(crate) input: PathBuf,
     /// The input's format, instead of telling it from the content
     #[arg(long, value_name = "FORMAT")]
@@ -502,7 +503,7 @@ pub(crate) struct InspectArgs {
 /// What to scan.
 #[derive(Debug, Args)]
 pub(crate) struct ScanArgs {
-    /// Files, folders, or -
+    /// Files, folders, URLs of them, or -
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 }

@@ -64,12 +64,14 @@ fn open_more_files() {
 fn run(cli: Cli) -> ir::Result<u8> {
     open_more_files();
     let common = cli.common;
+    let cancel = listen()?;
     let session = Session {
         threads: common.threads,
         memory: common.memory.0,
         limits: common.limits(),
         progress: progress::for_terminal(&common),
-        cancel: listen()?,
+        places: weightbridge::storage(common.memory.0, &cancel),
+        cancel,
     };
     match cli.command {
         Command::Convert(args) => commands::convert::run(&args, &common, &session),

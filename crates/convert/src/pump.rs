@@ -155,9 +155,8 @@ impl Pump for ParallelPump {
     fn pour(&self, file: &OutFile, pieces: &[Piece<'_>], cx: &Context) -> Result<Vec<u32>> {
         let tasks = self.tasks(pieces);
         // Copies inside the kernel take turns on the file's lock: a second worker only spins.
-        let copies_only = tasks
-            .iter()
-            .all(|task| !matches!(task.job, Job::Elements(_)));
+        let copies_only = file.file().is_some()
+            && (tasks.iter()).all(|task| !matches!(task.job, Job::Elements(_)));
         let workers = if copies_only {
             1
         } else {
@@ -196,7 +195,7 @@ impl Pump for ParallelPump {
                 }
                 (Body::Tensor(_), Job::Bytes) => (piece.offset, 0),
             };
-            native::start_writeback(file.file(), offset, len);
+            write_back(file, offset, len);
             cx.progress.advance(len);
             Ok(())
         })?;
@@ -216,6 +215,13 @@ impl Pump for ParallelPump {
             self.pour(file, pieces, cx)?;
         }
         Ok(())
+    }
+}
+
+/// Lets the kernel begin to write what is final.
+fn write_back(file: &OutFile, offset: u64, len: u64) {
+    if let Some(file) = file.file() {
+        native::start_writeback(file, offset, len);
     }
 }
 
@@ -269,9 +275,9 @@ fn copy(
 ) -> Result<()> {
     let len = span.end - span.start;
     let mut done = 0;
-    if let Some((source, start)) = region.file() {
+    if let (Some((source, start)), Some(target)) = (region.file(), file.file()) {
         let from = start.saturating_add(span.start);
-        match native::copy_range(source, from, file.file(), offset, len)
+        match native::copy_range(source, from, target, offset, len)
             .map_err(|source| Error::io("write", file.path(), source))?
         {
             KernelCopy::Done => return Ok(()),

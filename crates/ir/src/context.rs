@@ -1,6 +1,6 @@
 //! What is handed down to readers and writers.
 
-use crate::{Class, DType, Fault, Input, Limits, Model, Pump, Result, SerialPump};
+use crate::{Class, DType, Fault, Input, Limits, Model, Places, Pump, Result, SerialPump};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,8 @@ pub struct Context {
     pub cancel: Cancel,
     /// Opens other files by the registry: shards of a set.
     pub open: Option<Arc<dyn Open>>,
+    /// Who opens and lists what a name stands for.
+    pub places: Places,
     /// Where unpacked entries may be put; they are removed when the model is dropped.
     pub scratch: PathBuf,
 }
@@ -37,6 +39,7 @@ impl Default for Context {
             pump: Arc::new(SerialPump),
             cancel: Cancel::default(),
             open: None,
+            places: Places::default(),
             scratch: std::env::temp_dir(),
         }
     }

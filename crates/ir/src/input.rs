@@ -1,17 +1,20 @@
 //! An input: a file or a folder.
 
-use crate::{Error, Peek, Region, Result};
+use crate::{Error, Peek, Places, Region, Result};
 use std::path::{Path, PathBuf};
 
 const PEEK: usize = 64 << 10;
 /// Names listed of a folder: enough to tell a model repository.
 const PEEK_ENTRIES: usize = 4096;
+/// Names read of a folder to list them: a limit of what a storage may make us hold.
+const LISTED: u64 = 1_000_000;
 
 /// A file that is open, or a folder.
 #[derive(Clone, Debug)]
 pub struct Input {
     path: PathBuf,
     region: Option<Region>,
+    places: Places,
 }
 
 impl Input {
@@ -26,6 +29,7 @@ impl Input {
         Ok(Self {
             path: path.to_owned(),
             region,
+            places: Places::default(),
         })
     }
 
@@ -34,7 +38,24 @@ impl Input {
         Self {
             path: path.into(),
             region: Some(region),
+            places: Places::default(),
         }
+    }
+
+    /// A folder by its name.
+    pub fn folder(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            region: None,
+            places: Places::default(),
+        }
+    }
+
+    /// The same input, listed by `places`.
+    #[must_use]
+    pub fn within(mut self, places: &Places) -> Self {
+        self.places = places.clone();
+        self
     }
 
     /// Its path.
@@ -85,13 +106,9 @@ impl Input {
             peek.head = region.bytes(0, len)?.to_vec();
             peek.tail = region.bytes(region.len() - len as u64, len)?.to_vec();
         } else {
-            let listing = std::fs::read_dir(&self.path)
-                .map_err(|source| Error::io("list", &self.path, source))?;
-            for entry in listing.take(PEEK_ENTRIES) {
-                let entry = entry.map_err(|source| Error::io("list", &self.path, source))?;
-                peek.entries
-                    .push(entry.file_name().to_string_lossy().into_owned());
-            }
+            let listing = self.places.list(&self.path, LISTED)?;
+            let names = listing.names.into_iter().map(|(name, _)| name);
+            peek.entries = names.take(PEEK_ENTRIES).collect();
             peek.entries.sort();
         }
         Ok(peek)

@@ -1,6 +1,6 @@
 //! An output: one file or several, none of which anyone sees before all are whole.
 
-use crate::{Error, Fault, Result};
+use crate::{Error, Fault, Places, Result, Upload};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Output {
     target: PathBuf,
     overwrite: bool,
+    places: Places,
     files: Vec<OutFile>,
     /// Folders made for this output, removed again if they stay empty.
     made: Vec<PathBuf>,
@@ -21,8 +22,15 @@ pub struct Output {
 
 /// A file of an output, written by position from any thread.
 #[derive(Debug)]
-pub struct OutFile {
-    draft: native::Unpublished,
+pub struct OutFile(Draft);
+
+/// A file that has no name yet.
+#[derive(Debug)]
+enum Draft {
+    /// In a folder of this machine.
+    Here(native::Unpublished),
+    /// On its way to a storage.
+    There(Box<dyn Upload>),
 }
 
 /// The files that a commit gave their names, with their sizes.
@@ -34,9 +42,17 @@ impl Output {
         Self {
             target: target.to_owned(),
             overwrite,
+            places: Places::default(),
             files: Vec::new(),
             made: Vec::new(),
         }
+    }
+
+    /// The same output, whose files may be where `places` knows of.
+    #[must_use]
+    pub fn within(mut self, places: &Places) -> Self {
+        self.places = places.clone();
+        self
     }
 
     /// The path asked for.
@@ -58,6 +74,12 @@ impl Output {
     /// Starts a file at a path and answers its number. Missing folders are made. Fails if the file
     /// is there and may not be replaced.
     pub fn file(&mut self, path: &Path) -> Result<usize> {
+        if let Some(remote) = self.places.remote(path) {
+            let upload = remote.create(path, self.overwrite)?;
+            self.files.push(OutFile(Draft::There(upload)));
+            return Ok(self.files.len() - 1);
+        }
+        self.places.refuse_url(path)?;
         self.may_take(path)?;
         if let Some(parent) = path
             .parent()
@@ -67,7 +89,7 @@ impl Output {
         }
         let draft = native::Unpublished::new(path)
             .map_err(|source| Error::io("create the output", path, source))?;
-        self.files.push(OutFile { draft });
+        self.files.push(OutFile(Draft::Here(draft)));
         Ok(self.files.len() - 1)
     }
 
@@ -125,23 +147,31 @@ impl Output {
     pub fn commit(mut self) -> Result<Published> {
         let mut published = Vec::new();
         for file in &self.files {
-            file.draft
-                .file()
-                .sync_all()
-                .map_err(|source| Error::io("sync the output", file.path(), source))?;
+            match &file.0 {
+                Draft::Here(draft) => draft
+                    .file()
+                    .sync_all()
+                    .map_err(|source| Error::io("sync the output", file.path(), source))?,
+                Draft::There(upload) => upload.sync()?,
+            }
         }
         let mut folders = BTreeSet::new();
         for file in std::mem::take(&mut self.files) {
             let path = file.path().to_owned();
             let len = file.len()?;
-            folders.extend(path.parent().map(Path::to_owned));
-            file.draft.publish(self.overwrite).map_err(|source| {
-                if source.kind() == io::ErrorKind::AlreadyExists {
-                    Error::from(Fault::OutputExists).in_file(&path)
-                } else {
-                    Error::io("name the output", &path, source)
+            match file.0 {
+                Draft::There(upload) => upload.publish()?,
+                Draft::Here(draft) => {
+                    folders.extend(path.parent().map(Path::to_owned));
+                    draft.publish(self.overwrite).map_err(|source| {
+                        if source.kind() == io::ErrorKind::AlreadyExists {
+                            Error::from(Fault::OutputExists).in_file(&path)
+                        } else {
+                            Error::io("name the output", &path, source)
+                        }
+                    })?;
                 }
-            })?;
+            }
             published.push((path, len));
         }
         self.made.clear();
@@ -166,15 +196,22 @@ impl Drop for Output {
 impl OutFile {
     /// The name it is to get.
     pub fn path(&self) -> &Path {
-        self.draft.target()
+        match &self.0 {
+            Draft::Here(draft) => draft.target(),
+            Draft::There(upload) => upload.path(),
+        }
     }
 
     /// Its length so far.
     pub fn len(&self) -> Result<u64> {
-        let meta = self.draft.file().metadata();
-        Ok(meta
-            .map_err(|source| Error::io("look at the output", self.path(), source))?
-            .len())
+        match &self.0 {
+            Draft::Here(draft) => {
+                let meta = draft.file().metadata();
+                let meta = meta.map_err(|e| Error::io("look at the output", self.path(), e))?;
+                Ok(meta.len())
+            }
+            Draft::There(upload) => Ok(upload.len()),
+        }
     }
 
     /// Whether nothing is written yet.
@@ -184,21 +221,36 @@ impl OutFile {
 
     /// Sets its final length, so that bytes no piece covers are zero.
     pub fn set_len(&self, len: u64) -> Result<()> {
-        self.draft
-            .file()
-            .set_len(len)
-            .map_err(|source| Error::io("size the output", self.path(), source))
+        match &self.0 {
+            Draft::Here(draft) => (draft.file().set_len(len))
+                .map_err(|source| Error::io("size the output", self.path(), source)),
+            Draft::There(upload) => upload.set_len(len),
+        }
     }
 
     /// Writes `bytes` at `offset`.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        native::write_all_at(self.draft.file(), bytes, offset)
-            .map_err(|source| Error::io("write", self.path(), source))
+        match &self.0 {
+            Draft::Here(draft) => native::write_all_at(draft.file(), bytes, offset)
+                .map_err(|source| Error::io("write", self.path(), source)),
+            Draft::There(upload) => upload.write_at(offset, bytes),
+        }
     }
 
-    /// The file itself, for copies inside the kernel.
-    pub fn file(&self) -> &fs::File {
-        self.draft.file()
+    /// The file itself, for copies inside the kernel, where it is one of this machine.
+    pub fn file(&self) -> Option<&fs::File> {
+        match &self.0 {
+            Draft::Here(draft) => Some(draft.file()),
+            Draft::There(_) => None,
+        }
+    }
+
+    /// The upload, where it is one.
+    pub(crate) fn upload(&self) -> Option<&dyn Upload> {
+        match &self.0 {
+            Draft::Here(_) => None,
+            Draft::There(upload) => Some(&**upload),
+        }
     }
 }
 

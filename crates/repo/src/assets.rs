@@ -2,7 +2,7 @@
 
 use crate::names::weights_in;
 use crate::set::Set;
-use ir::{Asset, Region};
+use ir::Asset;
 
 /// Extensions of files that travel along: configurations, tokenizers, texts, a model's own code.
 /// None is parsed, and none is ever run.
@@ -33,16 +33,18 @@ fn nested(folder: &str) -> bool {
 
 /// Names of the files in such folders, as paths from the repository.
 fn inner(set: &Set, folder: &str) -> Vec<String> {
-    let listing = std::fs::read_dir(set.folder.join(folder));
-    let entries = listing.into_iter().flatten().take(MAX).flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names.map(|name| format!("{folder}/{name}")).collect();
+    let listing = set.places.list(&set.folder.join(folder), LISTED);
+    let names = listing.unwrap_or_default().names.into_iter();
+    let mut names: Vec<String> = names.map(|(name, _)| format!("{folder}/{name}")).collect();
     names.sort();
+    names.truncate(MAX);
     names
 }
 
 /// Files that travel along at most: each is kept open.
 const MAX: usize = 256;
+/// Names in such a folder; one with more holds something else.
+const LISTED: u64 = 65_536;
 
 /// The files that travel along, and remarks on those that do not.
 pub(crate) fn assets_of(set: &Set, notes: &mut Vec<String>) -> Vec<Asset> {
@@ -52,7 +54,7 @@ pub(crate) fn assets_of(set: &Set, notes: &mut Vec<String>) -> Vec<Asset> {
     let inside: Vec<String> = inside.flat_map(|name| inner(set, name)).collect();
     for name in set.entries.iter().chain(&inside) {
         let path = set.folder.join(name);
-        if set.owns(name) || name.starts_with('.') || !path.is_file() {
+        if set.owns(name) || name.starts_with('.') || !set.is_file(name) {
             continue;
         }
         // Weights that were not read are told of where the choice is made.
@@ -63,7 +65,7 @@ pub(crate) fn assets_of(set: &Set, notes: &mut Vec<String>) -> Vec<Asset> {
             left.push(name.as_str());
             continue;
         }
-        match Region::open(&path) {
+        match set.places.region(&path) {
             Ok(bytes) => assets.push(Asset {
                 name: name.clone(),
                 bytes,

@@ -4,8 +4,8 @@ use crate::RepoError;
 use crate::index::Index;
 use crate::set::Set;
 use ir::{
-    Context, Entry, Error, Fault, Input, MetaValue, Metadata, Model, Object, Objects, Record,
-    Region, Result, TensorTable, ns,
+    Context, Entry, Error, Fault, MetaValue, Metadata, Model, Object, Objects, Record, Region,
+    Result, TensorTable, ns,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ pub(crate) fn open_all(set: &Set, cx: &Context) -> Result<Vec<Model>> {
     for name in &set.files {
         cx.cancel.check()?;
         let path = set.folder.join(name);
-        let input = Input::open(&path)?;
+        let input = cx.places.open(&path)?;
         check_placeholder(input.file()?).map_err(|error| error.in_file(&path))?;
         models.push(
             opener

@@ -4,7 +4,8 @@ use crate::RepoError;
 use crate::index::{self, Index};
 use crate::names::{INDEX_SUFFIX, belongs_to_set, choose, is_own_layout, weights_in};
 use ir::shard::ShardName;
-use ir::{Context, Error, Fault, Input, Limits, Region, Result};
+use ir::{Class, Context, Error, Fault, Input, Kind, Places, Region, Result};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The files of one model.
@@ -20,6 +21,9 @@ pub(crate) struct Set {
     pub(crate) index_file: Option<(PathBuf, u64)>,
     /// All names in the folder, sorted.
     pub(crate) entries: Vec<String>,
+    /// What they stand for, where the listing told.
+    kinds: HashMap<String, Kind>,
+    pub(crate) places: Places,
     /// Remarks on what was chosen.
     pub(crate) notes: Vec<String>,
 }
@@ -64,10 +68,7 @@ fn folder_of(path: &Path) -> PathBuf {
 
 fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
     let mut set = Set::new(folder.to_owned(), cx)?;
-    let files = set
-        .entries
-        .iter()
-        .filter(|name| folder.join(name).is_file());
+    let files = set.entries.iter().filter(|name| set.is_file(name));
     let chosen = choose(weights_in(files), is_own_layout(&set.entries));
     let chosen = chosen.map_err(|error| Error::from(error).in_file(folder));
     let (chosen, others) = chosen?;
@@ -79,7 +80,7 @@ fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
         set.files = vec![whole];
     } else if let Some(name) = chosen.index {
         let path = folder.join(&name);
-        let region = Region::open(&path)?;
+        let region = set.places.region(&path)?;
         set.read_index(&path, &region, cx)?;
     } else if let Some(shard) = chosen.shard.as_deref().and_then(ShardName::parse) {
         set.take_all(&shard);
@@ -99,8 +100,8 @@ fn of_shard(input: &Input, cx: &Context) -> Result<Set> {
         return Err(Error::from(Fault::Unsupported { what }).in_file(input.path()));
     };
     let index = set.folder.join(shard.index());
-    if index.is_file() {
-        let region = Region::open(&index)?;
+    if set.is_file(&shard.index()) {
+        let region = set.places.region(&index)?;
         set.read_index(&index, &region, cx)?;
         if set.files.iter().any(|file| *file == name) {
             return Ok(set);
@@ -119,25 +120,55 @@ fn of_shard(input: &Input, cx: &Context) -> Result<Set> {
 
 impl Set {
     fn new(folder: PathBuf, cx: &Context) -> Result<Self> {
-        let mut entries = Vec::new();
-        // An input from memory may have a name in no folder at all: its shards are just missing.
-        if let Ok(listing) = std::fs::read_dir(&folder) {
-            for entry in listing {
-                let entry = entry.map_err(|source| Error::io("list", &folder, source))?;
-                let n = entries.len() as u64 + 1;
-                Limits::check("files in the folder", n, cx.limits.entries)?;
-                entries.extend(entry.file_name().into_string());
+        let listed = cx.places.list(&folder, cx.limits.entries);
+        let listing = match listed {
+            Ok(listing) => listing,
+            Err(error) if error.class() == Class::Limit => return Err(error),
+            // A storage that lists, and now does not, would seem to have no shards.
+            Err(error)
+                if cx.places.remote(&folder).is_some() && error.class() != Class::Unsupported =>
+            {
+                return Err(error);
             }
+            // An input from memory may have a name in no folder at all: its shards are just missing.
+            Err(_) => ir::Listing::default(),
+        };
+        let mut notes = Vec::new();
+        if listing.unusable > 0 && cx.places.remote(&folder).is_some() {
+            let n = listing.unusable;
+            notes.push(format!(
+                "{n} names in the storage cannot be names of files and were passed over"
+            ));
+        }
+        let mut entries = Vec::new();
+        let mut kinds = HashMap::new();
+        for (name, kind) in listing.names {
+            if let Some(kind) = kind {
+                kinds.insert(name.clone(), kind);
+            }
+            entries.push(name);
         }
         entries.sort();
+        // Of an object and a prefix of one name both are listed.
+        entries.dedup();
         Ok(Self {
             folder,
             files: Vec::new(),
             index: None,
             index_file: None,
             entries,
-            notes: Vec::new(),
+            kinds,
+            places: cx.places.clone(),
+            notes,
         })
+    }
+
+    /// Whether a name in the folder is a file.
+    pub(crate) fn is_file(&self, name: &str) -> bool {
+        match self.kinds.get(name) {
+            Some(kind) => *kind == Kind::File,
+            None => self.places.is_file(&self.folder.join(name)),
+        }
     }
 
     fn read_index(&mut self, path: &Path, region: &Region, cx: &Context) -> Result<()> {
@@ -147,7 +178,7 @@ impl Set {
         if let Some(shard) = self.files.iter().find_map(|file| ShardName::parse(file)) {
             let named = |name: &String| self.files.binary_search(name).is_ok();
             let mut all = (1..=shard.count).map(|number| shard.sibling(number));
-            let there = |name: &String| self.folder.join(name).is_file();
+            let there = |name: &String| self.is_file(name);
             if let Some(forgotten) = all.find(|name| !named(name) && there(name)) {
                 let note = format!("{forgotten} is there and not in the index; it was not read");
                 self.notes.push(note);
@@ -166,7 +197,11 @@ impl Set {
     }
 
     fn check_files(&self) -> Result<()> {
-        let missing = |name: &&String| std::fs::metadata(self.folder.join(name)).is_err();
+        let there = |name: &String| match self.places.remote(&self.folder) {
+            Some(_) => self.is_file(name),
+            None => std::fs::metadata(self.folder.join(name)).is_ok(),
+        };
+        let missing = |name: &&String| !there(name);
         let missing: Vec<&String> = self.files.iter().filter(missing).collect();
         let Some(first) = missing.first() else {
             return Ok(());

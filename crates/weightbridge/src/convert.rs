@@ -48,7 +48,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     // What the weights of a repository are called depends on what they are.
     let new = !request.dry_run && !request.overwrite;
     if new && !target.repository {
-        target.refuse_existing()?;
+        target.refuse_existing(&session.places)?;
     }
     let mut read = request.read.clone();
     // A checkpoint is written with its tree: nothing needs to be chosen from it. Only a flat
@@ -64,7 +64,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     };
     let pump = session.pump()?;
     let cx = session.converting(read, write, &pump, target.first());
-    let input = open_input(&request.input)?;
+    let input = open_input(&request.input, &session.places)?;
     let named = |error: Error| error.in_file(&request.input);
     let mut opened = open_with(&input, request.from.as_deref(), &cx)?;
     policy::check(
@@ -97,7 +97,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         target.for_adapter();
     }
     if new && target.repository {
-        target.refuse_existing()?;
+        target.refuse_existing(&session.places)?;
     }
     if !request.dry_run {
         target.refuse_input(&opened.model)?;
@@ -248,7 +248,7 @@ impl Job<'_> {
         if request.dry_run {
             return Ok(());
         }
-        let mut out = Output::new(file, request.overwrite);
+        let mut out = Output::new(file, request.overwrite).within(&cx.places);
         cx.progress.begin("writing", model.tensors.byte_len());
         let written = self.writer.write(model, &mut out, cx);
         cx.progress.end();
@@ -329,7 +329,7 @@ pub fn diff(
 ) -> Result<DiffReport> {
     let cx = session.reading(ReadOptions::default());
     let open = |path: &Path| {
-        let opened = open_with(&open_input(path)?, None, &cx)?;
+        let opened = open_with(&open_input(path, &cx.places)?, None, &cx)?;
         llm::named(opened.model, path, names, &cx).map_err(|error| error.in_file(path))
     };
     let (left, right) = (open(a)?, open(b)?);

@@ -159,6 +159,14 @@ pub fn edit_in_place(
     dry_run: bool,
     session: &Session,
 ) -> Result<Converted> {
+    if ir::is_url(path) && session.places.remote(path).is_some() {
+        let what = "objects in a storage cannot be changed in place";
+        return Err(Error::from(Fault::Usage {
+            what: what.to_owned(),
+        })
+        .in_file(path)
+        .with_help("Write a new one: give an OUTPUT instead of --in-place"));
+    }
     let mut records = Vec::new();
     if !dry_run && ir::finish_interrupted(path)? {
         let why = "an earlier change of it was interrupted";

@@ -62,4 +62,4 @@ pub use quantize::{QuantizeRequest, QuantizedFile, quantize};
 pub use registry::{Detected, by_id, by_output, detect, registry};
 pub use request::{ConvertRequest, Intent, Names};
 pub use scan::{ScanReport, Scanned, scan};
-pub use session::Session;
+pub use session::{Session, storage};

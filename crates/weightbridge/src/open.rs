@@ -1,7 +1,7 @@
 //! Opening an input, whatever it is.
 
 use crate::{Detected, Session, by_id, detect};
-use ir::{Context, Error, Format, Input, Model, Open, ReadOptions, Region, Result};
+use ir::{Context, Error, Format, Input, Model, Open, Places, ReadOptions, Region, Result};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ impl Open for ByContent {
 
 /// The input of a path; `-` is standard input, spooled to a file without a name, since every
 /// format but a bare pickle is read from its end or by position.
-pub fn open_input(path: &Path) -> Result<Input> {
+pub fn open_input(path: &Path, places: &Places) -> Result<Input> {
     if path.as_os_str() != "-" {
-        return Input::open(path);
+        return places.open(path);
     }
     let name = PathBuf::from("standard input");
     let spool = || -> io::Result<std::fs::File> {
@@ -49,7 +49,7 @@ pub fn open(
     read: ReadOptions,
     session: &Session,
 ) -> Result<Opened> {
-    let input = open_input(path)?;
+    let input = open_input(path, &session.places)?;
     open_with(&input, from, &session.reading(read))
 }
 

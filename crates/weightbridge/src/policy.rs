@@ -105,7 +105,7 @@ fn dangers(
         let file = if alone {
             input.clone()
         } else {
-            Input::open(path)?
+            cx.places.open(path)?
         };
         if file.region().is_none() {
             continue;

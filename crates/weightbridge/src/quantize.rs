@@ -81,13 +81,13 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
     let mut targets = target::quantized(&request.input, &request.output, &types);
     let dry_run = request.options.dry_run;
     for target in &targets {
-        if !dry_run && !request.overwrite && target.exists() {
+        if !dry_run && !request.overwrite && session.places.exists(target)? {
             return Err(Error::from(Fault::OutputExists).in_file(target));
         }
     }
     let named = |error: Error| error.in_file(&request.input);
     let pump = session.pump()?;
-    let input = open_input(&request.input)?;
+    let input = open_input(&request.input, &session.places)?;
     let cx = session.converting(
         ReadOptions::default(),
         WriteOptions::default(),
@@ -173,7 +173,7 @@ fn write(
             write,
             ..cx.clone()
         };
-        let mut out = Output::new(target, request.overwrite);
+        let mut out = Output::new(target, request.overwrite).within(&cx.places);
         let layout = gguf::GgufWriter.lay_out(&planned.model, &mut out, &cx);
         laid.push(layout.map_err(named)?);
         outs.push(out);
@@ -239,7 +239,7 @@ fn open_model(request: &QuantizeRequest, input: &Input, cx: &Context) -> Result<
 }
 
 pub(crate) fn read_imatrix(file: &Path, cx: &Context) -> Result<Imatrix> {
-    let input = Input::open(file)?;
+    let input = cx.places.open(file)?;
     let region = input.file()?;
     if (gguf::FORMAT.probe)(&input.peek()?).points > 10 {
         let opened = open_with(&input, Some(gguf::FORMAT.id), cx)?;

@@ -1,7 +1,7 @@
 //! Judging files: what they would do to the person who loads them elsewhere.
 
 use crate::{Session, detect, open_input};
-use ir::{Error, ReadOptions, Result};
+use ir::{Error, Places, ReadOptions, Result};
 use scan::{Finding, Verdict};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -53,12 +53,15 @@ const FOLDER_FILES: usize = 1_000_000;
 pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
     let mut report = ScanReport::default();
     for path in paths {
-        if path.is_dir() {
-            for file in walk(path)? {
+        // Of a storage that does not answer, opening the file will tell.
+        if session.places.is_folder(path) {
+            for file in walk(path, &session.places)? {
                 session.cancel.check()?;
                 match scan_one(&file, session) {
                     Ok(scanned) => report.files.push(scanned),
-                    Err(error) if error.class() == ir::Class::Unsupported && !closed(&file) => {
+                    Err(error)
+                        if error.class() == ir::Class::Unsupported && !closed(&file, session) =>
+                    {
                         report.passed_over += 1;
                     }
                     Err(error) => report.files.push(unreadable(file, error)),
@@ -75,8 +78,8 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
 }
 
 /// Whether a file may hold what it does not show: an archive that is not opened is not clean.
-fn closed(path: &Path) -> bool {
-    let head = ir::Region::open(path).and_then(|region| {
+fn closed(path: &Path, session: &Session) -> bool {
+    let head = session.places.region(path).and_then(|region| {
         let len = region.len().min(64);
         region.bytes(0, usize::try_from(len).unwrap_or(0))
     });
@@ -94,7 +97,7 @@ fn unreadable(path: PathBuf, error: Error) -> Scanned {
 }
 
 fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
-    let input = open_input(path)?;
+    let input = open_input(path, &session.places)?;
     // A shard is judged by itself here: what its set holds lies in the other files.
     let format = detect(&input)?.format;
     let cx = session.reading(ReadOptions {
@@ -117,7 +120,10 @@ fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
 
 /// All regular files below a folder, sorted. Links are followed, and a folder that several lead to
 /// is listed once: so a loop ends.
-fn walk(root: &Path) -> Result<Vec<PathBuf>> {
+fn walk(root: &Path, places: &Places) -> Result<Vec<PathBuf>> {
+    if let Some(remote) = places.remote(root) {
+        return remote.walk(root, FOLDER_FILES as u64);
+    }
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     let mut seen = HashSet::new();

@@ -1,7 +1,7 @@
 //! What one run of the program shares: threads, memory, progress, limits.
 
 use convert::ParallelPump;
-use ir::{Cancel, Context, Limits, Progress, ReadOptions, Result, Silent, WriteOptions};
+use ir::{Cancel, Context, Limits, Places, Progress, ReadOptions, Result, Silent, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct Session {
     pub progress: Arc<dyn Progress>,
     /// Set when the user wants it to stop.
     pub cancel: Cancel,
+    /// Where files may be: this machine's folders, and object storage (see [`crate::storage`]).
+    pub places: Places,
 }
 
 impl Default for Session {
@@ -31,6 +33,7 @@ impl Default for Session {
             limits: Limits::default(),
             progress: Arc::new(Silent),
             cancel: Cancel::default(),
+            places: Places::default(),
         }
     }
 }
@@ -49,6 +52,7 @@ impl Session {
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
             open: Some(Arc::new(crate::open::ByContent)),
+            places: self.places.clone(),
             ..Context::default()
         }
     }
@@ -79,6 +83,29 @@ impl std::fmt::Debug for Session {
             .field("threads", &self.threads)
             .field("memory", &self.memory)
             .finish_non_exhaustive()
+    }
+}
+
+/// Of the memory allowed, what requests to a storage may take.
+#[cfg(feature = "cloud")]
+const STORAGE_SHARE: u64 = 4;
+
+/// This machine's folders, and object storage beside them where the program was built with it;
+/// credentials and endpoints come from the environment. `memory` is what a [`Session`] has.
+pub fn storage(memory: u64, cancel: &Cancel) -> Places {
+    #[cfg(feature = "cloud")]
+    {
+        let options = store::Options {
+            memory: memory / STORAGE_SHARE,
+            cancel: cancel.clone(),
+            ..store::Options::default()
+        };
+        Places::with(Arc::new(store::Store::new(options)))
+    }
+    #[cfg(not(feature = "cloud"))]
+    {
+        let _ = (memory, cancel);
+        Places::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{ConvertRequest, FacadeError, by_id, by_output};
 use convert::recipe::FileType;
-use ir::{Error, Fault, Format, Model, Result};
+use ir::{Error, Fault, Format, Model, Places, Result};
 use std::path::{Path, PathBuf};
 
 /// Where the weights go, and whether a whole repository is asked for.
@@ -83,11 +83,13 @@ impl Target {
     }
 
     /// Refuses early what would be refused late.
-    pub(crate) fn refuse_existing(&self) -> Result<()> {
-        match self.files.iter().find(|file| file.exists()) {
-            Some(file) => Err(Error::from(Fault::OutputExists).in_file(file)),
-            None => Ok(()),
+    pub(crate) fn refuse_existing(&self, places: &Places) -> Result<()> {
+        for file in &self.files {
+            if places.exists(file)? {
+                return Err(Error::from(Fault::OutputExists).in_file(file));
+            }
         }
+        Ok(())
     }
 
     /// Refuses an output that is a file of the input: were the result not what its user wanted,
@@ -110,7 +112,8 @@ pub(crate) fn quantized(input: &Path, output: &Path, types: &[FileType]) -> Vec<
         return vec![output.to_owned()];
     }
     let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
-    let stem = if full.is_dir() {
+    let text = full.as_os_str().to_string_lossy();
+    let stem = if full.is_dir() || (ir::is_url(&full) && text.ends_with('/')) {
         full.file_name()
     } else {
         full.file_stem()
@@ -137,6 +140,9 @@ pub(crate) fn refuse_input(file: &Path, input: &Model) -> Result<()> {
 
 /// Whether two paths lead to one file that is there.
 pub(crate) fn same(a: &Path, b: &Path) -> bool {
+    if ir::is_url(a) || ir::is_url(b) {
+        return a.as_os_str() == b.as_os_str();
+    }
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,

@@ -109,7 +109,7 @@ impl Job<'_> {
                 let bytes = |n| lane.tensor.dtype().byte_len(n).unwrap_or(0);
                 let start = bytes(self.elements.start);
                 let len = bytes(self.elements.end).saturating_sub(start);
-                native::start_writeback(file.file(), lane.offset.saturating_add(start), len);
+                super::write_back(file, lane.offset.saturating_add(start), len);
             }
         }
         Ok(())

@@ -51,7 +51,7 @@ pub(super) fn open(input: &Input, given: File, count: u64, cx: &Context) -> Resu
 
 fn sibling(input: &Input, name: &str, cx: &Context) -> Result<File> {
     let path = input.sibling(name);
-    let opened = Input::open(&path).map_err(|error| {
+    let opened = cx.places.open(&path).map_err(|error| {
         let beside = input.path().file_name().unwrap_or_default();
         match error.downcast_ref() {
             Some(Fault::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {

@@ -87,7 +87,9 @@ impl GgufWriter {
             // What no piece covers is zero: the padding.
             out.get(file)?.set_len(plan.len)?;
             laid.lens.push(plan.len);
-            laid.files.push((file, plan.into_pieces()));
+            let (len, pieces) = (plan.len, plan.into_pieces());
+            out.get(file)?.expect(len, &pieces)?;
+            laid.files.push((file, pieces));
         }
         Ok(laid)
     }

@@ -8,7 +8,7 @@
 
 use super::state::State;
 use crate::OnnxError;
-use ir::{Checksum, Digest, Region, Result};
+use ir::{Checksum, Digest, Places, Region, Result};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ const KNOWN: [&str; 5] = ["location", "offset", "length", "checksum", "basepath"
 pub(super) struct Externals {
     /// The model's folder; `None` for a model that is no file.
     folder: Option<PathBuf>,
+    places: Places,
     open: HashMap<String, Region>,
     /// The files, in the order they were first named.
     pub(super) files: Vec<(PathBuf, u64)>,
@@ -29,9 +30,12 @@ pub(super) struct Externals {
 }
 
 impl Externals {
-    pub(super) fn beside(model: Option<&Path>) -> Self {
+    /// Those beside a model. What comes from a stream or an archive has a name and no folder.
+    pub(super) fn beside(model: Option<&Path>, places: &Places) -> Self {
+        let model = model.filter(|path| places.is_file(path));
         Self {
             folder: model.map(|path| path.parent().unwrap_or(Path::new("")).to_owned()),
+            places: places.clone(),
             open: HashMap::new(),
             files: Vec::new(),
             checksums: Vec::new(),
@@ -49,7 +53,8 @@ impl Externals {
         };
         ir::Limits::check("files of tensor data", self.open.len() as u64 + 1, limit)?;
         let path = folder.join(location);
-        let region = Region::open_beneath(folder, Path::new(location)).map_err(|error| {
+        let region = self.places.region_beneath(folder, Path::new(location));
+        let region = region.map_err(|error| {
             let Some(ir::Fault::Io { source, .. }) = error.downcast_ref() else {
                 return error;
             };

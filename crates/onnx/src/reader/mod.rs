@@ -47,8 +47,7 @@ impl Reader for OnnxReader {
 /// The model; for a survey also what is wrong with single tensors, which an open refuses.
 fn read(input: &Input, cx: &Context, survey: bool) -> Result<(Model, Seen)> {
     let region = input.file()?;
-    // What comes from a stream or an archive has a name and no folder.
-    let external = Externals::beside(region.path().filter(|path| path.is_file()));
+    let external = Externals::beside(region.path(), &cx.places);
     let mut state = State::new(Source::new(region.clone()), external, &cx.limits);
     state.survey = survey.then(Seen::default);
     let read = model::model(&mut state);

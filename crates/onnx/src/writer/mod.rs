@@ -125,6 +125,7 @@ fn pour(file: &OutFile, pieces: &[Piece<'_>], cx: &Context) -> Result<u64> {
     let planned = pieces
         .last()
         .map_or(0, |last| last.offset.saturating_add(last.body.byte_len()));
+    file.expect(planned, pieces)?;
     cx.pump.pour(file, pieces, cx)?;
     let found = file.len()?;
     if found != planned {

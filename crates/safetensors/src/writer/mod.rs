@@ -167,6 +167,7 @@ impl<'a> Plan<'a> {
             }
             .into());
         }
+        file.expect(planned, &pieces)?;
         cx.pump.pour(file, &pieces, cx)?;
         let found = file.len()?;
         if found != planned {

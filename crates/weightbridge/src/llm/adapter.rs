@@ -83,7 +83,7 @@ pub(crate) fn lower(
     let own = files::json(&model, "config.json", limits)?;
     let generation = files::json(&model, super::GENERATION, limits)?;
     let general = general(&GeneralInput {
-        folder: &folder_name(&request.input),
+        folder: &folder_name(&request.input, &cx.places),
         card: card.as_ref(),
         config: own.as_ref(),
         generation: generation.as_ref(),
@@ -152,14 +152,14 @@ fn base_config(
         return Ok(None);
     };
     let input = request.input.as_path();
-    let folder = if input.is_dir() {
+    let folder = if cx.places.is_folder(input) {
         Some(input)
     } else {
         input.parent()
     };
     let beside = folder.map(|folder| folder.join(named));
     let mut places = [Some(PathBuf::from(named)), beside].into_iter().flatten();
-    match places.find(|place| place.join("config.json").is_file()) {
+    match places.find(|place| cx.places.is_file(&place.join("config.json"))) {
         Some(place) => read_base(&place, cx).map(Some),
         None => Ok(None),
     }
@@ -167,20 +167,20 @@ fn base_config(
 
 /// The configuration in a folder, in a file, or of a GGUF model.
 fn read_base(path: &Path, cx: &Context) -> Result<Value> {
-    let file = if path.is_dir() {
+    let file = if cx.places.is_folder(path) {
         path.join("config.json")
     } else {
         path.to_owned()
     };
-    if !file.is_file() {
+    if !cx.places.is_file(&file) {
         let named = Some(path.to_string_lossy().into_owned());
         return Err(FacadeError::NoBase { named }.into());
     }
     let read = || -> Result<Value> {
-        let region = Region::open(&file)?;
+        let region = cx.places.region(&file)?;
         let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
         if region.bytes(0, len.min(4))?.as_ref() == b"GGUF" {
-            let base = open_with(&Input::open(&file)?, Some(gguf::FORMAT.id), cx)?;
+            let base = open_with(&cx.places.open(&file)?, Some(gguf::FORMAT.id), cx)?;
             return gguf_to_hf(&base.model, RaiseOptions::default()).map(|raised| raised.config);
         }
         Limits::check("bytes of a side file", region.len(), cx.limits.header_bytes)?;

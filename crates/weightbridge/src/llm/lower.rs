@@ -4,7 +4,7 @@ use super::{LlmOptions, files, mistral, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{GeneralInput, LowerOptions, Lowered, RepoFacts, front_matter, general, hf_to_gguf};
 use convert::{CastCounts, to_types};
-use ir::{Limits, MetaValue, Model, Result, Tensor, TensorTable};
+use ir::{Context, Limits, MetaValue, Model, Result, Tensor, TensorTable};
 use serde_json::Value;
 use std::path::Path;
 use vocab::{Request, Vocabulary};
@@ -14,9 +14,9 @@ use vocab::{Request, Vocabulary};
 pub(super) fn lower(
     mut model: Model,
     request: &ConvertRequest,
-    limits: &Limits,
+    cx: &Context,
 ) -> Result<(Model, CastCounts)> {
-    let options = &request.llm;
+    let (options, limits) = (&request.llm, &cx.limits);
     let config = match files::json(&model, "config.json", limits)? {
         None => mistral::config(&mut model, limits)?,
         config => config,
@@ -49,7 +49,7 @@ pub(super) fn lower(
     let card = card(&model, limits)?;
     let generation = files::json(&model, super::GENERATION, limits)?;
     let general = general(&GeneralInput {
-        folder: &folder_name(&request.input),
+        folder: &folder_name(&request.input, &cx.places),
         card: card.as_ref(),
         config: Some(&config),
         generation: generation.as_ref(),
@@ -138,9 +138,9 @@ fn vocabulary(
 }
 
 /// The last part of the path of the folder, `.` followed to what it is.
-pub(super) fn folder_name(input: &Path) -> String {
+pub(super) fn folder_name(input: &Path, places: &ir::Places) -> String {
     let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
-    let folder = if full.is_dir() {
+    let folder = if places.is_folder(&full) {
         Some(full.as_path())
     } else {
         full.parent()

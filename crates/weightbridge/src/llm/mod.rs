@@ -117,7 +117,7 @@ impl Turn {
     ) -> Result<(Model, Vec<CastCounts>)> {
         let one = |(model, casts)| (model, vec![casts]);
         match (self, is_adapter(&model)) {
-            (Self::Lower, false) => lower::lower(model, request, &cx.limits).map(one),
+            (Self::Lower, false) => lower::lower(model, request, cx).map(one),
             (Self::Lower, true) => adapter::lower(model, request, cx).map(one),
             (Self::Raise, false) => raise::raise(model, request, &cx.limits).map(one),
             (Self::Raise, true) => adapter::raise(model, request, cx).map(one),

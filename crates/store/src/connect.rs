@@ -1,0 +1,67 @@
+//! The condition that `object_store` cannot put on the end of a multipart upload.
+//!
+//! S3 takes `If-None-Match: *` with `CompleteMultipartUpload`, which makes "only if nothing is
+//! there" atomic for objects of any size; the library has no way to ask for it. The header needs
+//! no signature, so it is added to the request on its way out, for the uploads that want it.
+
+use async_trait::async_trait;
+use object_store::HeaderValue;
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
+};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Ids of the uploads that may only create.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CreateOnly(Arc<Mutex<HashSet<String>>>);
+
+impl CreateOnly {
+    pub(crate) fn add(&self, upload: &str) {
+        self.set(|ids| ids.insert(upload.to_owned()));
+    }
+
+    pub(crate) fn remove(&self, upload: &str) {
+        self.set(|ids| ids.remove(upload));
+    }
+
+    fn has(&self, upload: &str) -> bool {
+        self.set(|ids| ids.contains(upload))
+    }
+
+    fn set<T>(&self, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl HttpConnector for CreateOnly {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        let uploads = self.clone();
+        Ok(HttpClient::new(Conditional { client, uploads }))
+    }
+}
+
+#[derive(Debug)]
+struct Conditional {
+    client: HttpClient,
+    uploads: CreateOnly,
+}
+
+#[async_trait]
+impl HttpService for Conditional {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if request.method().as_str() == "POST" {
+            let query = request.uri().query().unwrap_or_default();
+            let upload = url::form_urlencoded::parse(query.as_bytes())
+                .find(|(key, _)| key == "uploadId")
+                .is_some_and(|(_, id)| self.uploads.has(&id));
+            if upload {
+                let any = HeaderValue::from_static("*");
+                request.headers_mut().insert("if-none-match", any);
+            }
+        }
+        self.client.execute(request).await
+    }
+}
