@@ -22,14 +22,15 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("decoder", &["ir"]),
     ("scan", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
+    ("report", &[]),
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "scan", "st",
-            "unpack", "vocab",
+            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "report", "scan",
+            "st", "unpack", "vocab",
         ],
     ),
-    ("cli", &["convert", "ir", "scan", "weightbridge"]),
+    ("cli", &["convert", "ir", "report", "scan", "weightbridge"]),
 ];
 
 const OURS: &[&str] = &[
@@ -47,6 +48,7 @@ const OURS: &[&str] = &[
     "decoder",
     "scan",
     "convert",
+    "report",
     "weightbridge",
 ];
 
