@@ -30,7 +30,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
             "st", "unpack", "vocab",
         ],
     ),
-    ("cli", &["convert", "ir", "report", "scan", "weightbridge"]),
+    ("cli", &["convert", "ir", "scan", "weightbridge"]),
 ];
 
 const OURS: &[&str] = &[

@@ -197,7 +197,9 @@ pub fn measure(
         }
         let values = look(tensor, sampling, buffers, cx)
             .map_err(|error: Error| error.at(format!("tensor {:?}", tensor.name)))?;
-        let histogram = drawn(index).then(|| buffers.bins.histogram(&values)).flatten();
+        let histogram = drawn(index)
+            .then(|| buffers.bins.histogram(&values))
+            .flatten();
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         found.tensors[index] = Some((values, histogram));
         // Counts are whole numbers: the order they are added in does not matter.
@@ -266,8 +268,18 @@ mod tests {
     #[test]
     fn figures_of_known_values() {
         let model = ModelBuilder::new()
-            .tensor("a", DType::F32, [6], f32s(&[1.0, 3.0, f32::NAN, f32::INFINITY, 0.0, -4.0]))
-            .tensor("b", DType::I32, [2], [5i32.to_le_bytes(), 7i32.to_le_bytes()].concat())
+            .tensor(
+                "a",
+                DType::F32,
+                [6],
+                f32s(&[1.0, 3.0, f32::NAN, f32::INFINITY, 0.0, -4.0]),
+            )
+            .tensor(
+                "b",
+                DType::I32,
+                [2],
+                [5i32.to_le_bytes(), 7i32.to_le_bytes()].concat(),
+            )
             .tensor("c", DType::F32, [1], f32s(&[9.0]));
         let found = run(model, &[Some(0), Some(0), None], 2);
         let (a, histogram) = found.tensors[0].clone().unwrap();
@@ -278,7 +290,10 @@ mod tests {
         assert_eq!(histogram.bins.iter().sum::<u64>() + histogram.outside, 4);
         assert!(found.tensors[2].is_none());
         let group = &found.groups[0];
-        assert_eq!((group.tensors, group.values.max, group.values.mean), (2, 7.0, 2.0));
+        assert_eq!(
+            (group.tensors, group.values.max, group.values.mean),
+            (2, 7.0, 2.0)
+        );
     }
 
     #[test]
@@ -289,7 +304,10 @@ mod tests {
         assert_eq!((runs[0].start, runs[63].end), (0, elements));
         assert!(runs.windows(2).all(|pair| pair[0].end <= pair[1].start));
         let whole = |sampling: Sampling, n| sampling.runs(n).map(|r| r.end - r.start).sum::<u64>();
-        assert_eq!(whole(Sampling::Runs, Sampling::WHOLE - 1), Sampling::WHOLE - 1);
+        assert_eq!(
+            whole(Sampling::Runs, Sampling::WHOLE - 1),
+            Sampling::WHOLE - 1
+        );
         assert_eq!(whole(Sampling::Everything, elements), elements);
         assert_eq!(whole(Sampling::Runs, 0), 0);
     }

@@ -34,7 +34,12 @@ pub(crate) fn fill(tensor: &Tensor, range: Range<u64>, out: &mut Vec<u8>) -> Res
 }
 
 /// The values as `f64`, after rounding to `through` where asked.
-pub(crate) fn numbers(dtype: DType, bytes: &[u8], through: Option<DType>, out: &mut Vec<f64>) -> Result<()> {
+pub(crate) fn numbers(
+    dtype: DType,
+    bytes: &[u8],
+    through: Option<DType>,
+    out: &mut Vec<f64>,
+) -> Result<()> {
     fn ints<const N: usize>(bytes: &[u8], out: &mut Vec<f64>, value: impl Fn([u8; N]) -> f64) {
         out.extend(bytes.as_chunks::<N>().0.iter().map(|b| value(*b)));
     }

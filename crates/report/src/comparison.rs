@@ -54,7 +54,11 @@ fn pictures(found: &Comparison, tensors: &[TensorRow]) -> Markup {
     // Tensors may have been compared under other names than the model's own.
     let known: HashSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let renamed: Vec<TensorRow>;
-    let tensors = if found.rows.iter().all(|row| known.contains(row.name.as_str())) {
+    let tensors = if found
+        .rows
+        .iter()
+        .all(|row| known.contains(row.name.as_str()))
+    {
         tensors
     } else {
         let row = |row: &ErrorRow| TensorRow {

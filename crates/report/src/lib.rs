@@ -42,3 +42,4 @@ pub use data::{
 pub use migration::{MigrationPage, MigrationRow, Status, migration_page};
 pub use model::model_page;
 pub use place::{Place, place};
+pub use tensors::shown as shown_tensors;

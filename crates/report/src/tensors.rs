@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use std::cmp::Reverse;
 
 /// Most rows of the table of tensors.
-pub(crate) const ROWS: usize = 1000;
+const ROWS: usize = 1000;
 /// Most rows of the table of modules, rows below one module, and levels.
 const MODULE_ROWS: usize = 300;
 const MODULE_CHILDREN: usize = 48;
@@ -77,8 +77,8 @@ fn collect<'a>(
     left_out
 }
 
-/// Indices of the tensors that get a row, in the model's order: the largest.
-pub(crate) fn shown(tensors: &[TensorRow]) -> Vec<usize> {
+/// Indices of the tensors that get a row of their own, in the model's order: the largest.
+pub fn shown(tensors: &[TensorRow]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     if order.len() > ROWS {
         order.sort_by_key(|at| (Reverse(tensors[*at].bytes), *at));

@@ -71,16 +71,30 @@ impl Bins {
         let tail = (total as f64 * TAIL) as u64;
         let low = self.beyond(tail, false)?.0.max(values.min);
         let high = self.beyond(tail, true)?.1.min(values.max);
-        let (low, high) = if low < high { (low, high) } else { (values.min, values.max) };
+        let (low, high) = if low < high {
+            (low, high)
+        } else {
+            (values.min, values.max)
+        };
         let width = (high - low) / SHOWN as f64;
         if !(width > 0.0 && width.is_finite()) {
             return None;
         }
         let mut shown = [0.0f64; SHOWN];
-        for (at, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (at, count) in self
+            .counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+        {
             let (from, to) = edges(at);
             let (from, to) = (from.max(values.min), to.min(values.max));
-            spread(&mut shown, *count as f64, (from - low) / width, (to - low) / width);
+            spread(
+                &mut shown,
+                *count as f64,
+                (from - low) / width,
+                (to - low) / width,
+            );
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not below zero
         let bins: Vec<u64> = shown.iter().map(|n| n.round() as u64).collect();
@@ -120,7 +134,12 @@ fn spread(shown: &mut [f64; SHOWN], count: f64, from: f64, to: f64) {
         }
         return;
     }
-    for (at, bin) in shown.iter_mut().enumerate().take(place(to) + 1).skip(place(from)) {
+    for (at, bin) in shown
+        .iter_mut()
+        .enumerate()
+        .take(place(to) + 1)
+        .skip(place(from))
+    {
         let shared = to.min(at as f64 + 1.0) - from.max(at as f64);
         *bin += count * (shared / (to - from)).max(0.0);
     }
@@ -139,7 +158,11 @@ fn bin(x: f64) -> usize {
         return SIDE;
     }
     let magnitude = (key.min(end - 1) - first) as usize;
-    if x < 0.0 { SIDE - 1 - magnitude } else { SIDE + 1 + magnitude }
+    if x < 0.0 {
+        SIDE - 1 - magnitude
+    } else {
+        SIDE + 1 + magnitude
+    }
 }
 
 /// From where to where a bin reaches.
@@ -163,7 +186,10 @@ mod tests {
     fn bins_hold_what_falls_into_them() {
         for x in [1.0, -1.0, 0.3, -1e-9, 12_345.678, 1e-12, 2.5e11] {
             let (from, to) = edges(bin(x));
-            assert!(from <= x && x <= to && (to - from) <= x.abs() / 60.0, "{x} in {from} to {to}");
+            assert!(
+                from <= x && x <= to && (to - from) <= x.abs() / 60.0,
+                "{x} in {from} to {to}"
+            );
         }
         assert_eq!((bin(0.0), bin(-0.0), bin(1e-300)), (SIDE, SIDE, SIDE));
         assert_eq!((bin(1e300), bin(-1e300)), (2 * SIDE, 0));
@@ -177,7 +203,10 @@ mod tests {
         bins.count(&run);
         let histogram = bins.histogram(&Values::of(&run)).unwrap();
         assert!(histogram.low < -0.97 && histogram.low >= -1.0 && histogram.high < 1.1);
-        assert_eq!(histogram.bins.iter().sum::<u64>() + histogram.outside, 10_001);
+        assert_eq!(
+            histogram.bins.iter().sum::<u64>() + histogram.outside,
+            10_001
+        );
         assert!(histogram.outside < 30);
         // Evenly spread values give even bins, but for those that zero and the ends cut.
         let inner = &histogram.bins[2..46];
