@@ -33,7 +33,7 @@ pub(crate) fn comparison(found: &Comparison, tensors: &[TensorRow]) -> Markup {
     let exact = found.rows.iter().filter(|row| row.max_abs == 0.0).count();
     html! {
         p class="note" {
-            "Against " code { (text::name(&found.against)) } ", " (found.names) ": "
+            "Against " code { (text::name(&found.against)) } ", " (text::printable(&found.names)) ": "
             (text::count(found.compared, "tensor")) " compared, " (text::thousands(exact as u64)) " exact. "
             "Every value is read. The relative error is the root of the mean square difference over the root of the mean square of the other's values."
         }
@@ -108,7 +108,7 @@ fn table(found: &Comparison) -> Markup {
                 th scope="col" class="n" { "Largest" }
             } }
             tbody { @for row in rows { tr {
-                th scope="row" class="name" { code { (text::name(&row.name)) } }
+                th scope="row" class="name" { code { (text::breaking(&text::name(&row.name))) } }
                 td class="tight" { @if row.from == row.to { (text::name(&row.to)) } @else { (text::name(&row.from)) " → " (text::name(&row.to)) } }
                 td class="n" data-v=(row.relative) {
                     svg class="swatch" aria-hidden="true" width="12" height="12" { rect class=(step(row.relative).0) width="12" height="12" rx="3" {} }

@@ -41,7 +41,7 @@ pub(crate) fn records(id: &str, title: &str, records: &[RecordRow]) -> Markup {
             } }
             tbody { @for record in rows { tr {
                 td class="tight" { span class=(tone(record)) { (text::name(&record.outcome)) } }
-                th scope="row" class="name" { code { (text::name(&record.what)) } }
+                th scope="row" class="name" { code { (text::breaking(&text::name(&record.what))) } }
                 td class="words" { (text::printable(&text::short(&record.why, 400))) }
                 td class="tight" { @if let Some(flag) = &record.flag { code { (text::name(flag)) } } }
             } } }

@@ -118,6 +118,7 @@ impl Stack {
                     div class="role" { code { (text::name(&strip.role)) } }
                     svg class="strip" role="img" aria-label=(self.tell(strip, &runs, per))
                         viewBox={ "0 0 " (slots) " 1" } preserveAspectRatio="none" {
+                        rect class="none" width=(columns) height="1" {}
                         @for run in &runs {
                             rect class=(run.shade.class) x=(run.from) y="0" width=(run.to - run.from) height="1" {
                                 title { (self.span(run, per)) ": " (run.shade.words) }

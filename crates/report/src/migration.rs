@@ -297,7 +297,7 @@ fn models(page: &MigrationPage) -> Markup {
 fn model(row: &MigrationRow) -> Markup {
     html! {
         tr data-choice=(row.status.name()) {
-            th scope="row" class="name" { code { (text::name(&row.name)) } }
+            th scope="row" class="name" { code { (text::breaking(&text::name(&row.name))) } }
             td class="tight" data-v=(row.status as u8) { span class=(row.status.class()) { (row.status.name()) } }
             td class="n" data-v=(row.bytes_before) { (text::bytes(row.bytes_before)) }
             td class="n" data-v=[row.bytes_after] { @match row.bytes_after { Some(n) => (text::bytes(n)), None => "–" } }

@@ -99,8 +99,8 @@ pub fn model_page(page: &ModelPage) -> String {
 fn lead(page: &ModelPage) -> Markup {
     html! {
         p class="lead" {
-            (text::name(&page.format))
-            @if !page.version.is_empty() { ", " (text::name(&page.version)) }
+            @if !page.version.starts_with(&page.format) { (text::name(&page.format)) @if !page.version.is_empty() { ", " } }
+            (text::name(&page.version))
             @if page.source != page.title { " · " code { (text::name(&page.source)) } }
         }
     }
@@ -157,7 +157,7 @@ fn facts(page: &ModelPage) -> Markup {
     html! {
         dl class="facts" {
             @for fact in &page.facts {
-                div { dt { code { (text::name(&fact.key)) } } dd { (text::printable(&text::short(&fact.value, VALUE))) } }
+                div { dt { code { (text::breaking(&text::name(&fact.key))) } } dd { (text::printable(&text::short(&fact.value, VALUE))) } }
             }
         }
         @if !page.files.is_empty() {
@@ -252,7 +252,7 @@ fn metadata(facts: &[Fact]) -> Markup {
             thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }
             tbody {
                 @for fact in facts.iter().take(KEYS) {
-                    tr { th scope="row" class="name" { code { (text::name(&fact.key)) } } td class="words" { (text::printable(&text::short(&fact.value, VALUE))) } }
+                    tr { th scope="row" class="name" { code { (text::breaking(&text::name(&fact.key))) } } td class="words" { (text::printable(&text::short(&fact.value, VALUE))) } }
                 }
             }
         }

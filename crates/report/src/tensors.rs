@@ -34,7 +34,7 @@ pub(crate) fn modules(modules: &Modules) -> Markup {
             tbody {
                 @for (level, module) in &rows {
                     tr {
-                        th scope="row" class=(level_class(*level)) { code { (text::name(&module.path)) } }
+                        th scope="row" class=(level_class(*level)) { code { (text::breaking(&text::name(&module.path))) } }
                         td class="n" { (text::thousands(module.tensors)) }
                         td class="n" { (text::many(module.elements)) }
                         td class="n" { (text::bytes(module.bytes)) }
@@ -129,7 +129,7 @@ pub(crate) fn tensors(tensors: &[TensorRow], palette: &Palette) -> Markup {
 fn row(tensor: &TensorRow, palette: &Palette, values: bool) -> Markup {
     html! {
         tr {
-            th scope="row" class="name" { code { (text::name(&tensor.name)) }
+            th scope="row" class="name" { code { (text::breaking(&text::name(&tensor.name))) }
                 @if let Some(first) = &tensor.tied_to { " " span class="soft" { "is " code { (text::name(first)) } } } }
             td class="tight" { (swatch(palette.colour(&tensor.dtype))) (text::name(&tensor.dtype)) }
             td class="tight" data-v=(tensor.elements) { (text::shape(&tensor.shape)) }

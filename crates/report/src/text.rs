@@ -1,5 +1,7 @@
 //! Text for people: sizes, counts and figures, and names that cannot deceive.
 
+use maud::{Markup, html};
+
 /// Longest name shown; what is longer loses its middle.
 const NAME_SHOWN: usize = 120;
 
@@ -122,6 +124,28 @@ pub(crate) fn name(text: &str) -> String {
     printable(&short(text, NAME_SHOWN))
 }
 
+/// A name that may be broken over lines behind its dots, slashes and underscores.
+pub(crate) fn breaking(name: &str) -> Markup {
+    html! {
+        @for (i, part) in name.split_inclusive(['.', '/', '_']).enumerate() {
+            @if i > 0 { wbr; }
+            (part)
+        }
+    }
+}
+
+/// The beginning of a text, of at most `most` characters.
+pub(crate) fn head(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => {
+            let mut out: String = text.chars().take(most.saturating_sub(1)).collect();
+            out.push('…');
+            out
+        }
+    }
+}
+
 /// The text without its middle where it is longer than `most` characters.
 pub(crate) fn short(text: &str, most: usize) -> String {
     // Bytes are at least as many as characters: the count is only made where it can matter.
@@ -218,6 +242,11 @@ mod tests {
         );
         assert_eq!(short("abcdefghij", 5), "ab…ij");
         assert_eq!(short("ééééé", 5), "ééééé");
+        assert_eq!(
+            (head("abcdef", 4), head("ééé", 3)),
+            ("abc…".into(), "ééé".into())
+        );
+        assert_eq!(breaking("a.b<").into_string(), "a.<wbr>b&lt;");
         assert!(name(&"x".repeat(100_000)).chars().count() <= NAME_SHOWN);
     }
 }

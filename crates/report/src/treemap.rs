@@ -215,11 +215,13 @@ impl Painter<'_> {
         letters
     }
 
-    /// A label as long as there is room; nothing where less than three letters fit.
+    /// A label as long as there is room; nothing where less than four letters fit. What nearly
+    /// every tensor's name ends in is left to the tooltip.
     fn fitting(&self, label: &str, width: f64) -> String {
         let letters = self.letters(width);
-        if letters >= label.chars().count() || letters >= 3 {
-            text::short(&text::name(label), letters)
+        let label = label.strip_suffix(".weight").unwrap_or(label);
+        if letters >= label.chars().count() || letters >= 4 {
+            text::head(&text::name(label), letters)
         } else {
             String::new()
         }

@@ -28,7 +28,7 @@ pub(crate) fn legend(palette: &Palette, bytes: u64) -> Markup {
             tbody {
                 @for line in palette.types.iter().take(TYPES_SHOWN) {
                     tr {
-                        th scope="row" { (swatch(line.colour)) code { (text::name(&line.dtype)) } }
+                        th scope="row" class="tight" { (swatch(line.colour)) code { (text::name(&line.dtype)) } }
                         td class="n" data-v=(line.tensors) { (text::thousands(line.tensors)) }
                         td class="n" data-v=(line.elements) { (text::many(line.elements)) }
                         td class="n" data-v=(line.bytes) { (text::bytes(line.bytes)) }

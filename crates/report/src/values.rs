@@ -10,7 +10,7 @@ const ROLES_SHOWN: usize = 60;
 
 pub(crate) fn values(section: &ValueSection) -> Markup {
     html! {
-        p class="note" { (section.rule) }
+        p class="note" { (text::printable(&section.rule)) }
         div class="cards" {
             @for role in section.roles.iter().take(ROLES_SHOWN) { (card(role)) }
         }
@@ -29,7 +29,7 @@ fn card(role: &RoleValues) -> Markup {
     let name = text::name(role);
     html! {
         article class="role-card" {
-            h3 { code { (name) } }
+            h3 { code { (text::breaking(&name)) } }
             p class="soft" { (text::count(*tensors, "tensor")) ", " (text::count(values.read, "value")) }
             @match &values.histogram {
                 Some(drawn) => {
