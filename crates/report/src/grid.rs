@@ -11,7 +11,7 @@ const COLUMNS: usize = 128;
 /// Fewer layers than this are drawn as if there were so many: a cell is no wide bar.
 const SLOTS_MIN: usize = 16;
 /// Most strips of one stack.
-const STRIPS: usize = 40;
+const STRIPS: usize = 32;
 /// Most stacks.
 const STACKS: usize = 8;
 

@@ -7,6 +7,7 @@ use crate::modules::{Module, Modules};
 use crate::palette::{Palette, class};
 use crate::text;
 use crate::types::swatch;
+use crate::values::finite_figure;
 use maud::{Markup, html};
 use std::cmp::Reverse;
 
@@ -147,7 +148,7 @@ fn figures(tensor: &TensorRow) -> Markup {
     html! {
         td class="spark" { (histogram(values, &text::name(&tensor.name), "small")) }
         @for x in [values.min, values.max, values.mean, values.std] {
-            td class="n" data-v=(x) { (text::figure(x)) }
+            td class="n" data-v=(x) { (finite_figure(values, x)) }
         }
         td class="n" data-v=(values.zeros as f64 / values.read.max(1) as f64) { (text::share(values.zeros, values.read)) }
         td class={ "n" @if bad > 0 { " bad" } } data-v=(bad) { (text::thousands(bad)) }

@@ -56,12 +56,22 @@ fn flat(values: &Values) -> String {
     }
 }
 
+/// A figure of the finite values, if there are any.
+pub(crate) fn finite_figure(values: &Values, figure: f64) -> String {
+    if values.read > values.nan.saturating_add(values.infinite) {
+        text::figure(figure)
+    } else {
+        "–".to_owned()
+    }
+}
+
 fn figures(values: &Values) -> Markup {
+    let figure = |x| finite_figure(values, x);
     let pairs = [
-        ("min", text::figure(values.min)),
-        ("max", text::figure(values.max)),
-        ("mean", text::figure(values.mean)),
-        ("std", text::figure(values.std)),
+        ("min", figure(values.min)),
+        ("max", figure(values.max)),
+        ("mean", figure(values.mean)),
+        ("std", figure(values.std)),
         ("zeros", text::share(values.zeros, values.read)),
     ];
     html! {
