@@ -23,11 +23,12 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("scan", &["ir"]),
     ("store", &["ir", "native"]),
     ("convert", &["ir", "native", "quant"]),
+    ("report", &[]),
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "scan", "st",
-            "store", "unpack", "vocab",
+            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "report", "scan",
+            "st", "store", "unpack", "vocab",
         ],
     ),
     ("cli", &["convert", "ir", "scan", "weightbridge"]),
@@ -49,6 +50,7 @@ const OURS: &[&str] = &[
     "scan",
     "store",
     "convert",
+    "report",
     "weightbridge",
 ];
 

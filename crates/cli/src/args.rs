@@ -126,6 +126,8 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     /// Compare two models, tensor by tensor, across formats
     Diff(DiffArgs),
+    /// Write one self-contained HTML page about a model
+    Report(ReportArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -524,6 +526,43 @@ pub(crate) struct DiffArgs {
     /// Compare under these names: as they are, those of transformers, those of llama.cpp
     #[arg(long, value_name = "WHOSE", default_value = "raw")]
     pub(crate) names: NamesArg,
+}
+
+/// What the page shall tell.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// A file, a sharded set, a model folder, or -
+    pub(crate) input: PathBuf,
+    /// The page to write (without it: standard output)
+    #[arg(short, long, value_name = "FILE.html")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace a page that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The input's format, instead of telling it from the content
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) from: Option<String>,
+    /// Dotted path to the part of a checkpoint to show
+    #[arg(long, value_name = "PATH", conflicts_with = "all")]
+    pub(crate) key: Option<String>,
+    /// Show every tensor of a checkpoint, under its full path
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Read no values: no distributions, and done at once
+    #[arg(long)]
+    pub(crate) no_values: bool,
+    /// Read every value, not a sample of large tensors
+    #[arg(long, conflicts_with = "no_values")]
+    pub(crate) all_values: bool,
+    /// The model that this one was made of: tells the error of each tensor
+    #[arg(long, value_name = "PATH")]
+    pub(crate) against: Option<PathBuf>,
+    /// Compare under these names (default: their own where they share any, else those of llama.cpp)
+    #[arg(long, value_name = "WHOSE", requires = "against")]
+    pub(crate) names: Option<NamesArg>,
+    /// What `convert --json` or `quantize --json` printed when it made the model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conversion: Option<PathBuf>,
 }
 
 /// `keep-one` or `copy`.

@@ -79,6 +79,7 @@ fn run(cli: Cli) -> ir::Result<u8> {
         Command::Inspect(args) => commands::inspect::run(&args, &common, &session),
         Command::Scan(args) => commands::scan::run(&args, &common, &session),
         Command::Diff(args) => commands::diff::run(&args, &common, &session),
+        Command::Report(args) => commands::report::run(&args, &common, &session),
         Command::Completions { shell } => commands::extras::completions(shell),
         Command::Man => commands::extras::man(),
     }

@@ -1,8 +1,8 @@
 //! Are two models the same, tensor by tensor?
 
 use crate::ParallelPump;
-use crate::recipe::RecipeError;
-use ir::{Context, DType, Fault, Model, Result, Tensor};
+use crate::numbers::{fill, numbers, readable};
+use ir::{Context, DType, Model, Result, Tensor};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +13,9 @@ pub struct DiffOptions {
     pub tolerance: Option<f64>,
     /// Both are rounded to this float type first.
     pub as_dtype: Option<DType>,
+    /// Also work out how large the first's values are: [`Difference::relative`]. Numbers are looked
+    /// at then, not bits.
+    pub relative: bool,
 }
 
 /// What was found.
@@ -48,6 +51,8 @@ pub struct Difference {
     pub max_rel: Option<f64>,
     /// Root of the mean square difference.
     pub rmse: Option<f64>,
+    /// The same relative to the root of the first's mean square, where that was asked for.
+    pub relative: Option<f64>,
 }
 
 /// What a chunk, or a tensor, adds up to.
@@ -57,6 +62,8 @@ struct Sum {
     max_abs: f64,
     max_rel: f64,
     squares: f64,
+    /// Squares of the first's values, where asked for.
+    reference: f64,
     elements: u64,
 }
 
@@ -66,6 +73,7 @@ impl Sum {
         self.max_abs = self.max_abs.max(other.max_abs);
         self.max_rel = self.max_rel.max(other.max_rel);
         self.squares += other.squares;
+        self.reference += other.reference;
         self.elements += other.elements;
     }
 
@@ -129,6 +137,7 @@ pub fn diff(
                 max_abs: None,
                 max_rel: None,
                 rmse: None,
+                relative: None,
             });
             continue;
         }
@@ -195,6 +204,10 @@ fn verdict(a: &Tensor, b: &Tensor, sum: Sum, options: DiffOptions) -> Option<Dif
         max_abs: Some(sum.max_abs),
         max_rel: Some(sum.max_rel),
         rmse: Some(rmse),
+        relative: options.relative.then(|| {
+            let size = (sum.reference / sum.elements.max(1) as f64).sqrt();
+            if rmse == 0.0 { 0.0 } else { rmse / size }
+        }),
     })
 }
 
@@ -214,7 +227,8 @@ fn compare(
     fill(a, range.clone(), a_bytes)?;
     fill(b, range.clone(), b_bytes)?;
     let elements = range.end - range.start;
-    if a.dtype() == b.dtype() && a_bytes == b_bytes {
+    let same = a.dtype() == b.dtype() && a_bytes == b_bytes;
+    if same && !(options.relative && readable(a.dtype())) {
         return Ok(Sum {
             elements,
             ..Sum::default()
@@ -223,6 +237,9 @@ fn compare(
     numbers(a.dtype(), a_bytes, options.as_dtype, a64)?;
     numbers(b.dtype(), b_bytes, options.as_dtype, b64)?;
     let mut sum = Sum::default();
+    if options.relative {
+        sum.reference = a64.iter().filter(|x| x.is_finite()).map(|x| x * x).sum();
+    }
     for (&x, &y) in a64.iter().zip(b64.iter()) {
         let equal = sum.value(x, y);
         let near = options
@@ -242,73 +259,6 @@ fn compare(
     }
     sum.elements = elements;
     Ok(sum)
-}
-
-fn fill(tensor: &Tensor, range: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
-    let len = tensor
-        .dtype()
-        .byte_len(range.end - range.start)
-        .unwrap_or(0);
-    out.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
-    tensor.read(range, out)
-}
-
-/// The values as `f64`, after rounding to `through` where asked.
-fn numbers(dtype: DType, bytes: &[u8], through: Option<DType>, out: &mut Vec<f64>) -> Result<()> {
-    fn ints<const N: usize>(bytes: &[u8], out: &mut Vec<f64>, value: impl Fn([u8; N]) -> f64) {
-        out.extend(bytes.as_chunks::<N>().0.iter().map(|b| value(*b)));
-    }
-    out.clear();
-    match dtype.complex_part().unwrap_or(dtype) {
-        DType::I64 => ints(bytes, out, |b| i64::from_le_bytes(b) as f64),
-        DType::U64 => ints(bytes, out, |b| u64::from_le_bytes(b) as f64),
-        DType::I32 => ints(bytes, out, |b| i32::from_le_bytes(b).into()),
-        DType::U32 => ints(bytes, out, |b| u32::from_le_bytes(b).into()),
-        DType::I16 => ints(bytes, out, |b| i16::from_le_bytes(b).into()),
-        DType::U16 => ints(bytes, out, |b| u16::from_le_bytes(b).into()),
-        DType::I8 => ints(bytes, out, |b| i8::from_le_bytes(b).into()),
-        DType::U8 | DType::Bool => ints(bytes, out, |[b]: [u8; 1]| b.into()),
-        DType::Block(format) if quant::can_dequantize(format) => {
-            let n = bytes.len() / format.bytes() as usize * format.elements() as usize;
-            let mut values = vec![0.0f32; n];
-            quant::dequantize(format, bytes, &mut values).map_err(RecipeError::Kernel)?;
-            let plain: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            return numbers(DType::F32, &plain, through, out);
-        }
-        float if quant::can_cast(float, DType::F64) => {
-            let mut stats = quant::CastStats::default();
-            let mut rounded = Vec::new();
-            let (from, bytes) = match through.filter(|to| *to != float) {
-                Some(to) => {
-                    let (per, width) = float.block();
-                    let n = bytes.len() / width as usize * per as usize;
-                    rounded.resize(n * to.element_bytes().unwrap_or(0) as usize, 0);
-                    quant::cast(float, to, bytes, &mut rounded, &mut stats)
-                        .map_err(crate::ConvertError::Cast)?;
-                    (to, rounded.as_slice())
-                }
-                None => (float, bytes),
-            };
-            let (per, width) = from.block();
-            let n = bytes.len() / width as usize * per as usize;
-            let mut wide = vec![0; n * 8];
-            quant::cast(from, DType::F64, bytes, &mut wide, &mut stats)
-                .map_err(crate::ConvertError::Cast)?;
-            out.extend(
-                wide.as_chunks::<8>()
-                    .0
-                    .iter()
-                    .map(|b| f64::from_le_bytes(*b)),
-            );
-        }
-        other => {
-            return Err(Fault::Unsupported {
-                what: format!("comparing values of {other}"),
-            }
-            .into());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -353,6 +303,12 @@ mod tests {
             ..DiffOptions::default()
         };
         assert!(run(f32s("w", &[1.0]), f32s("w", &[1.5]), near).same());
+        let relative = DiffOptions {
+            relative: true,
+            ..DiffOptions::default()
+        };
+        let report = run(f32s("w", &[3.0, 4.0]), f32s("w", &[3.0, 4.5]), relative);
+        assert_eq!(report.differ[0].relative, Some(0.1));
         let minus = run(
             f32s("w", &[0.0]),
             f32s("w", &[-0.0]),

@@ -10,6 +10,8 @@
 
 mod diff;
 mod error;
+mod measure;
+mod numbers;
 mod passes;
 mod plan;
 mod pump;
@@ -18,6 +20,7 @@ mod verify;
 
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
+pub use measure::{Group, Histogram, Measured, Sampling, Values, measure};
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename, to_types};
 pub use passes::{Line, Quantized, quantize, quantize_each, recover_names};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore, select};

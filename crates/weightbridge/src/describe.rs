@@ -186,7 +186,7 @@ fn array_json(array: &Array) -> Value {
     }
 }
 
-fn graph_line(graph: &Graph) -> GraphLine {
+pub(crate) fn graph_line(graph: &Graph) -> GraphLine {
     let names = |ids: &[ir::ValueId]| {
         ids.iter()
             .filter_map(|id| Some(graph.body.value(*id)?.name.clone()))

@@ -98,6 +98,15 @@ pub enum FacadeError {
     /// A model without tensors.
     #[error("there are no tensors in it")]
     NoTensors,
+    /// A list of JSON lines where a model is wanted.
+    #[error("these are JSON lines, as a migration plan has them, and not a model")]
+    JsonLines,
+    /// A file that is no account of a conversion.
+    #[error("this is no account of a conversion: {why}")]
+    NotAnAccount {
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 fn name(named: Option<&str>) -> String {
@@ -113,13 +122,16 @@ impl Diagnose for FacadeError {
             | Self::BadEdit { .. } => Class::Usage,
             Self::OneWay { .. }
             | Self::NoTensors
+            | Self::JsonLines
             | Self::NotGguf { .. }
             | Self::NotInPlace { .. }
             | Self::NoBase { .. }
             | Self::NoArchitecture { .. }
             | Self::Params { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
-            Self::NotInIndex { .. } | Self::NoAdapterConfig => Class::Malformed,
+            Self::NotInIndex { .. } | Self::NoAdapterConfig | Self::NotAnAccount { .. } => {
+                Class::Malformed
+            }
             Self::Losses { .. } => Class::Lossy,
         }
     }
@@ -160,6 +172,10 @@ impl Diagnose for FacadeError {
             }
             Self::NoBase { .. } => {
                 "Name the base model's folder with --base; only its config.json is needed"
+            }
+            Self::JsonLines => "This version makes pages about models only",
+            Self::NotAnAccount { .. } => {
+                "Give what `weightbridge convert --json` or `quantize --json` printed"
             }
             Self::NoTensors => "See what is in it with `weightbridge inspect`",
             _ => return None,

@@ -12,6 +12,7 @@ pub(crate) fn run(args: &DiffArgs, common: &Common, session: &Session) -> Result
     let options = DiffOptions {
         tolerance: args.tolerance,
         as_dtype: args.as_dtype.and_then(DTypeArg::dtype),
+        relative: false,
     };
     let report = weightbridge::diff(&args.a, &args.b, args.names.into(), options, session)?;
     if common.json {

@@ -5,4 +5,5 @@ pub(crate) mod diff;
 pub(crate) mod extras;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
+pub(crate) mod report;
 pub(crate) mod scan;
