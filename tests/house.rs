@@ -21,15 +21,16 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("vocab", &["ir"]),
     ("decoder", &["ir"]),
     ("scan", &["ir"]),
+    ("sign", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "scan", "st",
-            "unpack", "vocab",
+            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "scan", "sign",
+            "st", "unpack", "vocab",
         ],
     ),
-    ("cli", &["convert", "ir", "scan", "weightbridge"]),
+    ("cli", &["convert", "ir", "native", "scan", "weightbridge"]),
 ];
 
 const OURS: &[&str] = &[
@@ -46,6 +47,7 @@ const OURS: &[&str] = &[
     "vocab",
     "decoder",
     "scan",
+    "sign",
     "convert",
     "weightbridge",
 ];

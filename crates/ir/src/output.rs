@@ -1,10 +1,11 @@
 //! An output: one file or several, none of which anyone sees before all are whole.
 
-use crate::{Error, Fault, Result};
+use crate::{Error, Fault, FileSource, Region, Result};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where a model is written.
 ///
@@ -120,6 +121,11 @@ impl Output {
         })
     }
 
+    /// The files that were started, in turn.
+    pub fn files(&self) -> impl Iterator<Item = &OutFile> {
+        self.files.iter()
+    }
+
     /// Syncs every file, then gives each its name, the last one started last: an index should be
     /// started after what it points to.
     pub fn commit(mut self) -> Result<Published> {
@@ -194,6 +200,14 @@ impl OutFile {
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         native::write_all_at(self.draft.file(), bytes, offset)
             .map_err(|source| Error::io("write", self.path(), source))
+    }
+
+    /// What was written so far, to be read back.
+    pub fn region(&self) -> Result<Region> {
+        let file = self.draft.file().try_clone();
+        let file = file.map_err(|source| Error::io("read back", self.path(), source))?;
+        let source = FileSource::from_file(file, self.path().to_owned())?;
+        Ok(Region::new(Arc::new(source)))
     }
 
     /// The file itself, for copies inside the kernel.

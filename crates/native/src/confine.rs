@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub struct Keep {
     /// Files and folders to read, folders with all below them.
     pub read: Vec<PathBuf>,
+    /// Folders to list, with all below them, without reading a file there.
+    pub list: Vec<PathBuf>,
     /// Folders to make, write, replace and remove files in, and to read.
     pub write: Vec<PathBuf>,
     /// Folders for files without a name; files that are there could be written, none can be made.
@@ -83,6 +85,7 @@ mod linux {
             .scope(Scope::from_all(ASKED))?
             .create()?;
         let rules = allow(rules, &keep.read, read);
+        let rules = allow(rules, &keep.list, AccessFs::ReadDir.into());
         let rules = allow(rules, &keep.write, write);
         let rules = allow(rules, &keep.scratch, tidy);
         Ok(match rules.restrict_self()?.ruleset {
@@ -142,7 +145,7 @@ mod tests {
         let keep = Keep {
             read: vec![input.clone(), root.join("absent")],
             write: vec![output.clone()],
-            scratch: Vec::new(),
+            ..Keep::default()
         };
         let state = confined(&keep, |state| {
             // What is kept works, in the way outputs are written.
@@ -164,7 +167,10 @@ mod tests {
                 File::create(other.join("stray")).map(drop),
                 File::create(input.join("stray")).map(drop),
                 File::create(root.join("stray")).map(drop),
-                File::options().write(true).open(input.join("file")).map(drop),
+                File::options()
+                    .write(true)
+                    .open(input.join("file"))
+                    .map(drop),
                 fs::remove_file(input.join("file")),
                 fs::read(other.join("file")).map(drop),
                 fs::read(input.join("link")).map(drop),
@@ -173,7 +179,9 @@ mod tests {
                 Command::new("/bin/true").status().map(drop),
             ];
             for (n, result) in refused.into_iter().enumerate() {
-                let kind = result.expect_err(&format!("number {n} was let through")).kind();
+                let kind = result
+                    .expect_err(&format!("number {n} was let through"))
+                    .kind();
                 let wanted = [PermissionDenied, std::io::ErrorKind::CrossesDevices];
                 assert!(wanted.contains(&kind), "number {n}: {kind:?}");
             }

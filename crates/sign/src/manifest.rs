@@ -119,6 +119,12 @@ impl Manifest {
         Digest::over(self.resources.iter().map(|resource| &resource.digest))
     }
 
+    /// The files it is about; where shards were signed, each as often as it has shards.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let names = self.resources.iter().map(|resource| resource.name.as_str());
+        names.map(|name| crate::compare::file_of(self.method, name))
+    }
+
     /// The statement to sign.
     pub fn statement(&self) -> Value {
         let resources = self.resources.iter().map(|resource| {
@@ -179,10 +185,8 @@ impl Manifest {
         let method = match serialization["method"].as_str() {
             Some("files") => Method::Files,
             Some("shards") => {
-                let size = serialization["shard_size"]
-                    .as_u64()
-                    .filter(|size| *size > 0);
-                Method::Shards(size.ok_or_else(|| bad("the size of shards is missing"))?)
+                let size = whole(&serialization["shard_size"]);
+                Method::Shards(size.ok_or_else(|| bad("the size of shards is no whole number"))?)
             }
             other => return Err(bad(&format!("the method is {other:?}"))),
         };
@@ -198,6 +202,18 @@ impl Manifest {
         }
         Ok(manifest)
     }
+}
+
+/// A whole number above zero. The official tool writes it by way of protobuf, which has only
+/// doubles: `4.0`.
+fn whole(value: &Value) -> Option<u64> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // range and sign just checked
+    let double = || {
+        let number = value.as_f64()?;
+        ((1.0..9e15).contains(&number) && number.fract() == 0.0).then_some(number as u64)
+    };
+    value.as_u64().or_else(double).filter(|size| *size > 0)
 }
 
 /// What the signer left out. A path that leaves the folder leaves nothing out.
@@ -267,6 +283,20 @@ mod tests {
             let manifest = manifest(method);
             let back = Manifest::from_statement(&manifest.statement()).unwrap();
             assert_eq!(back, manifest);
+        }
+    }
+
+    #[test]
+    fn the_size_of_shards_may_be_a_double() {
+        for (text, size) in [
+            ("4", Some(4)),
+            ("4.0", Some(4)),
+            ("4.5", None),
+            ("0", None),
+            ("-1", None),
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(whole(&value), size, "{text}");
         }
     }
 

@@ -35,6 +35,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attest;
 mod convert;
 mod describe;
 mod edit;
@@ -48,8 +49,11 @@ mod registry;
 mod request;
 mod scan;
 mod session;
+mod sign;
 mod target;
 
+pub use ::sign::{PrivateKey, PublicKey};
+pub use attest::Attest;
 pub use convert::{Converted, convert, diff};
 pub use describe::{Description, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};
@@ -63,3 +67,7 @@ pub use registry::{Detected, by_id, by_output, detect, registry};
 pub use request::{ConvertRequest, Intent, Names};
 pub use scan::{ScanReport, Scanned, scan};
 pub use session::Session;
+pub use sign::{
+    Coverage, SignRequest, SignedModel, Standing, Verified, VerifyRequest, sign, verify,
+    verify_statement,
+};

@@ -6,3 +6,5 @@ pub(crate) mod extras;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
 pub(crate) mod scan;
+pub(crate) mod sign;
+pub(crate) mod verify;
