@@ -76,7 +76,7 @@ fn what_we_sign_is_verified_and_each_change_is_named() {
             "--key".as_ref(),
             key.as_os_str(),
         ];
-        sign.extend(["--overwrite".as_ref(), "--json".as_ref()]);
+        sign.extend(["--overwrite", "--json"].map(OsStr::new));
         sign.extend(
             shards
                 .into_iter()

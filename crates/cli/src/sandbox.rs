@@ -136,7 +136,7 @@ impl Rights {
 
     fn quantize(&mut self, args: &QuantizeArgs) {
         self.input(&args.input);
-        for file in &args.imatrix {
+        if let Some(file) = &args.imatrix {
             self.read(file);
         }
         for source in &args.rules.0 {
@@ -409,7 +409,7 @@ mod tests {
                     let error = result.expect_err(what);
                     assert_eq!(error.kind(), PermissionDenied, "{what}");
                 }
-                let error = Error::io("write", "x", io::ErrorKind::PermissionDenied.into());
+                let error = Error::io("write", "x", PermissionDenied.into());
                 ON.store(true, Ordering::Relaxed);
                 assert!(may_have_refused(&error));
                 confined
