@@ -22,16 +22,17 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("decoder", &["ir"]),
     ("scan", &["ir"]),
     ("store", &["ir", "native"]),
+    ("sign", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
     ("report", &[]),
     (
         "weightbridge",
         &[
             "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "report", "scan",
-            "st", "store", "unpack", "vocab",
+            "sign", "st", "store", "unpack", "vocab",
         ],
     ),
-    ("cli", &["convert", "ir", "scan", "weightbridge"]),
+    ("cli", &["convert", "ir", "native", "scan", "weightbridge"]),
 ];
 
 const OURS: &[&str] = &[
@@ -49,6 +50,7 @@ const OURS: &[&str] = &[
     "decoder",
     "scan",
     "store",
+    "sign",
     "convert",
     "report",
     "weightbridge",

@@ -59,6 +59,9 @@ pub(crate) struct Common {
     /// Draw no progress bar
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
+    /// Keep all rights of this process: on Linux it gives up what it does not need first
+    #[arg(long, global = true)]
+    pub(crate) no_sandbox: bool,
 }
 
 impl Common {
@@ -128,6 +131,10 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Write one self-contained HTML page about a model
     Report(ReportArgs),
+    /// Sign a model, in the OpenSSF Model Signing format
+    Sign(SignArgs),
+    /// Hold a model against its signature, or a conversion's outputs against its statement
+    Verify(VerifyArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -138,7 +145,7 @@ pub(crate) enum Command {
 }
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 28] = [
+const IN_PLACE_ALONE: [&str; 30] = [
     "output",
     "from",
     "to",
@@ -163,6 +170,8 @@ const IN_PLACE_ALONE: [&str; 28] = [
     "pre",
     "modelfile",
     "external_data",
+    "attest",
+    "attest_key",
     "keep_blocks",
     "shard_tensors",
     "shard_size",
@@ -277,6 +286,12 @@ pub(crate) struct ConvertArgs {
     /// Put the tensors of an ONNX output into a file beside it, as happens over 1.5 GB anyway
     #[arg(long)]
     pub(crate) external_data: bool,
+    /// Write a statement of what was converted from what: files, digests, options, version
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) attest: Option<PathBuf>,
+    /// Sign the statement with this private key, PEM (- for standard input)
+    #[arg(long, value_name = "KEY.pem", requires = "attest")]
+    pub(crate) attest_key: Option<PathBuf>,
 }
 
 /// `--tensor-type` and `--tensor-type-file` in the order they are given: the first rule that
@@ -508,6 +523,63 @@ pub(crate) struct ScanArgs {
     /// Files, folders, URLs of them, or -
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
+}
+
+/// Which files of a model a signature is about.
+#[derive(Debug, Args)]
+pub(crate) struct CoverageArgs {
+    /// Leave out a path inside the model's folder (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ignore: Vec<PathBuf>,
+    /// Cover .git, .github, .gitignore and .gitattributes too
+    #[arg(long)]
+    pub(crate) with_git: bool,
+    /// Let a symbolic link count as the file it leads to
+    #[arg(long)]
+    pub(crate) allow_symlinks: bool,
+}
+
+/// What to sign.
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// A model's folder, or one file
+    pub(crate) model: PathBuf,
+    /// The private key: PEM, ECDSA on P-256, P-384 or P-521 (- for standard input)
+    #[arg(long, value_name = "KEY.pem")]
+    pub(crate) key: PathBuf,
+    /// Where the signature goes (default: model.sig in the folder, NAME.sig beside a file)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) coverage: CoverageArgs,
+    /// A digest for each so many bytes of a file, e.g. 1GB, not for each file
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shard_size: Option<Size>,
+    /// Replace a signature that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// What to verify.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A model's folder, or one file; with --statement the folder of the outputs
+    #[arg(required_unless_present = "statement")]
+    pub(crate) model: Option<PathBuf>,
+    /// The public key of who signed, PEM (- for standard input)
+    #[arg(long, value_name = "PUB.pem", required_unless_present = "statement")]
+    pub(crate) key: Option<PathBuf>,
+    /// The signature (default: model.sig in the folder, NAME.sig beside a file)
+    #[arg(long, value_name = "FILE", conflicts_with = "statement")]
+    pub(crate) signature: Option<PathBuf>,
+    /// A statement that convert --attest wrote, instead of a model's signature
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ignore", "with_git", "allow_symlinks"])]
+    pub(crate) statement: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) coverage: CoverageArgs,
+    /// Files that were not signed make no difference
+    #[arg(long, conflicts_with = "statement")]
+    pub(crate) ignore_unsigned: bool,
 }
 
 /// What to compare.

@@ -8,7 +8,9 @@
 
 mod args;
 mod commands;
+mod keys;
 mod progress;
+mod sandbox;
 mod show;
 
 use args::{Cli, Command};
@@ -63,6 +65,9 @@ fn open_more_files() {
 
 fn run(cli: Cli) -> ir::Result<u8> {
     open_more_files();
+    // Keys are their owner's own and are read first, so that what happens next cannot read them.
+    let keys = keys::Keys::read(&cli.command)?;
+    sandbox::enter(&cli);
     let common = cli.common;
     let cancel = listen()?;
     let session = Session {
@@ -74,12 +79,14 @@ fn run(cli: Cli) -> ir::Result<u8> {
         cancel,
     };
     match cli.command {
-        Command::Convert(args) => commands::convert::run(&args, &common, &session),
+        Command::Convert(args) => commands::convert::run(&args, keys, &common, &session),
         Command::Quantize(args) => commands::quantize::run(&args, &common, &session),
         Command::Inspect(args) => commands::inspect::run(&args, &common, &session),
         Command::Scan(args) => commands::scan::run(&args, &common, &session),
         Command::Diff(args) => commands::diff::run(&args, &common, &session),
         Command::Report(args) => commands::report::run(&args, &common, &session),
+        Command::Sign(args) => commands::sign::run(&args, keys, &common, &session),
+        Command::Verify(args) => commands::verify::run(&args, keys, &common, &session),
         Command::Completions { shell } => commands::extras::completions(shell),
         Command::Man => commands::extras::man(),
     }
@@ -134,5 +141,8 @@ fn tell(error: &Error, json: bool) {
     eprintln!("{}", show::printable(&text));
     if let Some(help) = error.help() {
         eprintln!("  {}", show::printable(&help));
+    }
+    if sandbox::may_have_refused(error) {
+        eprintln!("  {}", sandbox::HELP);
     }
 }

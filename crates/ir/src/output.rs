@@ -1,10 +1,11 @@
 //! An output: one file or several, none of which anyone sees before all are whole.
 
-use crate::{Error, Fault, Places, Result, Upload};
+use crate::{Error, Fault, FileSource, Places, Region, Result, Upload};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where a model is written.
 ///
@@ -142,6 +143,11 @@ impl Output {
         })
     }
 
+    /// The files that were started, in turn.
+    pub fn files(&self) -> impl Iterator<Item = &OutFile> {
+        self.files.iter()
+    }
+
     /// Syncs every file, then gives each its name, the last one started last: an index should be
     /// started after what it points to.
     pub fn commit(mut self) -> Result<Published> {
@@ -251,6 +257,18 @@ impl OutFile {
             Draft::Here(_) => None,
             Draft::There(upload) => Some(&**upload),
         }
+    }
+
+    /// What was written so far, to be read back.
+    pub fn region(&self) -> Result<Region> {
+        let Some(file) = self.file() else {
+            let what = "a storage does not give back what is still on its way".to_owned();
+            return Err(Error::from(Fault::Unsupported { what }).in_file(self.path()));
+        };
+        let file = file.try_clone();
+        let file = file.map_err(|source| Error::io("read back", self.path(), source))?;
+        let source = FileSource::from_file(file, self.path().to_owned())?;
+        Ok(Region::new(Arc::new(source)))
     }
 }
 

@@ -1,15 +1,17 @@
 //! What the operating system gives: file maps, positioned I/O, copies made inside the kernel, and
-//! files that have no name until they are whole.
+//! files that have no name until they are whole, and a process that gives up what it does not need.
 //!
 //! This is the only crate of the house that may hold `unsafe`; each block says why it is sound.
 //! Everything here has a plain twin that works anywhere, and falls back to it by itself.
 
 mod beneath;
+mod confine;
 mod copy;
 mod map;
 mod publish;
 
 pub use beneath::open_beneath;
+pub use confine::{Confined, Keep, confine};
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
 pub use map::Map;
-pub use publish::{Unpublished, sync_folder};
+pub use publish::{Unpublished, holds_unnamed, sync_folder};

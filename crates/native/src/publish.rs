@@ -120,6 +120,11 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether files without a name can be made in `folder`.
+pub fn holds_unnamed(folder: &Path) -> bool {
+    unnamed(folder).is_some()
+}
+
 #[cfg(target_os = "linux")]
 fn unnamed(folder: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags};

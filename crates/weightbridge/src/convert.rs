@@ -3,7 +3,9 @@
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{ConvertRequest, FacadeError, Intent, Names, Session, edit, llm, open_input, policy};
+use crate::{
+    ConvertRequest, FacadeError, Intent, Names, Session, attest, edit, llm, open_input, policy,
+};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
@@ -47,6 +49,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     }
     // What the weights of a repository are called depends on what they are.
     let new = !request.dry_run && !request.overwrite;
+    if let Some(attest) = &request.attest {
+        attest.refuse(&target.files, request.overwrite)?;
+    }
     if new && !target.repository {
         target.refuse_existing(&session.places)?;
     }
@@ -105,6 +110,8 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if request.verify {
         convert::verify(&opened.model, &pump, &cx).map_err(named)?;
     }
+    let attest = request.attest.as_ref().filter(|_| !request.dry_run);
+    let read = attest.map(|_| attest::inputs(request, &input, &opened.model));
     let made = make(request, &target, opened.model, writer, &cx).map_err(named)?;
     let mut done = Converted {
         from: opened.format,
@@ -117,15 +124,25 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         planned: Model::default(),
         changed: true,
     };
+    let job = Job {
+        request,
+        target: &target,
+        writer,
+        casts: &made.casts,
+    };
+    let mut outs = Vec::new();
     for (file, model) in variants(request, &target, &made, &mut done.report, &cx).map_err(named)? {
-        let job = Job {
-            request,
-            target: &target,
-            writer,
-            casts: &made.casts,
-        };
-        job.write(&file, &model, &cx, &mut done)?;
+        outs.extend(job.write(&file, &model, &cx, &mut done)?);
         done.planned = model;
+    }
+    if let (Some(attest), Some(read)) = (attest, read) {
+        attest::add(attest, request, read, &mut outs, session, &cx)?;
+    }
+    cx.cancel.check()?;
+    for out in outs {
+        let files = out.commit()?;
+        done.report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
+        done.files.extend(files);
     }
     done.report
         .records
@@ -239,14 +256,20 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn write(&self, file: &Path, model: &Model, cx: &Context, done: &mut Converted) -> Result<()> {
+    /// Writes one output, which has no name yet; none for a dry run.
+    fn write(
+        &self,
+        file: &Path,
+        model: &Model,
+        cx: &Context,
+        done: &mut Converted,
+    ) -> Result<Option<Output>> {
         let (request, target) = (self.request, self.target);
-
         let report = &mut done.report;
         report.tensors += model.tensors.len() as u64;
         report.tensor_bytes += model.tensors.byte_len();
         if request.dry_run {
-            return Ok(());
+            return Ok(None);
         }
         let mut out = Output::new(file, request.overwrite).within(&cx.places);
         cx.progress.begin("writing", model.tensors.byte_len());
@@ -271,11 +294,7 @@ impl Job<'_> {
             let text = llm::modelfile(file, model, &cx.limits)?;
             out.get(number)?.write_at(0, text.as_bytes())?;
         }
-        cx.cancel.check()?;
-        let files = out.commit()?;
-        report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
-        done.files.extend(files);
-        Ok(())
+        Ok(Some(out))
     }
 }
 

@@ -147,7 +147,7 @@ fn metadata(model: &Model) -> Map<String, Value> {
 }
 
 /// Numbers as numbers, lists as lists; a float that JSON has no way to write is null.
-fn value_json(value: &MetaValue) -> Value {
+pub(crate) fn value_json(value: &MetaValue) -> Value {
     match value {
         MetaValue::Bool(b) => Value::from(*b),
         MetaValue::U8(n) => Value::from(*n),

@@ -35,6 +35,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attest;
 mod convert;
 mod describe;
 mod edit;
@@ -49,8 +50,11 @@ mod report;
 mod request;
 mod scan;
 mod session;
+mod sign;
 mod target;
 
+pub use ::sign::{PrivateKey, PublicKey};
+pub use attest::Attest;
 pub use convert::{Converted, convert, diff};
 pub use describe::{Description, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};
@@ -65,3 +69,7 @@ pub use report::{ReadValues, ReportRequest, Reported, report};
 pub use request::{ConvertRequest, Intent, Names};
 pub use scan::{ScanReport, Scanned, scan};
 pub use session::{Session, storage};
+pub use sign::{
+    Coverage, SignRequest, SignedModel, Standing, Verified, VerifyRequest, sign, verify,
+    verify_statement,
+};

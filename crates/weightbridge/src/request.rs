@@ -1,7 +1,7 @@
 //! What a conversion is asked to do.
 
 use crate::session::path;
-use crate::{Edit, LlmOptions, Policy};
+use crate::{Attest, Edit, LlmOptions, Policy};
 use convert::recipe::FileType;
 use convert::{DTypeChoice, Shared};
 use ir::ReadOptions;
@@ -64,6 +64,8 @@ pub struct ConvertRequest {
     pub imatrix: Option<PathBuf>,
     /// What only matters to language models.
     pub llm: LlmOptions,
+    /// A statement of what was made of what, written with the output.
+    pub attest: Option<Attest>,
 }
 
 impl ConvertRequest {
@@ -97,6 +99,7 @@ impl ConvertRequest {
             quantize: Vec::new(),
             imatrix: None,
             llm: LlmOptions::default(),
+            attest: None,
         }
     }
 }

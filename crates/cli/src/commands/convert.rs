@@ -2,21 +2,27 @@
 
 use crate::args::{Common, ConvertArgs, IntentArg, SharedArg};
 use crate::exit;
+use crate::keys::Keys;
 use crate::show::{self, Paint, Tone};
 use convert::{DTypeChoice, Shared};
 use ir::{Outcome, ReadOptions, Record, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use weightbridge::{ConvertRequest, Converted, Edit, Intent, LlmOptions, Session};
+use weightbridge::{Attest, ConvertRequest, Converted, Edit, Intent, LlmOptions, Session};
 
 /// Most records of one kind shown to a person without `--verbose`.
 const SHOWN: usize = 8;
 
-pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Result<u8> {
+pub(crate) fn run(
+    args: &ConvertArgs,
+    keys: Keys,
+    common: &Common,
+    session: &Session,
+) -> Result<u8> {
     let start = Instant::now();
     let done = match &args.output {
-        Some(output) => weightbridge::convert(&request(args, output)?, session)?,
+        Some(output) => weightbridge::convert(&request(args, output, keys)?, session)?,
         None => weightbridge::edit_in_place(&args.input, &edits(args)?, args.dry_run, session)?,
     };
     let took = start.elapsed();
@@ -29,7 +35,8 @@ pub(crate) fn run(args: &ConvertArgs, common: &Common, session: &Session) -> Res
     Ok(exit::OK)
 }
 
-fn request(args: &ConvertArgs, output: &Path) -> Result<ConvertRequest> {
+fn request(args: &ConvertArgs, output: &Path, keys: Keys) -> Result<ConvertRequest> {
+    let attest = args.attest.clone();
     Ok(ConvertRequest {
         from: args.from.clone(),
         to: args.to.clone(),
@@ -71,6 +78,10 @@ fn request(args: &ConvertArgs, output: &Path) -> Result<ConvertRequest> {
             pre: args.pre.clone(),
             modelfile: args.modelfile,
         },
+        attest: attest.map(|file| Attest {
+            file,
+            key: keys.private,
+        }),
         ..ConvertRequest::new(&args.input, output)
     })
 }

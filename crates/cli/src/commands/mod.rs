@@ -7,3 +7,5 @@ pub(crate) mod inspect;
 pub(crate) mod quantize;
 pub(crate) mod report;
 pub(crate) mod scan;
+pub(crate) mod sign;
+pub(crate) mod verify;
