@@ -23,7 +23,10 @@ impl Cursor {
     }
 
     pub(crate) fn take(&mut self, n: usize) -> Option<Bytes> {
-        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len())?;
+        let end = self
+            .at
+            .checked_add(n)
+            .filter(|end| *end <= self.bytes.len())?;
         let out = self.bytes.slice(self.at..end);
         self.at = end;
         Some(out)

@@ -227,7 +227,12 @@ mod tests {
     #[test]
     fn operators_are_found_in_graphs_and_functions() {
         let read_file = [field(1, b"r"), field(2, b"ReadFile")].concat();
-        let write_file = [field(1, b"w"), field(2, b"WriteFile"), field(5, b"/tmp/xyz")].concat();
+        let write_file = [
+            field(1, b"w"),
+            field(2, b"WriteFile"),
+            field(5, b"/tmp/xyz"),
+        ]
+        .concat();
         let function = field(3, &write_file);
         let graph = [field(1, &read_file), field(2, &field(1, &function))].concat();
         let saved = [vec![8, 1], field(2, &field(2, &graph))].concat();

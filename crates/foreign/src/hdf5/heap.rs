@@ -19,7 +19,10 @@ impl Reader {
         let mut head = Cursor::new(self.at_most(at, 16)?);
         head.expect(b"GCOL").ok_or_else(bad)?;
         head.skip(4).ok_or_else(bad)?;
-        let size = head.len(self.length).filter(|n| *n <= MOST).ok_or_else(bad)?;
+        let size = head
+            .len(self.length)
+            .filter(|n| *n <= MOST)
+            .ok_or_else(bad)?;
         let mut heap = Cursor::new(self.at_most(at, size)?);
         heap.skip(8 + self.length).ok_or_else(bad)?;
         loop {
@@ -44,7 +47,10 @@ impl Reader {
         let mut head = Cursor::new(self.at_most(at, 64)?);
         head.expect(b"HEAP").ok_or_else(bad)?;
         head.skip(4).ok_or_else(bad)?;
-        let size = head.len(self.length).filter(|n| *n <= MOST).ok_or_else(bad)?;
+        let size = head
+            .len(self.length)
+            .filter(|n| *n <= MOST)
+            .ok_or_else(bad)?;
         head.skip(self.length).ok_or_else(bad)?;
         let data = head.number(self.offset).ok_or_else(bad)?;
         self.at_most(data, size)
@@ -63,7 +69,9 @@ impl Reader {
         if heap.root != none {
             let mut held = 0;
             let rows = (heap.rows > 0).then_some(heap.rows);
-            self.block(&heap, heap.root, heap.start, rows, DEPTH, &mut held, &mut out)?;
+            self.block(
+                &heap, heap.root, heap.start, rows, DEPTH, &mut held, &mut out,
+            )?;
         }
         if heap.huge != none {
             out.extend(self.huge(heap.huge)?);
@@ -124,7 +132,9 @@ impl Reader {
             let mut block = Cursor::new(self.at_most(at, size)?);
             block.expect(b"FHDB").ok_or_else(bad)?;
             block.skip(head - 4).ok_or_else(bad)?;
-            block.skip(if heap.checked { 4 } else { 0 }).ok_or_else(bad)?;
+            block
+                .skip(if heap.checked { 4 } else { 0 })
+                .ok_or_else(bad)?;
             out.extend(block.take(block.left()));
             return Ok(());
         };

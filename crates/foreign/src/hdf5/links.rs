@@ -165,7 +165,9 @@ impl Reader {
         let how = if flags & 8 == 0 { HARD } else { data.byte()? };
         data.skip(if flags & 4 == 0 { 0 } else { 8 })?;
         data.skip(if flags & 16 == 0 { 0 } else { 1 })?;
-        let len = data.len(1 << (flags & 3)).filter(|n| (1..65_536).contains(n))?;
+        let len = data
+            .len(1 << (flags & 3))
+            .filter(|n| (1..65_536).contains(n))?;
         let name = data.take(len)?;
         let name = String::from_utf8_lossy(&name).into_owned();
         match how {
