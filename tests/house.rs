@@ -13,6 +13,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("quant", &["ir"]),
     ("safetensors", &["ir"]),
     ("ckpt", &["ir", "native"]),
+    ("foreign", &["ir"]),
     ("gguf", &["ir"]),
     ("onnx", &["ir"]),
     ("repo", &["ir"]),
@@ -25,8 +26,8 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "scan", "st",
-            "unpack", "vocab",
+            "arch", "ckpt", "convert", "decoder", "foreign", "gguf", "ir", "onnx", "repo", "scan",
+            "st", "unpack", "vocab",
         ],
     ),
     ("cli", &["convert", "ir", "scan", "weightbridge"]),
@@ -38,6 +39,7 @@ const OURS: &[&str] = &[
     "quant",
     "st",
     "ckpt",
+    "foreign",
     "gguf",
     "onnx",
     "repo",

@@ -19,6 +19,12 @@ pub enum ForeignError {
         /// The cap as a multiple.
         times: u64,
     },
+    /// A part of a file lies in another one.
+    #[error("a part of it lies in another file, {file}, which is not read")]
+    Elsewhere {
+        /// The other file.
+        file: String,
+    },
     /// An HDF5 file breaks its format.
     #[error("HDF5: {what} at byte {at}")]
     Hdf5 {
@@ -41,6 +47,7 @@ impl Diagnose for ForeignError {
     fn class(&self) -> Class {
         match self {
             Self::TooMuch { .. } => Class::Limit,
+            Self::Elsewhere { .. } => Class::Refused,
             _ => Class::Malformed,
         }
     }
@@ -48,6 +55,7 @@ impl Diagnose for ForeignError {
     fn help(&self) -> Option<String> {
         let help = match self {
             Self::TooMuch { .. } => "Unpack it yourself where it can do no harm, and scan that",
+            Self::Elsewhere { .. } => "Weights do not lead out of their file: do not load it",
             _ => "Get the file again; what cannot be read here others may still load",
         };
         Some(help.to_owned())

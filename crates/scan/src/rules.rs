@@ -125,5 +125,14 @@ mod tests {
                 rule.id
             );
         }
+        // And back: what the document promises is there.
+        let rows = docs.split("\n| `").skip(1);
+        let ids = rows.filter_map(|row| row.split_once("` | ").map(|(id, _)| id));
+        let ids = ids.filter(|id| {
+            id.contains('-') && id.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+        });
+        for id in ids {
+            assert!(RULES.iter().any(|rule| rule.id == id), "no rule {id}");
+        }
     }
 }

@@ -5,4 +5,5 @@ pub(crate) mod diff;
 pub(crate) mod extras;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
+mod sarif;
 pub(crate) mod scan;
