@@ -13,6 +13,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("quant", &["ir"]),
     ("safetensors", &["ir"]),
     ("ckpt", &["ir", "native"]),
+    ("foreign", &["ir"]),
     ("gguf", &["ir"]),
     ("onnx", &["ir"]),
     ("repo", &["ir"]),
@@ -28,8 +29,8 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "decoder", "gguf", "ir", "onnx", "repo", "report", "scan",
-            "sign", "st", "store", "unpack", "vocab",
+            "arch", "ckpt", "convert", "decoder", "foreign", "gguf", "ir", "onnx", "repo", "report",
+            "scan", "sign", "st", "store", "unpack", "vocab",
         ],
     ),
     ("cli", &["convert", "ir", "native", "scan", "weightbridge"]),
@@ -41,6 +42,7 @@ const OURS: &[&str] = &[
     "quant",
     "st",
     "ckpt",
+    "foreign",
     "gguf",
     "onnx",
     "repo",

@@ -523,6 +523,9 @@ pub(crate) struct ScanArgs {
     /// Files, folders, URLs of them, or -
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
+    /// Write the findings as SARIF 2.1.0 to FILE, for code hosts; - for stdout instead of the report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sarif: Option<PathBuf>,
 }
 
 /// Which files of a model a signature is about.

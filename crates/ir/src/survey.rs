@@ -38,7 +38,7 @@ pub struct SurveyedObjects {
 pub struct Text {
     /// Where it lies.
     pub place: String,
-    /// What it is: `torchscript`.
+    /// What it is: `torchscript`, `jinja`, `python`, `json`, `keras`, `yaml`, `tensorflow`.
     pub language: &'static str,
     /// The text; its beginning, where it is long.
     pub text: String,
@@ -73,6 +73,10 @@ pub enum AnomalyKind {
     Unreadable,
     /// A path that leaves the model's folder, or passes a link.
     ExternalPath,
+    /// A program, a library or bytecode.
+    NativeCode,
+    /// An archive of a kind that is not opened.
+    ClosedArchive,
 }
 
 /// One odd thing.

@@ -1,10 +1,9 @@
 //! From a survey to a verdict.
 
 use crate::finding::{Finding, Judgement, Severity, Verdict};
-use crate::ledger::Ledger;
 use crate::render::printable;
 use crate::rules::{self, Rule};
-use crate::{graph, judge_objects, script};
+use crate::{graph, judge_objects, texts};
 use ir::{Anomaly, AnomalyKind, Survey};
 use std::cmp::Reverse;
 
@@ -31,10 +30,8 @@ pub fn judge(survey: &Survey) -> Judgement {
     ) {
         findings.extend(judge_objects(objects, survey.format));
     }
-    for text in survey.texts.iter().filter(|t| t.language == "torchscript") {
-        let mut ledger = Ledger::new(&text.place);
-        script::judge(&text.text, &mut ledger);
-        findings.extend(ledger.close());
+    for text in &survey.texts {
+        findings.extend(texts::judge(text));
     }
     findings.extend(survey.anomalies.iter().map(anomaly));
     let graph = model.and_then(|model| model.graph.as_ref());
@@ -49,10 +46,13 @@ pub fn judge(survey: &Survey) -> Judgement {
 fn verdict(survey: &Survey, findings: &[Finding]) -> Verdict {
     let unread = survey.error.is_some()
         || survey.objects.iter().any(|pickle| !pickle.complete)
-        || survey
-            .anomalies
-            .iter()
-            .any(|anomaly| anomaly.kind == AnomalyKind::Unreadable);
+        || findings.iter().any(|f| f.rule == rules::UNREADABLE.id)
+        || survey.anomalies.iter().any(|anomaly| {
+            matches!(
+                anomaly.kind,
+                AnomalyKind::Unreadable | AnomalyKind::ClosedArchive
+            )
+        });
     if findings.iter().any(|f| f.severity == Severity::Dangerous) {
         Verdict::Dangerous
     } else if unread {
@@ -79,6 +79,8 @@ fn anomaly(anomaly: &Anomaly) -> Finding {
         AnomalyKind::SizeMismatch => rules::SIZE_MISMATCH,
         AnomalyKind::Unreadable => rules::UNREADABLE,
         AnomalyKind::ExternalPath => rules::EXTERNAL_PATH,
+        AnomalyKind::NativeCode => rules::NATIVE_CODE,
+        AnomalyKind::ClosedArchive => rules::CLOSED_ARCHIVE,
     };
     let what = anomaly
         .what

@@ -61,6 +61,7 @@ mod standing;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod texts;
 mod weights_only;
 
 pub use finding::{Finding, Judgement, Severity, Verdict};

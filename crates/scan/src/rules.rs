@@ -58,6 +58,15 @@ rules! {
     CODE_ARGUMENT = dangerous("code-argument", "hands text that reads like code, a command, a path or an address to something unknown");
     PARSER_DISAGREEMENT = dangerous("parser-disagreement", "is written so that unpicklers read it differently; what runs may not be what is shown");
     TORCHSCRIPT_FILE_ACCESS = dangerous("torchscript-file-access", "is TorchScript that reads or writes files");
+    TEMPLATE_ESCAPE = dangerous("template-escape", "is a template that reaches into Python's own objects: where it is not run in a sandbox, it runs anything");
+    KERAS_LAMBDA = dangerous("keras-lambda", "is a Keras layer that brings its own bytecode");
+    KERAS_IMPORT = dangerous("keras-import", "is a Keras configuration that imports and calls what no model needs");
+    KERAS_EXTERNAL = dangerous("keras-external", "is a Keras layer that loads another file of the loader's machine or of the network");
+    KERAS_PICKLE = dangerous("keras-pickle", "is a Keras layer that loads a pickle");
+    TENSORFLOW_FILE_ACCESS = dangerous("tensorflow-file-access", "is a TensorFlow operator that reaches files or the network when the model runs");
+    CONFIG_CALLABLE = dangerous("config-callable", "is a setting that names what a framework imports and calls, and names what no model needs");
+    YAML_OBJECT = dangerous("yaml-object", "is a YAML tag that makes a Python object or calls a function while the text is read");
+    PYTHON_DANGER = dangerous("python-danger", "is Python beside the model that starts programs or runs data as code");
     UNKNOWN_GLOBAL = suspicious("unknown-global", "is a class or function nobody here knows");
     UNKNOWN_CALL = suspicious("unknown-call", "calls a function nobody here knows");
     CLASS_ARGUMENTS = suspicious("class-arguments", "hands arguments to the constructor of a class that checkpoints hold without any");
@@ -83,6 +92,13 @@ rules! {
     INPUT_SWITCH = suspicious("input-switch", "switches what the model gives by comparing an input with a constant, as a backdoor in an architecture does");
     OVERSIZED_SHAPE = suspicious("oversized-shape", "is declared larger than any memory");
     UNFOLLOWED_GRAPH = suspicious("unfollowed-graph", "is too much to follow whole");
+    REMOTE_CODE = suspicious("remote-code", "is a setting that makes a loader run code of this repository or of another, if it is told to trust it");
+    PYTHON_CODE = suspicious("python-code", "is code beside the model");
+    NATIVE_CODE = suspicious("native-code", "is a program or library for the machine itself, or bytecode");
+    TEMPLATE_ODDITY = suspicious("template-oddity", "is a template that uses what no chat template needs");
+    KERAS_CUSTOM = suspicious("keras-custom-object", "is a class or function of Keras's user that nobody here knows");
+    TENSORFLOW_PYTHON = suspicious("tensorflow-python", "is a TensorFlow operator that calls a function of the process that runs the model");
+    CLOSED_ARCHIVE = suspicious("closed-archive", "is packed in a way that is not opened here");
     MANY_FINDINGS = suspicious("many-findings", "has more findings than are shown");
 }
 
@@ -108,6 +124,15 @@ mod tests {
                 "docs/scan.md has no row for {}",
                 rule.id
             );
+        }
+        // And back: what the document promises is there.
+        let rows = docs.split("\n| `").skip(1);
+        let ids = rows.filter_map(|row| row.split_once("` | ").map(|(id, _)| id));
+        let ids = ids.filter(|id| {
+            id.contains('-') && id.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+        });
+        for id in ids {
+            assert!(RULES.iter().any(|rule| rule.id == id), "no rule {id}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod survey;
 mod walk;
 
 pub use probe::probe;
+pub use survey::Beside;
 
 use crate::container::{Form, Storages};
 use crate::pickle::Budget;
@@ -40,7 +41,14 @@ impl Reader for CkptReader {
     }
 
     fn survey(&self, input: &Input, cx: &Context) -> Survey {
-        survey::survey(input, cx)
+        survey::survey(input, cx, &mut survey::Nobody)
+    }
+}
+
+impl CkptReader {
+    /// A survey that hands what is no pickle to another: for archives of files of any kind.
+    pub fn survey_with(&self, input: &Input, cx: &Context, beside: &mut dyn Beside) -> Survey {
+        survey::survey(input, cx, beside)
     }
 }
 

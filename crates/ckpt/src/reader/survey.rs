@@ -17,8 +17,25 @@ use ir::{
 /// Archives within archives that are looked into.
 const DEPTH: u8 = 8;
 
+/// Looks at what lies in an archive beside checkpoints: `scan` knows more kinds of files than this
+/// crate does.
+pub trait Beside {
+    /// Looks at an entry. `place` says where it lies, `name` is its own. Answers whether it is of
+    /// a kind that was looked at; if not, it is searched for pickles here.
+    fn look(&mut self, place: &str, name: &str, bytes: &Region) -> bool;
+}
+
+/// For those who want the pickles only.
+pub(super) struct Nobody;
+
+impl Beside for Nobody {
+    fn look(&mut self, _: &str, _: &str, _: &Region) -> bool {
+        false
+    }
+}
+
 /// Looks at a file without trusting it.
-pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
+pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Survey {
     // First, so that the tree it builds is gone before the survey keeps its own.
     let opened = super::open(input, cx).map(|mut model| {
         model.objects = None;
@@ -32,6 +49,8 @@ pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
         },
         depth: 0,
         unpacked: 0,
+        plain: false,
+        beside,
     };
     match input.file() {
         Ok(region) => {
@@ -41,14 +60,14 @@ pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
         }
         Err(error) => surveyor.error(error),
     }
-    let mut out = surveyor.out;
+    let (mut out, plain) = (surveyor.out, surveyor.plain);
     match opened {
         Ok(model) => {
             out.provenance = model.provenance.clone();
             out.model = Some(model);
         }
         // A file that is sound and cannot be converted is still one that can be judged.
-        Err(error) if error.class() == Class::Unsupported && !out.objects.is_empty() => {
+        Err(error) if error.class() == Class::Unsupported && (plain || !out.objects.is_empty()) => {
             out.provenance.notes.push(error.to_string());
         }
         Err(error) => {
@@ -63,11 +82,15 @@ pub(super) fn survey(input: &Input, cx: &Context) -> Survey {
 /// Bytes unpacked from the entries of all archives.
 const UNPACKED: u64 = 256 << 20;
 
-struct Surveyor {
+struct Surveyor<'a> {
     budget: Budget,
     out: Survey,
     depth: u8,
     unpacked: u64,
+    /// Whether what is open is an archive of files, not one of PyTorch's: nothing is hidden there
+    /// for not being where PyTorch looks.
+    plain: bool,
+    beside: &'a mut dyn Beside,
 }
 
 /// What a pickle was expected to be.
@@ -79,7 +102,7 @@ enum Expected {
     Perhaps,
 }
 
-impl Surveyor {
+impl Surveyor<'_> {
     fn error(&mut self, error: Error) {
         self.out.error.get_or_insert(error);
     }
@@ -130,6 +153,9 @@ impl Surveyor {
         }
         if head.starts_with(b"\x93NUMPY") {
             return self.npy(region, place);
+        }
+        if !place.is_empty() && self.beside.look(place, "", region) {
+            return;
         }
         let gzip = head.starts_with(b"\x1f\x8b");
         if gzip || matches!(*head, [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) {

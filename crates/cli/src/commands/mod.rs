@@ -6,6 +6,7 @@ pub(crate) mod extras;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
 pub(crate) mod report;
+mod sarif;
 pub(crate) mod scan;
 pub(crate) mod sign;
 pub(crate) mod verify;

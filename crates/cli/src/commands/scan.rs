@@ -1,5 +1,6 @@
 //! `weightbridge scan`.
 
+use super::sarif;
 use crate::args::{Common, ScanArgs};
 use crate::exit;
 use crate::show::{self, Paint, Tone};
@@ -10,12 +11,21 @@ use weightbridge::{ScanReport, Session};
 
 pub(crate) fn run(args: &ScanArgs, common: &Common, session: &Session) -> Result<u8> {
     let report = weightbridge::scan(&args.inputs, session)?;
-    if common.json {
-        show::document(&document(&report));
-    } else {
-        tell(&report, common);
+    let printed = args.sarif.as_ref().is_some_and(|to| to.as_os_str() == "-");
+    match (printed, common.json) {
+        (true, _) => {}
+        (false, true) => show::document(&document(&report)),
+        (false, false) => tell(&report, common),
     }
-    Ok(if report.count(Verdict::Dangerous) > 0 {
+    if let Some(to) = &args.sarif {
+        sarif::write(&report, to)?;
+    }
+    Ok(code(&report))
+}
+
+/// The exit code of a report.
+pub(super) fn code(report: &ScanReport) -> u8 {
+    if report.count(Verdict::Dangerous) > 0 {
         exit::NO
     } else if report.unread() {
         exit::MACHINE
@@ -23,7 +33,7 @@ pub(crate) fn run(args: &ScanArgs, common: &Common, session: &Session) -> Result
         exit::INPUT
     } else {
         exit::OK
-    })
+    }
 }
 
 fn document(report: &ScanReport) -> Value {

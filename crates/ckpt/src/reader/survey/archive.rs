@@ -41,7 +41,7 @@ fn promise(name: &str) -> Promise {
     }
 }
 
-impl Surveyor {
+impl Surveyor<'_> {
     pub(super) fn zip(&mut self, region: &Region, place: &str) {
         let archive = match zip::Archive::read(region, self.budget.limits()) {
             Ok(archive) => archive,
@@ -55,6 +55,9 @@ impl Surveyor {
             anomaly.place = join(place, &anomaly.place);
             self.out.anomalies.push(anomaly);
         }
+        let outer = self.plain;
+        self.plain = (0..archive.len())
+            .all(|entry| promise(&archive.name(entry).to_ascii_lowercase()) != Promise::Pickle);
         // First what names storages, then all the rest but those.
         let mut storages = HashSet::new();
         let (pickles, others): (Vec<usize>, Vec<usize>) = (0..archive.len()).partition(|&entry| {
@@ -92,10 +95,10 @@ impl Surveyor {
             }
             let here = join(place, &archive.place(entry));
             for bytes in self.contents(&archive, entry) {
-                if promise(&name) == Promise::Code {
+                if promise(&name) == Promise::Code && !self.plain {
                     self.text(&bytes, &here);
                 }
-                self.entry(&bytes, &here);
+                self.entry(&bytes, &here, &name);
             }
         }
         if archive.before() > 0 {
@@ -111,8 +114,10 @@ impl Surveyor {
         }
         if !archive.comment().is_empty() {
             let comment = Region::memory(archive.comment().to_vec());
-            self.entry(&comment, &join(place, "the archive's comment"));
+            self.plain = false;
+            self.entry(&comment, &join(place, "the archive's comment"), "");
         }
+        self.plain = outer || (self.plain && self.depth <= 1);
     }
 
     /// An entry's contents, as long as not too much has been unpacked.
@@ -128,7 +133,7 @@ impl Surveyor {
     }
 
     /// An entry that no loader of PyTorch takes for a pickle.
-    fn entry(&mut self, bytes: &Region, place: &str) {
+    fn entry(&mut self, bytes: &Region, place: &str, name: &str) {
         let len = usize::try_from(bytes.len()).unwrap_or(usize::MAX).min(512);
         let Ok(head) = bytes.bytes(0, len) else {
             return;
@@ -140,11 +145,21 @@ impl Surveyor {
             return self.region(bytes, place);
         }
         if archive {
-            let what = "an archive within the archive";
-            self.odd(AnomalyKind::HiddenPayload, place, what);
+            if !self.plain {
+                let what = "an archive within the archive";
+                self.odd(AnomalyKind::HiddenPayload, place, what);
+            }
             return self.region(bytes, place);
         }
-        if head.starts_with(b"\x93NUMPY") || head.starts_with(b"\x1f\x8b") {
+        if head.starts_with(b"\x93NUMPY") {
+            return self.region(bytes, place);
+        }
+        // TorchScript prints Python too, which was taken for what it is above.
+        let printed = promise(name) == Promise::Code && !self.plain;
+        if !printed && self.beside.look(place, name, bytes) {
+            return;
+        }
+        if head.starts_with(b"\x1f\x8b") {
             return self.region(bytes, place);
         }
         if head.is_empty() {
@@ -157,8 +172,10 @@ impl Surveyor {
             .is_some_and(|error| error.class() == ir::Class::Limit);
         // A pickle of numbers and words may be any data; one that names something is no accident.
         if does_something(&outcome) || (is_pickle_start(&head) && (outcome.complete() || limit)) {
-            let what = "a pickle where the loader does not look";
-            self.odd(AnomalyKind::HiddenPayload, place, what);
+            if !self.plain {
+                let what = "a pickle where the loader does not look";
+                self.odd(AnomalyKind::HiddenPayload, place, what);
+            }
             let (end, complete) = (outcome.end, outcome.complete());
             self.keep(outcome, place, Expected::Perhaps);
             self.rest(bytes, end, place, complete);
@@ -195,11 +212,13 @@ impl Surveyor {
         if let Some(error) = error {
             self.error(error);
         }
+        let ours = ["sys_info", "pickle", "storages", "tensors"];
+        let outer = self.plain;
+        self.plain = !members.iter().any(|m| ours.contains(&m.name.as_str()));
         for member in &members {
             let here = join(place, &format!("tar member {:?}", member.name));
-            let ours = ["sys_info", "pickle", "storages", "tensors"];
             if !ours.contains(&member.name.as_str()) {
-                self.entry(&member.region, &here);
+                self.entry(&member.region, &here, &member.name);
                 continue;
             }
             let (outcomes, end, error) = container::run_tar_slots(member, &mut self.budget);
@@ -213,6 +232,7 @@ impl Surveyor {
             }
             self.rest(&member.region, end, &here, sound);
         }
+        self.plain = outer || (self.plain && self.depth <= 1);
     }
 
     /// A numpy file: of objects, its data is a pickle. See numpy's `format.py`.

@@ -32,7 +32,7 @@ fn loads(module: &str, name: &str) -> bool {
     loader && module != "json"
 }
 
-impl Surveyor {
+impl Surveyor<'_> {
     /// Looks into byte strings: into all that begin as a pickle or an archive does, and into
     /// whatever is handed to a function that loads.
     pub(super) fn inner(&mut self, objects: &Objects, place: &str) {

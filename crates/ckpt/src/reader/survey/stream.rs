@@ -12,7 +12,7 @@ const TRIES: usize = 256;
 /// Pickles kept of one stream.
 const PICKLES: usize = 10_000;
 
-impl Surveyor {
+impl Surveyor<'_> {
     /// A stream that begins with a pickle.
     pub(super) fn stream(&mut self, region: &Region, place: &str, expected: Expected) {
         let first = pickle::run(region, 0, "pickle", &mut self.budget);

@@ -1,8 +1,12 @@
 //! Judging files: what they would do to the person who loads them elsewhere.
 
-use crate::{Session, detect, open_input};
-use ir::{Error, Places, ReadOptions, Result};
+mod look;
+
+use crate::{Session, open_input};
+use ir::{Error, Input, Places, ReadOptions, Result};
+use look::Looker;
 use scan::{Finding, Verdict};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -54,36 +58,23 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
     let mut report = ScanReport::default();
     for path in paths {
         // Of a storage that does not answer, opening the file will tell.
-        if session.places.is_folder(path) {
-            for file in walk(path, &session.places)? {
-                session.cancel.check()?;
-                match scan_one(&file, session) {
-                    Ok(scanned) => report.files.push(scanned),
-                    Err(error)
-                        if error.class() == ir::Class::Unsupported && !closed(&file, session) =>
-                    {
-                        report.passed_over += 1;
-                    }
-                    Err(error) => report.files.push(unreadable(file, error)),
-                }
-            }
+        let folder = session.places.is_folder(path);
+        let files = if folder {
+            walk(path, &session.places)?
         } else {
+            vec![path.clone()]
+        };
+        for file in files {
             session.cancel.check()?;
-            let scanned = scan_one(path, session);
-            let scanned = scanned.unwrap_or_else(|error| unreadable(path.clone(), error));
-            report.files.push(scanned);
+            match scan_one(&file, folder, session) {
+                Ok(Some(scanned)) => report.files.push(scanned),
+                Ok(None) => report.passed_over += 1,
+                Err(error) if error.class() == ir::Class::Interrupted => return Err(error),
+                Err(error) => report.files.push(unreadable(file, error)),
+            }
         }
     }
     Ok(report)
-}
-
-/// Whether a file may hold what it does not show: an archive that is not opened is not clean.
-fn closed(path: &Path, session: &Session) -> bool {
-    let head = session.places.region(path).and_then(|region| {
-        let len = region.len().min(64);
-        region.bytes(0, usize::try_from(len).unwrap_or(0))
-    });
-    head.is_ok_and(|head| ir::sniff(&head).is_some_and(|it| it.closed))
 }
 
 fn unreadable(path: PathBuf, error: Error) -> Scanned {
@@ -96,26 +87,50 @@ fn unreadable(path: PathBuf, error: Error) -> Scanned {
     }
 }
 
-fn scan_one(path: &Path, session: &Session) -> Result<Scanned> {
+/// One file; `None` for one that holds nothing a loader would read.
+fn scan_one(path: &Path, in_folder: bool, session: &Session) -> Result<Option<Scanned>> {
     let input = open_input(path, &session.places)?;
     // A shard is judged by itself here: what its set holds lies in the other files.
-    let format = detect(&input)?.format;
     let cx = session.reading(ReadOptions {
         all: true,
         ..ReadOptions::default()
     });
-    let survey = match format.reader {
-        Some(reader) => reader.survey(&input, &cx),
-        None => ir::Survey::default(),
-    };
-    let judgement = scan::judge(&survey);
-    Ok(Scanned {
+    let mut looker = Looker::new(cx, input.file()?.len());
+    if !looker.look(&input, "") {
+        return nothing(&input, in_folder);
+    }
+    let verdict = looker.verdict();
+    let mut findings = looker.findings;
+    findings.sort_by_key(|finding| Reverse(finding.severity));
+    Ok(Some(Scanned {
         path: path.to_owned(),
-        format: Some(format.id),
-        verdict: judgement.verdict,
-        findings: judgement.findings,
-        error: survey.error.map(|error| error.in_file(path)),
-    })
+        format: looker.format,
+        verdict,
+        findings,
+        error: looker.error.map(|error| error.in_file(path)),
+    }))
+}
+
+/// What is none of the kinds known here: text and pictures are passed over, a file that is named
+/// like a model, or given by itself, must be one.
+fn nothing(input: &Input, in_folder: bool) -> Result<Option<Scanned>> {
+    let promises = look::promises(input.path());
+    let text = is_text(input)?;
+    if (in_folder && (text || !promises)) || (text && !promises) {
+        return Ok(None);
+    }
+    crate::detect(input).map(|_| None)
+}
+
+/// Whether the beginning of a file is text.
+fn is_text(input: &Input) -> Result<bool> {
+    let head = input.peek()?.head;
+    Ok(!head.contains(&0)
+        && match std::str::from_utf8(&head) {
+            Ok(_) => true,
+            // The last character may be cut in two.
+            Err(error) => error.error_len().is_none(),
+        })
 }
 
 /// All regular files below a folder, sorted. Links are followed, and a folder that several lead to

@@ -1,0 +1,233 @@
+//! Keras configurations: which classes and functions loading a model imports and calls.
+//!
+//! A layer is `{"module", "class_name", "config", "registered_name"}`; models saved before Keras 3
+//! have only the class and its settings. Loading imports `module` and looks the name up in it, so
+//! that the file chooses what runs.
+
+use super::json::Json;
+use crate::ledger::Ledger;
+use crate::rules;
+use crate::standing::{Standing, standing};
+
+const DEPTH: u8 = 120;
+
+/// Packages whose classes Keras looks up.
+const PACKAGES: &[&str] = &["keras", "keras_cv", "keras_hub", "keras_nlp", "tf_keras"];
+/// Modules of Keras whose functions only compute.
+const COMPUTING: &[&str] = &[
+    "activations",
+    "constraints",
+    "initializers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "regularizers",
+    "ops",
+    "applications",
+];
+/// Classes of Python that stand for plain values.
+const VALUES: &[&str] = &[
+    "bool", "bytes", "complex", "dict", "float", "int", "list", "set", "str", "tuple",
+];
+
+/// Judges a configuration, whatever surrounds it.
+pub(super) fn judge(value: &Json, ledger: &mut Ledger<'_>) {
+    walk(value, DEPTH, ledger);
+}
+
+fn walk(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    // Every value of a name that is there twice: parsers disagree on which counts.
+    let classes = value
+        .pairs()
+        .iter()
+        .filter(|(name, _)| name == "class_name");
+    for (_, class) in classes {
+        if let Some(class) = class.text() {
+            object(value, class, ledger);
+        }
+    }
+    for item in value.items() {
+        walk(item, depth, ledger);
+    }
+    for (_, inner) in value.pairs() {
+        walk(inner, depth, ledger);
+    }
+}
+
+fn object(value: &Json, class: &str, ledger: &mut Ledger<'_>) {
+    let config = value.get("config");
+    let shown = || value.shown();
+    match class {
+        "__lambda__" => return ledger.note(rules::KERAS_LAMBDA, class, 0, shown),
+        "Lambda" => lambda(value, config, ledger),
+        "TFSMLayer" => ledger.note(rules::KERAS_EXTERNAL, class, 0, shown),
+        "TorchModuleWrapper" => ledger.note(rules::KERAS_PICKLE, class, 0, shown),
+        _ => {}
+    }
+    let vocabulary = config.and_then(|config| config.get("vocabulary"));
+    if let Some(file) = vocabulary.and_then(Json::text) {
+        let more = || format!("{class} reads its vocabulary from {file}");
+        ledger.note(rules::KERAS_EXTERNAL, class, 0, more);
+    }
+    for (_, module) in value.pairs().iter().filter(|(name, _)| name == "module") {
+        if let Some(module) = module.text() {
+            imported(value, module, class, config, ledger);
+        }
+    }
+    let custom = value.get("registered_name").and_then(Json::text);
+    let unnamed = !matches!(value.get("module"), Some(Json::Text(_)));
+    if let Some(name) = custom.filter(|name| unnamed && name.contains('>')) {
+        let ours = PACKAGES.iter().any(|package| name.starts_with(package));
+        if !ours {
+            ledger.note(rules::KERAS_CUSTOM, name, 0, shown);
+        }
+    }
+}
+
+/// A layer around a function: its bytecode, or a name of one.
+fn lambda(value: &Json, config: Option<&Json>, ledger: &mut Ledger<'_>) {
+    let function = config.and_then(|config| config.get("function"));
+    let shown = || value.shown();
+    match function {
+        // A name, which the loader must have in its own custom objects.
+        Some(Json::Text(name)) => ledger.note(rules::KERAS_CUSTOM, name, 0, shown),
+        // A function by name is judged where it stands.
+        Some(Json::Object(_))
+            if function
+                .and_then(|f| f.get("class_name"))
+                .and_then(Json::text)
+                == Some("function") => {}
+        // One that is missing fails to load; what else it may hold is not guessed at.
+        _ => ledger.note(rules::KERAS_LAMBDA, "Lambda", 0, shown),
+    }
+}
+
+/// What `module` and the name in it lead to.
+fn imported(
+    value: &Json,
+    module: &str,
+    class: &str,
+    config: Option<&Json>,
+    ledger: &mut Ledger<'_>,
+) {
+    let function = matches!(class, "function" | "builtin_function_or_method" | "method");
+    let name = if function {
+        config.and_then(Json::text).unwrap_or(class)
+    } else {
+        class
+    };
+    let what = format!("{module}.{name}");
+    let shown = || value.shown();
+    let (first, rest) = module.split_once('.').unwrap_or((module, ""));
+    if module == "builtins" && !function && VALUES.contains(&class) {
+        return;
+    }
+    if PACKAGES.contains(&first)
+        || module.starts_with("tensorflow.keras")
+        || module.starts_with("tensorflow.python.keras")
+    {
+        let rest = rest.trim_start_matches("src.").trim_start_matches("keras.");
+        let rest = rest
+            .trim_start_matches("python.keras.")
+            .trim_start_matches("api.");
+        let part = rest.split('.').next().unwrap_or_default();
+        if function && !COMPUTING.contains(&part) {
+            ledger.note(rules::KERAS_IMPORT, &what, 0, shown);
+        }
+        return;
+    }
+    match standing(module, name) {
+        Standing::Dangerous(_) | Standing::Conditional(_) | Standing::LibraryFunction => {
+            ledger.note(rules::KERAS_IMPORT, &what, 0, shown);
+        }
+        Standing::UnknownFunction if function => ledger.note(rules::KERAS_CUSTOM, &what, 0, shown),
+        Standing::Harmless => {}
+        _ => ledger.note(rules::KERAS_CUSTOM, &what, 0, shown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+    use super::*;
+
+    fn findings(text: &str) -> Vec<&'static str> {
+        let mut ledger = Ledger::new("config.json");
+        judge(&json::parse(text).unwrap(), &mut ledger);
+        ledger.close().into_iter().map(|f| f.rule).collect()
+    }
+
+    #[test]
+    fn layers_of_keras_are_harmless() {
+        for text in [
+            r#"{"module": "keras", "class_name": "Sequential", "config": {"layers": [{"module":
+               "keras.layers", "class_name": "Dense", "config": {"activation": "relu",
+               "kernel_initializer": {"module": "keras.initializers", "class_name": "GlorotUniform",
+               "config": {}, "registered_name": null}}, "registered_name": null}]}}"#,
+            r#"{"class_name": "Model", "config": {"layers": [{"class_name": "Dense", "config": {}}]}}"#,
+            r#"{"module": "builtins", "class_name": "float", "config": 1}"#,
+            r#"{"module": "keras.activations", "class_name": "function", "config": "relu"}"#,
+        ] {
+            assert_eq!(findings(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn advisories() {
+        for (text, rule) in [
+            (
+                r#"{"class_name": "Lambda", "config": {"function": ["4wEA", null, null]}}"#,
+                "keras-lambda",
+            ),
+            (
+                r#"{"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__", "config": {"code": "4w"}}}}"#,
+                "keras-lambda",
+            ),
+            (
+                r#"{"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "builtins", "class_name": "function", "config": "exec"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "keras.utils", "class_name": "function", "config": "get_file"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"class_name": "TFSMLayer", "config": {"filepath": "/x"}}"#,
+                "keras-external",
+            ),
+            (
+                r#"{"class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}"#,
+                "keras-external",
+            ),
+            (
+                r#"{"class_name": "TorchModuleWrapper", "config": {}}"#,
+                "keras-pickle",
+            ),
+            (
+                r#"{"module": "my_layers", "class_name": "Mine", "registered_name": "my>Mine"}"#,
+                "keras-custom-object",
+            ),
+            (
+                r#"{"module": null, "class_name": "Mine", "registered_name": "my>Mine"}"#,
+                "keras-custom-object",
+            ),
+        ] {
+            assert!(
+                findings(text).contains(&rule),
+                "{text}: {:?}",
+                findings(text)
+            );
+        }
+    }
+}

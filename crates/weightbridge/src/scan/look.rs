@@ -1,0 +1,458 @@
+//! One file, layer by layer: what it is packed in, what it holds, and what each part would do.
+
+use crate::{detect, registry};
+use foreign::{Kind, Wrapping};
+use ir::{Anomaly, AnomalyKind, Class, Context, Error, Input, Limits, Region, Survey, Text};
+use scan::{Finding, Verdict};
+
+/// Layers of compression and archives around a file.
+const DEPTH: u8 = 8;
+/// Bytes of a JSON document that is looked at.
+const JSON: u64 = 8 << 20;
+/// Bytes of other text.
+const TEXT: u64 = 2 << 20;
+/// Bytes that all layers of one file may unpack to: this, or a multiple of what the file has.
+const UNPACKED: u64 = 48 << 20;
+const TIMES: u64 = 48;
+/// Parts of one file that are looked at by themselves.
+const PARTS: u64 = 100_000;
+
+/// JSON documents that a loader reads whatever their size.
+const SETTINGS: &[&str] = &[
+    "config.json",
+    "tokenizer_config.json",
+    "model_index.json",
+    "modules.json",
+];
+
+/// Looks at one file and all it holds.
+pub(super) struct Looker {
+    cx: Context,
+    depth: u8,
+    unpacked: u64,
+    most: u64,
+    parts: u64,
+    /// What the file itself is.
+    pub(super) format: Option<&'static str>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) error: Option<Error>,
+    verdict: Option<Verdict>,
+}
+
+impl Looker {
+    pub(super) fn new(cx: Context, len: u64) -> Self {
+        Self {
+            cx,
+            depth: 0,
+            unpacked: 0,
+            most: len.saturating_mul(TIMES).max(UNPACKED),
+            parts: 0,
+            format: None,
+            findings: Vec::new(),
+            error: None,
+            verdict: None,
+        }
+    }
+
+    /// The worst that any part is.
+    pub(super) fn verdict(&self) -> Verdict {
+        let verdict = self.verdict.unwrap_or(Verdict::Clean);
+        match self.error {
+            Some(_) if verdict != Verdict::Dangerous => Verdict::Malformed,
+            _ => verdict,
+        }
+    }
+
+    fn worse(&mut self, verdict: Verdict) {
+        let rank = |verdict| match verdict {
+            Verdict::Clean => 0,
+            Verdict::Suspicious => 1,
+            Verdict::Malformed => 2,
+            Verdict::Dangerous => 3,
+        };
+        if self.verdict.is_none_or(|known| rank(known) < rank(verdict)) {
+            self.verdict = Some(verdict);
+        }
+    }
+
+    fn fail(&mut self, error: Error, place: &str) {
+        let error = if place.is_empty() {
+            error
+        } else {
+            error.at(place)
+        };
+        self.error.get_or_insert(error);
+    }
+
+    /// Judges a part and keeps what was found.
+    fn keep(&mut self, mut survey: Survey, place: &str) {
+        let judgement = scan::judge(&survey);
+        if let Some(error) = survey.error.take() {
+            self.fail(error, place);
+        }
+        self.worse(judgement.verdict);
+        for mut finding in judgement.findings {
+            if !place.is_empty() {
+                finding.where_ = format!("{place}: {}", finding.where_);
+            }
+            self.findings.push(finding);
+        }
+    }
+
+    fn odd(&mut self, kind: AnomalyKind, place: &str, what: &str) {
+        let anomaly = Anomaly {
+            kind,
+            place: if place.is_empty() { "the file" } else { place }.to_owned(),
+            what: what.to_owned(),
+        };
+        let survey = Survey {
+            anomalies: vec![anomaly],
+            ..Survey::default()
+        };
+        self.keep(survey, "");
+    }
+
+    /// Looks at bytes under a name. Answers whether they are of any known kind.
+    pub(super) fn look(&mut self, input: &Input, place: &str) -> bool {
+        let known = self.look_in(input, place);
+        match known {
+            Ok(known) => known,
+            Err(error) => {
+                self.fail(error, place);
+                true
+            }
+        }
+    }
+
+    fn look_in(&mut self, input: &Input, place: &str) -> ir::Result<bool> {
+        self.cx.cancel.check()?;
+        self.parts += 1;
+        Limits::check("parts of a file", self.parts, PARTS)?;
+        if self.depth >= DEPTH {
+            Limits::check(
+                "layers around a file",
+                u64::from(self.depth) + 1,
+                u64::from(DEPTH),
+            )?;
+        }
+        let region = input.file()?;
+        let head = head(region)?;
+        let name = input.path().to_string_lossy();
+        let kind = foreign::kind(&name, &head);
+        if let Some(what) = ir::sniff(&head).filter(|it| it.closed) {
+            let opened =
+                matches!(kind, Kind::Packed(_) | Kind::Hdf5) || head.starts_with(b"\x93NUMPY");
+            if !opened {
+                self.name("archive");
+                self.odd(AnomalyKind::ClosedArchive, place, what.what);
+                return Ok(true);
+            }
+        }
+        match kind {
+            Kind::Packed(wrapping) => return self.packed(input, place, wrapping),
+            Kind::Hdf5 => {
+                self.hdf5(region, place);
+                return Ok(true);
+            }
+            Kind::Native | Kind::Bytecode => {
+                self.name("native");
+                let what = match kind {
+                    Kind::Native => "a program or library",
+                    _ => "Python's bytecode",
+                };
+                self.odd(AnomalyKind::NativeCode, place, what);
+                return Ok(true);
+            }
+            Kind::Json | Kind::Yaml | Kind::Template | Kind::Python => {
+                let read = self.text(region, place, &name, kind)?;
+                // What is a pickle as well is judged as one too.
+                return Ok(self.model(input, place, 50)? || read);
+            }
+            Kind::Graph if self.model(input, place, 50)? => return Ok(true),
+            Kind::Graph => {
+                if self.graph(region, place) {
+                    return Ok(true);
+                }
+            }
+            Kind::Other => {}
+        }
+        self.model(input, place, 11)
+    }
+
+    fn name(&mut self, format: &'static str) {
+        self.format.get_or_insert(format);
+    }
+
+    /// A model of a format of the registry, if one is at least so sure.
+    fn model(&mut self, input: &Input, place: &str, sure: u8) -> ir::Result<bool> {
+        let region = input.file()?;
+        let head = head(region)?;
+        // Archives and arrays without a checkpoint are for the reader of checkpoints too.
+        let archive = head.get(257..262) == Some(b"ustar") || head.starts_with(b"\x93NUMPY");
+        let (format, points) = match detect(input) {
+            Ok(found) => (found.format, found.points),
+            Err(error) if error.class() != Class::Unsupported => return Err(error),
+            Err(_) if archive => (&ckpt::FORMAT, 50),
+            Err(_) => return Ok(false),
+        };
+        if points < sure {
+            return Ok(false);
+        }
+        let Some(reader) = format.reader else {
+            return Ok(false);
+        };
+        let cx = self.cx.clone();
+        let title = match (&*head, points) {
+            ([b'P', b'K', ..], ..=20) => "zip",
+            ([0x93, b'N', b'U', b'M', ..], _) => "numpy",
+            _ if archive && points <= 50 => "tar",
+            _ => format.id,
+        };
+        self.name(title);
+        let survey =
+            if std::ptr::eq(format, &raw const ckpt::FORMAT) || format.id == ckpt::FORMAT.id {
+                self.depth += 1;
+                let outer = place;
+                let mut part = Part {
+                    looker: self,
+                    outer,
+                };
+                let survey = ckpt::CkptReader.survey_with(input, &cx, &mut part);
+                self.depth -= 1;
+                survey
+            } else {
+                reader.survey(input, &cx)
+            };
+        self.keep(survey, place);
+        Ok(true)
+    }
+
+    fn packed(&mut self, input: &Input, place: &str, wrapping: Wrapping) -> ir::Result<bool> {
+        let region = input.file()?;
+        let unpacked = foreign::unpack(region, wrapping, &self.cx.scratch);
+        let (inside, stopped) = match unpacked {
+            Ok(found) => found,
+            Err(error) if error.class() == Class::Io => return Err(error),
+            Err(error) => (Region::memory(Vec::new()), Some(error)),
+        };
+        // Two bytes may begin like zlib's by chance.
+        if inside.is_empty() && matches!(wrapping, Wrapping::Zlib | Wrapping::Lzma) {
+            return self.model(input, place, 11);
+        }
+        self.name(wrapping.name());
+        self.unpacked = self.unpacked.saturating_add(inside.len());
+        Limits::check("bytes unpacked of one file", self.unpacked, self.most)?;
+        let here = join(place, &format!("unpacked {}", wrapping.name()));
+        let inner = Input::from_region(unpacked_name(input), inside);
+        self.depth += 1;
+        let known = self.look(&inner, &here);
+        self.depth -= 1;
+        match stopped {
+            // Data that is none of ours, with something behind it.
+            Some(error) if known || error.class() == Class::Limit || place.is_empty() => {
+                self.fail(error, &here);
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn hdf5(&mut self, region: &Region, place: &str) {
+        self.name("hdf5");
+        let (contents, error) = foreign::hdf5::read(region);
+        let mut survey = Survey {
+            error,
+            ..Survey::default()
+        };
+        for attribute in contents.attributes {
+            if attribute.text.trim_start().starts_with(['{', '[']) {
+                survey.texts.push(Text {
+                    place: format!("attribute {:?} of {}", attribute.name, attribute.object),
+                    language: "keras",
+                    text: attribute.text,
+                });
+            }
+        }
+        for outside in contents.outside {
+            survey.anomalies.push(Anomaly {
+                kind: AnomalyKind::ExternalPath,
+                place: outside.object,
+                what: format!("{} to {}", outside.how, outside.file),
+            });
+            let file = outside.file;
+            let error = foreign::ForeignError::Elsewhere { file };
+            survey.error.get_or_insert_with(|| error.into());
+        }
+        self.keep(survey, place);
+    }
+
+    fn graph(&mut self, region: &Region, place: &str) -> bool {
+        let (graph, error) = foreign::graph::read(region);
+        if graph.nodes.is_empty() && graph.keras.is_empty() {
+            return false;
+        }
+        self.name("tensorflow");
+        let lines: Vec<String> = graph
+            .nodes
+            .iter()
+            .map(|node| {
+                let texts = node.texts.join("\t");
+                let line = format!("{}\t{}\t{texts}", node.op, node.name);
+                line.replace('\n', " ")
+            })
+            .collect();
+        let text = |place: &str, language, text| Text {
+            place: place.to_owned(),
+            language,
+            text,
+        };
+        let mut survey = Survey {
+            error,
+            ..Survey::default()
+        };
+        survey
+            .texts
+            .push(text("graph", "tensorflow", lines.join("\n")));
+        for keras in graph.keras {
+            survey.texts.push(text("Keras metadata", "keras", keras));
+        }
+        self.keep(survey, place);
+        true
+    }
+
+    /// A text that a loader interprets.
+    fn text(&mut self, region: &Region, place: &str, name: &str, kind: Kind) -> ir::Result<bool> {
+        let (language, most) = match kind {
+            Kind::Json => ("json", JSON),
+            Kind::Yaml => ("yaml", TEXT),
+            Kind::Template => ("jinja", TEXT),
+            _ => ("python", TEXT),
+        };
+        let base = name.rsplit('/').next().unwrap_or(name);
+        let settings = SETTINGS.contains(&base);
+        if region.len() > most {
+            // Vocabularies and indexes are long, and nothing in them is interpreted.
+            if kind == Kind::Json && !settings {
+                return Ok(false);
+            }
+            self.name(language);
+            let what = "longer than any of its kind: not all of it is looked at";
+            self.odd(AnomalyKind::Unreadable, place, what);
+            return Ok(true);
+        }
+        let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
+        let bytes = region.bytes(0, len)?;
+        let Some(text) = decode(&bytes) else {
+            if settings {
+                self.name(language);
+                self.odd(AnomalyKind::Unreadable, place, "it is not text");
+            }
+            return Ok(settings);
+        };
+        let mut survey = Survey::default();
+        survey.texts.push(Text {
+            place: language_place(kind).to_owned(),
+            language,
+            text,
+        });
+        let broken =
+            kind == Kind::Json && !settings && scan::judge(&survey).verdict == Verdict::Malformed;
+        if broken {
+            // Lines of JSON, comments, fragments: no loader of models reads them.
+            return Ok(false);
+        }
+        self.name(language);
+        self.keep(survey, place);
+        Ok(true)
+    }
+}
+
+/// The way ckpt's walk of an archive hands over what is no pickle.
+struct Part<'a> {
+    looker: &'a mut Looker,
+    outer: &'a str,
+}
+
+impl ckpt::Beside for Part<'_> {
+    fn look(&mut self, place: &str, name: &str, bytes: &Region) -> bool {
+        let Ok(head) = head(bytes) else { return false };
+        // Pickles, archives of them and arrays are the caller's own.
+        let kind = foreign::kind(name, &head);
+        let closed = ir::sniff(&head).is_some_and(|it| it.closed);
+        let theirs = kind == Kind::Other && !closed;
+        let input = Input::from_region(name, bytes.clone());
+        let others = || {
+            let found = detect(&input).ok().filter(|found| found.points >= 50);
+            found.is_some_and(|found| found.format.id != ckpt::FORMAT.id)
+        };
+        if theirs && !others() {
+            return false;
+        }
+        let here = join(self.outer, place);
+        self.looker.look(&input, &here)
+    }
+}
+
+fn head(region: &Region) -> ir::Result<bytes::Bytes> {
+    let len = usize::try_from(region.len())
+        .unwrap_or(usize::MAX)
+        .min(8192);
+    region.bytes(0, len)
+}
+
+/// Text in UTF-8, or in UTF-16 with its mark.
+fn decode(bytes: &[u8]) -> Option<String> {
+    let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
+        let units = bytes.as_chunks::<2>().0.iter().map(|pair| of(*pair));
+        Some(
+            char::decode_utf16(units)
+                .map(|c| c.unwrap_or('\u{fffd}'))
+                .collect(),
+        )
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        _ if bytes.contains(&0) => None,
+        _ => Some(String::from_utf8_lossy(bytes).into_owned()),
+    }
+}
+
+fn language_place(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Json => "JSON",
+        Kind::Yaml => "YAML",
+        Kind::Template => "template",
+        _ => "code",
+    }
+}
+
+fn unpacked_name(input: &Input) -> String {
+    let name = input.path().to_string_lossy().into_owned();
+    let ends = [".gz", ".bz2", ".xz", ".lzma", ".z", ".zlib"];
+    let lower = name.to_ascii_lowercase();
+    let end = ends.iter().find(|end| lower.ends_with(**end));
+    let keep = name.len() - end.map_or(0, |end| end.len());
+    name.get(..keep).unwrap_or(&name).to_owned()
+}
+
+fn join(place: &str, part: &str) -> String {
+    if place.is_empty() {
+        part.to_owned()
+    } else {
+        format!("{place}: {part}")
+    }
+}
+
+/// Whether an extension says that a file is a model.
+pub(super) fn promises(path: &std::path::Path) -> bool {
+    const OTHERS: [&str; 12] = [
+        "h5", "hdf5", "keras", "npy", "npz", "joblib", "pkl", "pickle", "dill", "dat", "p", "nemo",
+    ];
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let extension = extension.to_ascii_lowercase();
+    OTHERS.contains(&extension.as_str())
+        || registry()
+            .iter()
+            .any(|format| format.extensions.contains(&extension.as_str()))
+}
