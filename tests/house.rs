@@ -29,7 +29,11 @@ const STANDS_ON: &[(&str, &[&str])] = &[
             "unpack", "vocab",
         ],
     ),
-    ("cli", &["convert", "ir", "scan", "weightbridge"]),
+    (
+        "migrate",
+        &["convert", "ir", "native", "scan", "weightbridge"],
+    ),
+    ("cli", &["convert", "ir", "migrate", "scan", "weightbridge"]),
 ];
 
 const OURS: &[&str] = &[
@@ -48,6 +52,7 @@ const OURS: &[&str] = &[
     "scan",
     "convert",
     "weightbridge",
+    "migrate",
 ];
 
 #[test]

@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod progress;
 mod show;
+mod workers;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -23,7 +24,7 @@ use weightbridge::Session;
 pub(crate) mod exit {
     /// Done, and the answer is yes.
     pub(crate) const OK: u8 = 0;
-    /// The answer is no: danger found, a difference found.
+    /// The answer is no: danger found, a difference found, models left unmigrated.
     pub(crate) const NO: u8 = 1;
     /// The command line is wrong.
     pub(crate) const USAGE: u8 = 2;
@@ -63,6 +64,7 @@ fn run(cli: Cli) -> ir::Result<u8> {
         Command::Inspect(args) => commands::inspect::run(&args, &common, &session),
         Command::Scan(args) => commands::scan::run(&args, &common, &session),
         Command::Diff(args) => commands::diff::run(&args, &common, &session),
+        Command::Migrate(step) => commands::migrate::run(&step, &common, &session),
         Command::Completions { shell } => commands::extras::completions(shell),
         Command::Man => commands::extras::man(),
     }

@@ -12,4 +12,4 @@ mod publish;
 pub use beneath::open_beneath;
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
 pub use map::Map;
-pub use publish::{Unpublished, sync_folder};
+pub use publish::{Unpublished, rename_new, sync_folder};

@@ -50,7 +50,7 @@ mod scan;
 mod session;
 mod target;
 
-pub use convert::{Converted, convert, diff};
+pub use convert::{Converted, compare, convert, diff};
 pub use describe::{Description, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};
 pub use error::FacadeError;
@@ -60,6 +60,7 @@ pub use open::{Opened, open, open_input};
 pub use policy::Policy;
 pub use quantize::{QuantizeRequest, QuantizedFile, quantize};
 pub use registry::{Detected, by_id, by_output, detect, registry};
+pub use repo::{Weights, weights_in};
 pub use request::{ConvertRequest, Intent, Names};
 pub use scan::{ScanReport, Scanned, scan};
 pub use session::Session;

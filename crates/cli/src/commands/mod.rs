@@ -4,5 +4,6 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod extras;
 pub(crate) mod inspect;
+pub(crate) mod migrate;
 pub(crate) mod quantize;
 pub(crate) mod scan;
