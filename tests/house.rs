@@ -33,7 +33,14 @@ const STANDS_ON: &[(&str, &[&str])] = &[
             "scan", "sign", "st", "store", "unpack", "vocab",
         ],
     ),
-    ("cli", &["convert", "ir", "native", "scan", "weightbridge"]),
+    (
+        "migrate",
+        &["convert", "ir", "native", "scan", "weightbridge"],
+    ),
+    (
+        "cli",
+        &["convert", "ir", "migrate", "native", "scan", "weightbridge"],
+    ),
 ];
 
 const OURS: &[&str] = &[
@@ -56,6 +63,7 @@ const OURS: &[&str] = &[
     "convert",
     "report",
     "weightbridge",
+    "migrate",
 ];
 
 #[test]

@@ -12,6 +12,7 @@ mod keys;
 mod progress;
 mod sandbox;
 mod show;
+mod workers;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -25,7 +26,7 @@ use weightbridge::Session;
 pub(crate) mod exit {
     /// Done, and the answer is yes.
     pub(crate) const OK: u8 = 0;
-    /// The answer is no: danger found, a difference found.
+    /// The answer is no: danger found, a difference found, models left unmigrated.
     pub(crate) const NO: u8 = 1;
     /// The command line is wrong.
     pub(crate) const USAGE: u8 = 2;
@@ -87,6 +88,7 @@ fn run(cli: Cli) -> ir::Result<u8> {
         Command::Report(args) => commands::report::run(&args, &common, &session),
         Command::Sign(args) => commands::sign::run(&args, keys, &common, &session),
         Command::Verify(args) => commands::verify::run(&args, keys, &common, &session),
+        Command::Migrate(step) => commands::migrate::run(&step, &common, &session),
         Command::Completions { shell } => commands::extras::completions(shell),
         Command::Man => commands::extras::man(),
     }

@@ -1,7 +1,7 @@
 //! What this process keeps of its rights, told by the command line alone, before any file of a
 //! stranger is parsed. `docs/sandbox.md` says it in users' words.
 
-use crate::args::{Cli, Command, ConvertArgs, QuantizeArgs, ReportArgs, RuleSource, SignArgs, VerifyArgs};
+use crate::args::{Cli, Command, ConvertArgs, MigrateCommand, QuantizeArgs, ReportArgs, RuleSource, SignArgs, VerifyArgs};
 use ir::{Error, Fault};
 use native::{Confined, Keep, confine, holds_unnamed};
 use std::collections::HashSet;
@@ -78,6 +78,7 @@ fn rights(cli: &Cli) -> Keep {
         Command::Sign(args) => rights.sign(args),
         Command::Verify(args) => rights.verify(args),
         Command::Report(args) => rights.report(args),
+        Command::Migrate(step) => rights.migrate(step),
         Command::Completions { .. } | Command::Man => {}
     }
     // How many cores this process may use.
@@ -194,6 +195,41 @@ impl Rights {
         }
         if let Some(output) = &args.output {
             self.output(output, false);
+        }
+    }
+
+    /// The trees of a plan. The plan is the user's own file, and is read before.
+    fn migrate(&mut self, step: &MigrateCommand) {
+        self.scratch(&std::env::temp_dir());
+        let plan = match step {
+            MigrateCommand::Plan(args) => {
+                self.tree(Path::new(&args.root));
+                return self.write(folder_of(&args.output)).done();
+            }
+            MigrateCommand::Status { plan } => return self.read(folder_of(plan)),
+            MigrateCommand::Run(args) => &args.plan,
+        };
+        // The journal and its lock stand beside it.
+        self.write(folder_of(plan));
+        let Ok(read) = migrate::read_plan(plan) else {
+            return;
+        };
+        let mut places = HashSet::new();
+        for (_, line) in &read.lines {
+            let root = PathBuf::from(&line.root);
+            if places.insert((root.clone(), false)) {
+                self.tree(&root);
+            }
+            // Hard links need the right in both folders.
+            if (line.dest.is_none() || line.settings.link) && places.insert((root.clone(), true)) {
+                self.write(&root);
+            }
+            if let Some(dest) = line.dest.as_ref().map(PathBuf::from)
+                && places.insert((dest.clone(), true))
+            {
+                // The name itself is not there yet: it counts as a file's in the folder above.
+                self.output(&dest, false);
+            }
         }
     }
 

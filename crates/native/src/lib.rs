@@ -14,4 +14,4 @@ pub use beneath::open_beneath;
 pub use confine::{Confined, Keep, confine};
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
 pub use map::Map;
-pub use publish::{Unpublished, holds_unnamed, sync_folder};
+pub use publish::{Unpublished, holds_unnamed, rename_new, sync_folder};

@@ -107,6 +107,26 @@ impl Drop for Unpublished {
     }
 }
 
+/// Renames a file to a name that must be free; an error of kind `AlreadyExists` where it is not.
+///
+/// One step on Linux where the file system can; elsewhere a look before, so that only a name given
+/// in between could be replaced.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags};
+        use rustix::io::Errno;
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            done => return done.map_err(io::Error::from),
+        }
+    }
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
+}
+
 /// Makes names given in `folder` last through a power cut.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
@@ -190,6 +210,20 @@ mod tests {
         draft.publish(false).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"whole");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_new_name_replaces_nothing() {
+        let dir = folder("new");
+        let [a, b, c] = ["a", "b", "c"].map(|name| dir.join(name));
+        fs::write(&a, b"a").unwrap();
+        fs::write(&b, b"b").unwrap();
+        let refused = rename_new(&a, &b).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&b).unwrap(), b"b");
+        rename_new(&a, &c).unwrap();
+        assert!(!a.exists() && fs::read(&c).unwrap() == b"a");
         fs::remove_dir_all(&dir).unwrap();
     }
 

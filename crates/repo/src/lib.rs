@@ -18,7 +18,7 @@ mod reader;
 mod set;
 
 pub use error::RepoError;
-pub use names::belongs_to_set;
+pub use names::{Weights, belongs_to_set, weights_in};
 pub use reader::RepoReader;
 
 /// The format's id.

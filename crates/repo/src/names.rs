@@ -53,18 +53,18 @@ pub fn belongs_to_set(path: &Path) -> bool {
 
 /// The weights of one model in a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Weights {
+pub struct Weights {
     /// The file that holds all of it.
-    pub(crate) whole: Option<String>,
+    pub whole: Option<String>,
     /// The index of its shards.
-    pub(crate) index: Option<String>,
+    pub index: Option<String>,
     /// A shard, any.
-    pub(crate) shard: Option<String>,
+    pub shard: Option<String>,
 }
 
 impl Weights {
     /// The file to begin with, in the order of `transformers`.
-    pub(crate) fn entry(&self) -> Option<&String> {
+    pub fn entry(&self) -> Option<&String> {
         self.whole
             .as_ref()
             .or(self.index.as_ref())
@@ -72,10 +72,9 @@ impl Weights {
     }
 }
 
-/// The weights in a folder by the name that their whole file has or would have.
-pub(crate) fn weights_in<'a>(
-    names: impl IntoIterator<Item = &'a String>,
-) -> BTreeMap<String, Weights> {
+/// The weights in a folder, told by names alone, by the name that their whole file has or would
+/// have. What a trainer keeps beside them is none.
+pub fn weights_in<'a>(names: impl IntoIterator<Item = &'a String>) -> BTreeMap<String, Weights> {
     let mut found: BTreeMap<String, Weights> = BTreeMap::new();
     for name in names {
         if OTHERS.iter().any(|other| name.starts_with(other)) {

@@ -358,3 +358,17 @@ pub fn diff(
     cx.progress.end();
     report
 }
+
+/// Reads a file or set back and holds it against the model it was written from, as
+/// [`Converted::planned`] has it: names, types, shapes and every bit.
+pub fn compare(planned: &Model, written: &Path, session: &Session) -> Result<DiffReport> {
+    let cx = session.reading(ReadOptions::default());
+    let input = open_input(written)?;
+    // As it stands in the file: notes of carried types are not undone on either side.
+    let opened = crate::open::open_as_written(&input, &cx)?;
+    let pump = session.pump()?;
+    cx.progress.begin("comparing", planned.tensors.byte_len());
+    let report = convert::diff(planned, &opened, DiffOptions::default(), &pump, &cx);
+    cx.progress.end();
+    report
+}

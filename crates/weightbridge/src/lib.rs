@@ -55,7 +55,7 @@ mod target;
 
 pub use ::sign::{PrivateKey, PublicKey};
 pub use attest::Attest;
-pub use convert::{Converted, convert, diff};
+pub use convert::{Converted, compare, convert, diff};
 pub use describe::{Description, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};
 pub use error::FacadeError;
@@ -66,6 +66,7 @@ pub use policy::Policy;
 pub use quantize::{QuantizeRequest, QuantizedFile, quantize};
 pub use registry::{Detected, by_id, by_output, detect, registry};
 pub use report::{ReadValues, ReportRequest, Reported, report};
+pub use repo::{Weights, weights_in};
 pub use request::{ConvertRequest, Intent, Names};
 pub use scan::{ScanReport, Scanned, scan};
 pub use session::{Session, storage};

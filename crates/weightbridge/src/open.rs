@@ -60,6 +60,11 @@ pub(crate) fn open_with(input: &Input, from: Option<&str>, cx: &Context) -> Resu
     Ok(Opened { model, format })
 }
 
+/// Opens without undoing what notes tell of carried types.
+pub(crate) fn open_as_written(input: &Input, cx: &Context) -> Result<Model> {
+    read(input, format_of(input, None)?, cx)
+}
+
 pub(crate) fn format_of(input: &Input, from: Option<&str>) -> Result<&'static Format> {
     match from {
         Some(name) => by_id(name),

@@ -4,6 +4,7 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod extras;
 pub(crate) mod inspect;
+pub(crate) mod migrate;
 pub(crate) mod quantize;
 pub(crate) mod report;
 mod sarif;

@@ -1,0 +1,50 @@
+//! Many models: what a tree holds, a plan of it that people read and edit, and the run that is sure
+//! of every byte.
+//!
+//! ```text
+//! walk ─► models ─► plan ─► plan.jsonl ─► run ─► steps, one model each ─► journal ─► status
+//!  tree    sets of   a line   edited by    workers   lock · convert · compare ·
+//!          weights   a model  people       budget    digest · publish · remove
+//! ```
+//!
+//! What happens to one model is `weightbridge`'s work; this crate knows which models there are, in
+//! which order things become durable, and what to do after a crash. Everything it answers is data:
+//! printing is the caller's.
+//!
+//! The order that makes a kill harmless, for each model: its outputs are written into a folder that
+//! only the holder of the lock inside it touches; they are synced, read back, compared and digested;
+//! the journal says so, durably; only then do they get their names, by renames that replace nothing.
+
+#![forbid(unsafe_code)]
+
+mod budget;
+mod digest;
+mod error;
+mod journal;
+mod line;
+mod lock;
+mod models;
+mod names;
+mod observe;
+mod place;
+mod plan;
+mod publish;
+mod remove;
+mod run;
+mod select;
+mod side;
+mod space;
+mod stage;
+mod status;
+mod steps;
+mod task;
+mod walk;
+
+pub use error::MigrateError;
+pub use line::{Action, BadLine, FileFact, Line, Plan, Settings, read_plan};
+pub use observe::{Observer, Unobserved};
+pub use plan::{PlanRequest, Planned, plan};
+pub use run::{Failure, RunReport, RunRequest, run};
+pub use status::{Status, status};
+pub use task::Task;
+pub use walk::Remark;

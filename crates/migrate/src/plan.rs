@@ -1,0 +1,525 @@
+//! From a tree to a plan: a dry run of every model, headers only. Nothing is changed.
+
+use crate::line::{Action, FileFact, Found as Finding, Line, Settings, Told, VERSION};
+use crate::models::{self, Candidate};
+use crate::place::{self, Place};
+use crate::select::Selection;
+use crate::walk::{self, Remark, Tree};
+use crate::{MigrateError, Observer, digest, names, steps};
+use ir::{Error, Output, Record, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+use weightbridge::Session;
+
+/// What a plan is asked to cover.
+#[derive(Clone, Debug, Default)]
+pub struct PlanRequest {
+    /// The tree.
+    pub root: String,
+    /// The parallel tree; none to write beside the originals.
+    pub dest: Option<String>,
+    /// Globs of models to take.
+    pub include: Vec<String>,
+    /// Globs of models and side files to leave out.
+    pub exclude: Vec<String>,
+    /// How to convert; `quantize` is set for each of the types below.
+    pub settings: Settings,
+    /// File types of GGUF, a line each.
+    pub quantize: Vec<String>,
+    /// Whether to digest every input.
+    pub digests: bool,
+}
+
+/// A plan, and what it is not about.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// Its lines.
+    pub lines: Vec<Line>,
+    /// What the walk passed over.
+    pub remarks: Vec<Remark>,
+}
+
+impl Planned {
+    /// Writes the plan, whole or not at all.
+    pub fn write(&self, path: &Path, overwrite: bool) -> Result<()> {
+        let mut out = Output::new(path, overwrite);
+        let number = out.main_file()?;
+        let mut at = 0;
+        for line in &self.lines {
+            let mut text = steps::json(line);
+            text.push('\n');
+            out.get(number)?.write_at(at, text.as_bytes())?;
+            at += text.len() as u64;
+        }
+        out.commit()?;
+        Ok(())
+    }
+}
+
+/// Makes a plan of a tree.
+pub fn plan(request: &PlanRequest, session: &Session, observer: &dyn Observer) -> Result<Planned> {
+    let to = request.settings.to.as_str();
+    if !["safetensors", "gguf"].contains(&to) {
+        return Err(MigrateError::Target { to: to.to_owned() }.into());
+    }
+    let selection = Selection::new(&request.include, &request.exclude)?;
+    let root = Place::parse(&request.root)?;
+    let dest = request.dest.as_deref().map(Place::parse).transpose()?;
+    refuse_nested(&root, dest.as_ref())?;
+    let tree = walk::walk(&root, &session.cancel)?;
+    let planner = Planner {
+        request,
+        root,
+        dest,
+        session,
+    };
+    let mut candidates = Vec::new();
+    for (folder, files) in &tree.folders {
+        session.cancel.check()?;
+        candidates.extend(models::in_folder(&planner.root, folder, files, to));
+    }
+    // Models that are not meant travel as nothing: neither converted nor copied.
+    let (candidates, unmeant): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .partition(|one| one.action == Action::Copy || selection.takes(&one.model));
+    let convert: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|one| one.action != Action::Copy)
+        .collect();
+    observer.begin(convert.len() as u64, 0);
+    let threads = crate::run::threads(session.threads);
+    let done = crate::run::parallel(threads, convert.len(), |worker, index| {
+        let one = convert.get(index)?;
+        observer.started(worker, &one.model, 0);
+        let lines = planner.lines_of(one, &tree);
+        observer.finished(worker, &one.model, None);
+        Some(lines)
+    });
+    observer.end();
+    session.cancel.check()?;
+    let mut lines: Vec<Line> = done.into_iter().flatten().flatten().collect();
+    if planner.dest.is_some() {
+        let unmeant = unmeant.into_iter().flat_map(|one| one.files);
+        planner.give_side_files(&mut lines, &tree, &selection, unmeant.collect());
+    }
+    name_manifests(&mut lines, &tree);
+    tell_conflicts(&mut lines);
+    Ok(Planned {
+        lines,
+        remarks: tree.remarks,
+    })
+}
+
+fn refuse_nested(root: &Place, dest: Option<&Place>) -> Result<()> {
+    let Some(dest) = dest else { return Ok(()) };
+    let real = |place: &Place| {
+        place
+            .folder()
+            .canonicalize()
+            .unwrap_or_else(|_| place.folder().to_owned())
+    };
+    let (root, target) = (real(root), real(dest));
+    if root.starts_with(&target) || target.starts_with(&root) {
+        return Err(Error::from(MigrateError::Nested).in_file(dest.folder()));
+    }
+    Ok(())
+}
+
+struct Planner<'a> {
+    request: &'a PlanRequest,
+    root: Place,
+    dest: Option<Place>,
+    session: &'a Session,
+}
+
+impl Planner<'_> {
+    /// The lines of one model: for GGUF one a file type.
+    fn lines_of(&self, one: &Candidate, tree: &Tree) -> Vec<Line> {
+        let kinds: Vec<Option<String>> = match self.request.quantize.as_slice() {
+            [] => vec![None],
+            types => types.iter().cloned().map(Some).collect(),
+        };
+        let mut line = self.blank(one);
+        if one.action == Action::Leave {
+            line.problem.clone_from(&one.why);
+            line.inputs = self.facts(&one.files, false).unwrap_or_default();
+            line.bytes_in = sum(&line.inputs);
+            return vec![line];
+        }
+        line.findings = self.findings(&one.files);
+        let each = kinds.into_iter().map(|kind| {
+            let mut line = line.clone();
+            line.settings.quantize = kind;
+            line.output = match one.main.as_str() {
+                "" => place::join(
+                    &one.model,
+                    &names::gguf(&one.model, line.settings.quantize.as_deref()),
+                ),
+                main => place::join(place::parent(&one.model), &names::safetensors(main)),
+            };
+            self.dry_run(&mut line, one, tree);
+            line
+        });
+        each.collect()
+    }
+
+    fn blank(&self, one: &Candidate) -> Line {
+        Line {
+            version: VERSION,
+            action: one.action,
+            model: one.model.clone(),
+            root: self.root.to_string(),
+            dest: self.dest.as_ref().map(ToString::to_string),
+            input: one.input.clone(),
+            inputs: Vec::new(),
+            output: String::new(),
+            sums: String::new(),
+            side: Vec::new(),
+            settings: self.request.settings.clone(),
+            bytes_in: 0,
+            bytes_out: 0,
+            tensors: 0,
+            report: Vec::new(),
+            findings: Vec::new(),
+            problem: None,
+        }
+    }
+
+    /// Fills in what a conversion would do; what keeps it from being done is the line's problem.
+    fn dry_run(&self, line: &mut Line, one: &Candidate, tree: &Tree) {
+        let mut files = one.files.clone();
+        // A set keeps its cut: shards as large as those it came in.
+        if line.settings.shard_size.is_none()
+            && line.settings.to == "safetensors"
+            && files.len() > 1
+        {
+            let largest = files.iter().filter_map(|file| size(tree, file)).max();
+            line.settings.shard_size = largest.filter(|size| *size > 0);
+        }
+        let session = Session {
+            threads: 1,
+            ..self.session.clone()
+        };
+        let output = self.dest.as_ref().unwrap_or(&self.root).at(&line.output);
+        let done = steps::request(line, &self.root.at(&line.input), &output)
+            .map(|request| weightbridge::ConvertRequest {
+                dry_run: true,
+                ..request
+            })
+            .and_then(|request| weightbridge::convert(&request, &session));
+        match done {
+            Ok(done) => {
+                line.tensors = done.report.tensors;
+                // A header has a name, a type, a shape and two offsets for each tensor.
+                line.bytes_out = done.report.tensor_bytes + done.report.tensors * 192 + 4096;
+                line.report = told(&done.report.records);
+                if one.main.is_empty() {
+                    // Of several weights in a repository, those that were read.
+                    let read = done.planned.provenance.files.iter();
+                    let read: Vec<_> = read
+                        .filter_map(|(path, _)| path.canonicalize().ok())
+                        .collect();
+                    files.retain(|file| {
+                        self.root
+                            .at(file)
+                            .canonicalize()
+                            .is_ok_and(|path| read.contains(&path))
+                    });
+                }
+            }
+            Err(error) => line.problem = Some(tell(&error)),
+        }
+        if line.problem.is_none() && fs::symlink_metadata(&output).is_ok() {
+            let error = MigrateError::Taken {
+                path: line.output.clone(),
+            };
+            line.problem = Some(tell(&error.into()));
+        }
+        match self.facts(&files, self.request.digests) {
+            Ok(facts) => line.inputs = facts,
+            Err(error) => line.problem = Some(tell(&error)),
+        }
+        line.bytes_in = sum(&line.inputs);
+    }
+
+    fn facts(&self, files: &[String], digests: bool) -> Result<Vec<FileFact>> {
+        let one = |file: &String| {
+            let mut fact = fact(&self.root, file)?;
+            if digests {
+                fact.sha256 = Some(digest::of_file(&self.root.at(file), &self.session.cancel)?);
+            }
+            Ok(fact)
+        };
+        files.iter().map(one).collect()
+    }
+
+    /// What a scan of the files finds, alike ones together.
+    fn findings(&self, files: &[String]) -> Vec<Finding> {
+        let paths: Vec<_> = files
+            .iter()
+            .filter(|file| !file.ends_with(".json"))
+            .map(|file| self.root.at(file))
+            .collect();
+        let Ok(report) = weightbridge::scan(&paths, self.session) else {
+            return Vec::new();
+        };
+        let mut found: Vec<Finding> = Vec::new();
+        for finding in report.files.iter().flat_map(|file| &file.findings) {
+            let severity = finding.severity.name();
+            if let Some(known) = found
+                .iter_mut()
+                .find(|f| f.rule == finding.rule && f.what == finding.what)
+            {
+                known.count += 1;
+            } else if found.len() < FINDINGS {
+                found.push(Finding {
+                    severity: severity.to_owned(),
+                    rule: finding.rule.to_owned(),
+                    what: finding.what.clone(),
+                    count: 1,
+                });
+            }
+        }
+        found
+    }
+
+    /// Gives every file that is no model's to the model it lies nearest to; what lies near none gets
+    /// a line of its own.
+    fn give_side_files(
+        &self,
+        lines: &mut Vec<Line>,
+        tree: &Tree,
+        selection: &Selection,
+        mut taken: BTreeSet<String>,
+    ) {
+        taken.extend(
+            lines
+                .iter()
+                .flat_map(|line| line.inputs.iter().map(|file| file.path.clone())),
+        );
+        let mut holders: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, line) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.action == Action::Convert)
+        {
+            holders
+                .entry(place::parent(&line.output).to_owned())
+                .or_insert(index);
+        }
+        let gguf = self.request.settings.to == "gguf";
+        let mut rest: BTreeMap<String, (Vec<String>, u64)> = BTreeMap::new();
+        for (folder, files) in &tree.folders {
+            let (holder, group) = holder(folder, &holders, tree);
+            for file in files {
+                let path = place::join(folder, &file.name);
+                let in_group =
+                    holder.is_some() || selection.takes(&path) || selection.takes(&group);
+                if taken.contains(&path)
+                    || !in_group
+                    || selection.excludes(&path)
+                    || is_trace(&file.name)
+                {
+                    continue;
+                }
+                match holder.and_then(|index| lines.get_mut(index)) {
+                    Some(line) if !gguf || travels_with_gguf(folder, &line.model, &file.name) => {
+                        line.side.push(path);
+                        line.bytes_out += file.bytes;
+                    }
+                    None if !gguf => {
+                        let (paths, bytes) = rest.entry(group.clone()).or_default();
+                        paths.push(path);
+                        *bytes += file.bytes;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (folder, (side, bytes)) in rest {
+            let one = Candidate {
+                model: folder.clone(),
+                input: String::new(),
+                files: Vec::new(),
+                main: String::new(),
+                action: Action::Copy,
+                why: None,
+            };
+            lines.push(Line {
+                output: folder,
+                side,
+                bytes_in: bytes,
+                bytes_out: bytes,
+                ..self.blank(&one)
+            });
+        }
+    }
+}
+
+/// Findings of a model that are listed.
+const FINDINGS: usize = 20;
+/// Records of a kind that are named.
+const NAMED: usize = 3;
+
+/// The model that a folder's side files go with, and the folder that stands for them without one:
+/// that of a pipeline, of a repository of the hub's cache, or their own.
+fn holder(folder: &str, holders: &BTreeMap<String, usize>, tree: &Tree) -> (Option<usize>, String) {
+    let mut above = folder;
+    loop {
+        if let Some(index) = holders.get(above) {
+            return (Some(*index), above.to_owned());
+        }
+        let files = tree.folders.get(above);
+        let pipeline =
+            files.is_some_and(|files| files.iter().any(|file| file.name == "model_index.json"));
+        if pipeline || place::name(above).starts_with("models--") {
+            return (None, above.to_owned());
+        }
+        if above.is_empty() {
+            return (None, folder.to_owned());
+        }
+        above = place::parent(above);
+    }
+}
+
+/// What a GGUF file needs beside it: its licence and what its makers say.
+fn travels_with_gguf(folder: &str, model: &str, name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let texts = [
+        "LICENSE",
+        "LICENCE",
+        "NOTICE",
+        "README",
+        "COPYING",
+        "USE_POLICY",
+    ];
+    folder == model && texts.iter().any(|text| upper.starts_with(text))
+}
+
+/// Files that a download leaves, and that nobody loads.
+fn is_trace(name: &str) -> bool {
+    [".lock", ".incomplete", ".part"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// One manifest a folder; where it has several models, or one already, each model has its own.
+fn name_manifests(lines: &mut [Line], tree: &Tree) {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let converted = |line: &&mut Line| line.action == Action::Convert;
+    for line in lines.iter_mut().filter(converted) {
+        *counts
+            .entry(place::parent(&line.output).to_owned())
+            .or_default() += 1;
+    }
+    for line in lines.iter_mut().filter(converted) {
+        let folder = place::parent(&line.output);
+        let files = tree.folders.get(folder);
+        let there = files.is_some_and(|files| files.iter().any(|file| file.name == SUMS));
+        line.sums = if there || counts.get(folder).is_some_and(|count| *count > 1) {
+            format!("{}.sha256", place::name(&line.output))
+        } else {
+            SUMS.to_owned()
+        };
+    }
+}
+
+/// The usual name of a manifest.
+const SUMS: &str = "SHA256SUMS";
+
+/// Two models that would be one file: each is told of the other, and a person decides.
+fn tell_conflicts(lines: &mut [Line]) {
+    let mut takers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.action == Action::Convert) {
+        takers
+            .entry(line.output.clone())
+            .or_default()
+            .push(line.model.clone());
+    }
+    for line in lines
+        .iter_mut()
+        .filter(|line| line.action == Action::Convert)
+    {
+        let Some(models) = takers.get(&line.output).filter(|models| models.len() > 1) else {
+            continue;
+        };
+        let others = models.iter().filter(|model| **model != line.model).cloned();
+        let others = others.collect::<Vec<_>>().join(", ");
+        line.problem = Some(format!(
+            "{others} would be written to {} too. Give one of the lines another \"output\", or set its \"action\" to \"leave\"",
+            line.output
+        ));
+    }
+}
+
+fn sum(facts: &[FileFact]) -> u64 {
+    facts
+        .iter()
+        .fold(0, |sum, fact| sum.saturating_add(fact.bytes))
+}
+
+fn size(tree: &Tree, path: &str) -> Option<u64> {
+    let files = tree.folders.get(place::parent(path))?;
+    files
+        .iter()
+        .find(|file| file.name == place::name(path))
+        .map(|file| file.bytes)
+}
+
+/// Size and time of a file as it is now.
+pub(crate) fn fact(root: &Place, path: &str) -> Result<FileFact> {
+    let full = root.at(path);
+    let meta = fs::metadata(&full).map_err(|source| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Error::from(MigrateError::Vanished {
+                path: path.to_owned(),
+            })
+        } else {
+            Error::io("look at", &full, source)
+        }
+    })?;
+    let modified = meta
+        .modified()
+        .map_err(|source| Error::io("look at", &full, source))?;
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(FileFact {
+        path: path.to_owned(),
+        bytes: meta.len(),
+        mtime: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+        sha256: None,
+    })
+}
+
+/// Records, alike ones together.
+pub(crate) fn told(records: &[Record]) -> Vec<Told> {
+    let mut all: Vec<Told> = Vec::new();
+    for record in records {
+        let outcome = record.outcome.name();
+        let alike = |told: &&mut Told| {
+            told.kind == record.kind && told.outcome == outcome && told.loss == record.loss
+        };
+        if let Some(told) = all.iter_mut().find(alike) {
+            told.count += 1;
+            if told.what.len() < NAMED {
+                told.what.push(record.what.clone());
+            }
+        } else {
+            all.push(Told {
+                outcome: outcome.to_owned(),
+                kind: record.kind.to_owned(),
+                count: 1,
+                what: vec![record.what.clone()],
+                why: record.why.clone(),
+                loss: record.loss,
+            });
+        }
+    }
+    all
+}
+
+/// An error as one line of text.
+pub(crate) fn tell(error: &Error) -> String {
+    error.to_string()
+}

@@ -1,0 +1,427 @@
+//! A run over a plan: workers, one budget, and an account of what is left.
+
+use crate::budget::Budget;
+use crate::journal::{Event, Journal, Phase, States, Verified};
+use crate::line::{Action, Line, Plan, read_plan};
+use crate::observe::Observer;
+use crate::remove::{self, Needs};
+use crate::steps::{Outcome, Steps};
+use crate::{MigrateError, Task, space};
+use ir::{Class, Error, Result};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use weightbridge::Session;
+
+/// What a run is asked to do.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The plan.
+    pub plan: PathBuf,
+    /// Models at a time; 0 for what suits the machine.
+    pub jobs: usize,
+    /// Whether originals go once their model is verified.
+    pub delete_originals: bool,
+    /// The part of the plan that is this run's.
+    pub task: Option<Task>,
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct RunReport {
+    /// Lines in this run's part, those that are left alone not counted.
+    pub models: u64,
+    /// Done by this run.
+    pub done: u64,
+    /// Done before.
+    pub already: u64,
+    /// Lines that say to leave a model.
+    pub left: u64,
+    /// Bytes of the sources of what was done.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// Bytes of originals removed.
+    pub bytes_removed: u64,
+    /// What failed, in the order of the plan.
+    pub failed: Vec<Failure>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A line that was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The line of the plan, counted from 1.
+    pub line: usize,
+    /// The model; empty where the line could not be read.
+    pub model: String,
+    /// The error's class, in lower case.
+    pub class: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Failure {
+    fn of(line: usize, model: &str, error: &Error) -> Self {
+        let mut message = String::new();
+        if let Some(path) = error.path() {
+            message += &format!("{}: ", path.display());
+        }
+        if let Some(place) = error.place() {
+            message += &format!("{place}: ");
+        }
+        Self {
+            line,
+            model: model.to_owned(),
+            class: format!("{:?}", error.class()).to_lowercase(),
+            message: message + &error.message(),
+            help: error.help(),
+        }
+    }
+}
+
+/// How long to wait before looking again at a model that another run has in work.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Runs a plan. Only what concerns the whole is an error; what one model cannot is in the report.
+pub fn run(
+    request: &RunRequest,
+    session: &Session,
+    observer: &Arc<dyn Observer>,
+) -> Result<RunReport> {
+    let start = Instant::now();
+    let plan = read_plan(&request.plan)?;
+    let journal = Journal::of(&request.plan);
+    let known = Mutex::new((journal.mark()?, journal.states()?));
+    let steps = Steps {
+        journal,
+        session: session.clone(),
+        observer: Arc::clone(observer),
+        known,
+    };
+    let run = Run::new(request, plan, steps)?;
+    let todo = run.todo();
+    let unwritten = todo.iter().filter(|index| !run.done_before(**index));
+    space::check(
+        unwritten.filter_map(|index| run.line(*index)),
+        run.jobs,
+        request.delete_originals,
+    )?;
+    let bytes = todo
+        .iter()
+        .filter_map(|index| run.line(*index))
+        .map(|line| line.bytes_out)
+        .sum();
+    observer.begin(todo.len() as u64, bytes);
+    run.work(&todo);
+    observer.end();
+    session.cancel.check()?;
+    if request.delete_originals {
+        run.sweep()?;
+    }
+    run.steps.journal.sync()?;
+    let mut report = run
+        .report
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    report.failed.sort_by_key(|failure| failure.line);
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+struct Run<'a> {
+    request: &'a RunRequest,
+    plan: Plan,
+    steps: Steps,
+    needs: Needs,
+    jobs: usize,
+    /// Which lines are this run's.
+    mine: Vec<bool>,
+    report: Mutex<RunReport>,
+}
+
+impl<'a> Run<'a> {
+    fn new(request: &'a RunRequest, plan: Plan, steps: Steps) -> Result<Self> {
+        let in_place = |(_, line): &(usize, Line)| line.dest.is_none();
+        if request.delete_originals && !plan.lines.is_empty() && !plan.lines.iter().any(in_place) {
+            return Err(MigrateError::NotInPlace.into());
+        }
+        let mine = request.task.map_or_else(
+            || vec![true; plan.lines.len()],
+            |task| task.mine(&plan.lines),
+        );
+        let mut report = RunReport::default();
+        // Lines that cannot be followed are nobody's part: every run tells of them.
+        report.failed.extend(plan.bad.iter().map(|bad| {
+            let what = bad.what.clone();
+            let error = Error::from(MigrateError::BadLine { what });
+            Failure::of(bad.number, "", &error)
+        }));
+        let lines = plan.lines.iter().zip(&mine).filter(|(_, mine)| **mine);
+        report.left = lines
+            .filter(|((_, line), _)| line.action == Action::Leave)
+            .count() as u64;
+        let threads = threads(steps.session.threads);
+        let jobs = if request.jobs == 0 {
+            threads.clamp(MIN_JOBS, MAX_JOBS)
+        } else {
+            request.jobs
+        };
+        Ok(Self {
+            request,
+            needs: Needs::of(&plan.lines),
+            plan,
+            steps,
+            jobs: jobs.min(JOBS_CAP),
+            mine,
+            report: Mutex::new(report),
+        })
+    }
+
+    fn line(&self, index: usize) -> Option<&Line> {
+        self.plan.lines.get(index).map(|(_, line)| line)
+    }
+
+    /// Whether the journal says that a line is done.
+    fn done_before(&self, index: usize) -> bool {
+        let known = self
+            .steps
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.line(index).is_some_and(|line| is_done(&known.1, line))
+    }
+
+    /// The lines to look at, the largest first: the last to end is then a small one.
+    fn todo(&self) -> Vec<usize> {
+        let mut todo = Vec::new();
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, (_, line)) in self.plan.lines.iter().enumerate() {
+            if line.action == Action::Leave {
+                continue;
+            }
+            if self.mine.get(index) == Some(&true) {
+                report.models += 1;
+                todo.push(index);
+            } else if self.done_before(index) {
+                self.needs.done(index);
+            }
+        }
+        todo.sort_by_key(|index| std::cmp::Reverse(self.line(*index).map_or(0, Line::weight)));
+        todo
+    }
+
+    fn work(&self, todo: &[usize]) {
+        let session = &self.steps.session;
+        let budget = Budget::new(threads(session.threads), session.memory, self.jobs);
+        let mut todo = todo.to_vec();
+        loop {
+            let ended = parallel(self.jobs, todo.len(), |worker, at| {
+                let index = *todo.get(at)?;
+                if session.cancel.check().is_err() {
+                    return None;
+                }
+                let share = budget.take(todo.len() - at);
+                self.one(index, worker, &share).then_some(index)
+            });
+            // Models that other runs have in work: when they are through, or dead, we see.
+            todo = ended.into_iter().flatten().collect();
+            if todo.is_empty() || session.cancel.check().is_err() {
+                return;
+            }
+            std::thread::sleep(PATIENCE);
+        }
+    }
+
+    /// Takes one line; `true` where another run has it.
+    fn one(&self, index: usize, worker: usize, share: &crate::budget::Share<'_>) -> bool {
+        let Some((number, line)) = self.plan.lines.get(index) else {
+            return false;
+        };
+        let observer = &self.steps.observer;
+        observer.started(worker, &line.model, line.bytes_out);
+        let taken = self.steps.take(line, worker, share);
+        let failed = taken.as_ref().err();
+        // What was done under another line stays done.
+        let edited = |error: &Error| matches!(error.downcast_ref(), Some(MigrateError::Edited));
+        if let Some(error) =
+            failed.filter(|error| error.class() != Class::Interrupted && !edited(error))
+        {
+            self.note(*number, line, error);
+        }
+        match taken.and_then(|outcome| self.ended(index, line, outcome)) {
+            Ok(busy) => {
+                observer.finished(
+                    worker,
+                    &line.model,
+                    busy.then_some("another run has it in work"),
+                );
+                busy
+            }
+            Err(error) if error.class() == Class::Interrupted => false,
+            Err(error) => {
+                observer.finished(worker, &line.model, Some(&error.to_string()));
+                self.fail(*number, line, &error);
+                false
+            }
+        }
+    }
+
+    fn ended(&self, index: usize, line: &Line, outcome: Outcome) -> Result<bool> {
+        let (verified, now) = match outcome {
+            Outcome::Busy => return Ok(true),
+            Outcome::Done(verified) => (verified, true),
+            Outcome::Already(verified) => (verified, false),
+        };
+        self.needs.done(index);
+        {
+            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+            if now {
+                report.done += 1;
+                report.bytes_in += verified.sources.iter().map(|file| file.bytes).sum::<u64>();
+                report.bytes_out += verified.files.iter().map(|file| file.bytes).sum::<u64>();
+            } else {
+                report.already += 1;
+            }
+        }
+        if self.request.delete_originals {
+            self.delete(line, &verified, !now)?;
+        }
+        Ok(false)
+    }
+
+    fn delete(&self, line: &Line, verified: &Verified, look: bool) -> Result<()> {
+        // A line that cannot be read may be about the same inputs.
+        if line.dest.is_some() || !self.plan.bad.is_empty() {
+            return Ok(());
+        }
+        let cancel = &self.steps.session.cancel;
+        let freed = remove::originals(
+            line,
+            verified,
+            &self.needs,
+            &self.steps.journal,
+            look,
+            cancel,
+        )?;
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bytes_removed += freed;
+        Ok(())
+    }
+
+    /// Originals that waited for a line of another run.
+    fn sweep(&self) -> Result<()> {
+        let states = self.steps.journal.states()?;
+        for (index, (_, line)) in self.plan.lines.iter().enumerate() {
+            if is_done(&states, line) {
+                self.needs.done(index);
+            }
+        }
+        for (index, (number, line)) in self.plan.lines.iter().enumerate() {
+            let Some(state) = states
+                .get(&line.id())
+                .filter(|_| self.mine.get(index) == Some(&true))
+            else {
+                continue;
+            };
+            if let (Phase::Done(verified), true) = (&state.phase, state.line == line.fingerprint())
+                && let Err(error) = self.delete(line, verified, true)
+            {
+                let told = |report: &RunReport| {
+                    report.failed.iter().any(|failure| failure.line == *number)
+                };
+                if !told(&self.report.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    self.fail(*number, line, &error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the journal what failed. One that cannot be written, on a full disk, must not hide it.
+    fn note(&self, number: usize, line: &Line, error: &Error) {
+        let Failure {
+            class,
+            message,
+            help,
+            ..
+        } = Failure::of(number, &line.model, error);
+        let event = Event::Failed {
+            class,
+            message,
+            help,
+        };
+        let _ = self
+            .steps
+            .journal
+            .add(&line.id(), &line.fingerprint(), event, false);
+    }
+
+    fn fail(&self, number: usize, line: &Line, error: &Error) {
+        let failure = Failure::of(number, &line.model, error);
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .failed
+            .push(failure);
+    }
+}
+
+fn is_done(states: &States, line: &Line) -> bool {
+    let state = states.get(&line.id());
+    state.is_some_and(|state| {
+        matches!(state.phase, Phase::Done(_)) && state.line == line.fingerprint()
+    })
+}
+
+/// Models at a time when nothing is said: syncing one overlaps with converting the next.
+const MIN_JOBS: usize = 4;
+const MAX_JOBS: usize = 16;
+/// Beyond this a worker more only costs its start.
+const JOBS_CAP: usize = 256;
+
+/// Threads asked for, or one a core.
+pub(crate) fn threads(asked: usize) -> usize {
+    if asked > 0 {
+        return asked.min(JOBS_CAP);
+    }
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does `work` for every index below `count` with so many workers, indices in order; the answers
+/// are in order too.
+pub(crate) fn parallel<T: Send>(
+    workers: usize,
+    count: usize,
+    work: impl Fn(usize, usize) -> Option<T> + Sync,
+) -> Vec<Option<T>> {
+    let next = AtomicUsize::new(0);
+    let answers: Mutex<Vec<(usize, Option<T>)>> = Mutex::new(Vec::with_capacity(count));
+    std::thread::scope(|scope| {
+        for worker in 0..workers.min(count) {
+            let (next, answers, work) = (&next, &answers, &work);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        return;
+                    }
+                    let answer = work(worker, index);
+                    answers
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((index, answer));
+                }
+            });
+        }
+    });
+    let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+    answers.sort_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
