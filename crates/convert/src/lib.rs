@@ -19,6 +19,7 @@ mod verify;
 pub use diff::{DiffOptions, DiffReport, Difference, diff};
 pub use error::ConvertError;
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename, to_types};
+pub use passes::{blockwise, blockwise_type};
 pub use passes::{Line, Quantized, quantize, quantize_each, recover_names};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore, select};
 pub use pump::ParallelPump;
