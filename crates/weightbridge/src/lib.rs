@@ -51,7 +51,7 @@ mod session;
 mod target;
 
 pub use convert::{Converted, convert, diff};
-pub use describe::{Description, TensorLine, describe};
+pub use describe::{Description, QuantizedLine, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};
 pub use error::FacadeError;
 pub use graph_text::graph_text;

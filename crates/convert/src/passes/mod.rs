@@ -8,6 +8,7 @@ mod parts;
 mod quantize;
 mod recover;
 mod ties;
+mod transpose;
 
 pub use blockwise::{blockwise, blockwise_type};
 pub use cast::{CastCounts, DTypeChoice, to_types};
