@@ -183,7 +183,11 @@ pub fn pack_nibbles(codes: &[u8], out: &mut [u8]) {
 pub fn unpack_nibbles(bytes: &[u8], signed: bool, out: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(out.chunks_mut(2)) {
         for (slot, code) in pair.iter_mut().zip([byte & 15, byte >> 4]) {
-            *slot = if signed { (code ^ 8).wrapping_sub(8) } else { code };
+            *slot = if signed {
+                (code ^ 8).wrapping_sub(8)
+            } else {
+                code
+            };
         }
     }
 }

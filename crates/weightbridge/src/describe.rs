@@ -135,7 +135,13 @@ pub fn describe(model: &Model) -> Description {
                 .root()
                 .map(|root| tree(objects, &model.tensors, root))
         }),
-        notes: provenance.notes.iter().cloned().chain(records).chain(schemes).collect(),
+        notes: provenance
+            .notes
+            .iter()
+            .cloned()
+            .chain(records)
+            .chain(schemes)
+            .collect(),
         quantized: quantized.into_iter().map(quantized_line).collect(),
     }
 }

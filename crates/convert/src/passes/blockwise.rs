@@ -148,7 +148,10 @@ impl Weight {
     /// The shapes of the codes and of the other parts.
     fn shapes(&self) -> (Shape, Shape) {
         let per = PER_BLOCK as u64;
-        let (row, outer) = self.shape.split_last().map_or((0, &[][..]), |(k, o)| (*k, o));
+        let (row, outer) = self
+            .shape
+            .split_last()
+            .map_or((0, &[][..]), |(k, o)| (*k, o));
         let shape = |last: &[u64]| outer.iter().chain(last).copied().collect();
         if self.blocked() {
             return (shape(&[row / per, per]), shape(&[row / per, 1]));
@@ -236,7 +239,14 @@ impl Work {
                 (false, false) => DType::U8,
             };
             let (all, _) = weight.shapes();
-            let made = part(blocks, layout, Part::Codes, dtype, all, own.unwrap_or_default());
+            let made = part(
+                blocks,
+                layout,
+                Part::Codes,
+                dtype,
+                all,
+                own.unwrap_or_default(),
+            );
             codes.insert(id, made);
             let initializer = Initializer::Dense(quantized, id);
             self.body.initializers.push(initializer);
@@ -248,7 +258,11 @@ impl Work {
         }
         for (value, mut weight, blocks, layout) in found {
             let (_, one) = weight.shapes();
-            let scales = if layout.scale == 1 { DType::U8 } else { DType::F16 };
+            let scales = if layout.scale == 1 {
+                DType::U8
+            } else {
+                DType::F16
+            };
             let name = format!("{}_scale", weight.name);
             let scale = self.add(&name, |name| {
                 part(blocks, layout, Part::Scale, scales, one.clone(), name)
@@ -361,7 +375,11 @@ impl Work {
             let value = self.node(prefix, "Mul", &[value, scale], Vec::new(), nodes)?;
             return self.reshaped(prefix, value, shape, out, nodes);
         }
-        let axis = if weight.blocked() { rank } else { rank.saturating_sub(1) };
+        let axis = if weight.blocked() {
+            rank
+        } else {
+            rank.saturating_sub(1)
+        };
         let attributes = vec![
             attribute("axis", AttributeValue::Int(signed(axis as u64))),
             attribute("block_size", AttributeValue::Int(signed(PER_BLOCK as u64))),
@@ -372,7 +390,13 @@ impl Work {
             nodes.push(self.node_to(out, prefix, op, &[codes, scale], attributes));
             return Ok(());
         };
-        let value = self.node(prefix, "DequantizeLinear", &[codes, scale], attributes, nodes)?;
+        let value = self.node(
+            prefix,
+            "DequantizeLinear",
+            &[codes, scale],
+            attributes,
+            nodes,
+        )?;
         let min = self.node(prefix, "Cast", &[min], cast(FLOAT), nodes)?;
         let value = self.node(prefix, "Add", &[value, min], Vec::new(), nodes)?;
         self.reshaped(prefix, value, shape, out, nodes)
@@ -489,5 +513,127 @@ fn lookup(body: &GraphBody, node: &Node) -> Option<usize> {
 /// The values in which rows are looked up.
 fn looked_up(body: &GraphBody, nodes: &[Node]) -> HashSet<ValueId> {
     let lookups = nodes.iter().filter(|node| lookup(body, node).is_some());
-    lookups.filter_map(|node| node.inputs.first().copied().flatten()).collect()
+    lookups
+        .filter_map(|node| node.inputs.first().copied().flatten())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::{BlockFormat, Dim, DimSize, Limits, ModelBuilder, PatternCompute};
+
+    fn blocks(name: &str, format: BlockFormat, shape: &[u64]) -> Tensor {
+        PatternCompute::tensor(name, DType::Block(format), shape.to_vec())
+    }
+
+    fn ops(model: &Model) -> Vec<&str> {
+        let body = &model.graph.as_ref().unwrap().body;
+        body.nodes.iter().map(|node| node.op.as_str()).collect()
+    }
+
+    #[test]
+    fn tensors_alone_become_a_container() {
+        let mut model = ModelBuilder::new()
+            .push(blocks("a", BlockFormat::Q4_0, &[3, 64]))
+            .push(PatternCompute::tensor("a_scale", DType::F32, [2]))
+            .push(blocks("b", BlockFormat::Q5_1, &[64]))
+            .build()
+            .unwrap();
+        blockwise(&mut model).unwrap();
+        model.validate(&Limits::default()).unwrap();
+        let specs: Vec<(&str, DType, &[u64])> = (model.tensors.iter())
+            .map(|t| (t.name.as_str(), t.dtype(), &t.spec.shape[..]))
+            .collect();
+        assert_eq!(
+            specs,
+            [
+                ("a_quantized", DType::I4, &[3, 64][..]),
+                ("a_scale", DType::F32, &[2]),
+                ("b_quantized", DType::U8, &[2, 32]),
+                ("a_scale~", DType::F16, &[3, 2]),
+                ("b_scale", DType::F16, &[2, 1]),
+                ("b_min", DType::F16, &[2, 1]),
+            ]
+        );
+        let wanted = [
+            "Cast",
+            "DequantizeLinear",
+            "Cast",
+            "DequantizeLinear",
+            "Cast",
+            "Add",
+            "Constant",
+            "Reshape",
+        ];
+        assert_eq!(ops(&model), wanted);
+        let note = |key: &str| model.metadata.get(ns::NOTE, key).and_then(|v| v.as_str());
+        assert_eq!(note("kind"), Some("container"));
+        assert_eq!(note("blocks.b"), Some("Q5_1"));
+        // Parts in any range: codes pair by pair, scales one by one.
+        let codes = model.tensors.by_name("a_quantized").unwrap();
+        let whole = codes.read_all().unwrap();
+        let mut part = [0; 20];
+        codes.read(30..70, &mut part).unwrap();
+        assert_eq!(part[..], whole[15..35]);
+        let scales = model.tensors.by_name("a_scale~").unwrap();
+        let (all, mut one) = (scales.read_all().unwrap(), [0; 2]);
+        scales.read(4..5, &mut one).unwrap();
+        assert_eq!(one[..], all[8..10]);
+        assert_eq!(one[0], PatternCompute::byte(4 * 18));
+    }
+
+    #[test]
+    fn rows_that_are_looked_up_become_numbers_alone() {
+        let table = blocks("w", BlockFormat::Q4_0, &[8, 32]);
+        let mut model = ModelBuilder::new().push(table).build().unwrap();
+        let mut body = GraphBody::of_tensors(&model.tensors).unwrap();
+        body.outputs.clear();
+        let dims = vec![
+            Dim {
+                size: DimSize::Unknown,
+                denotation: String::new()
+            };
+            2
+        ];
+        let mut value = |name: &str, ty| {
+            let name = name.to_owned();
+            body.add_value(Value {
+                name,
+                ty,
+                ..Value::default()
+            })
+            .unwrap()
+        };
+        let ids = value("ids", Some(ValueType::Tensor(Some(DType::I64), Some(dims))));
+        let (rows, y) = (value("rows", None), value("y", None));
+        let Initializer::Dense(w, _) = body.initializers[0] else {
+            panic!("sparse");
+        };
+        body.nodes = vec![
+            node_of("g".to_owned(), "Gather", &[w, ids], Vec::new(), rows),
+            node_of("m".to_owned(), "Gemm", &[rows, w], Vec::new(), y),
+        ];
+        model.graph = Some(Graph {
+            body,
+            ..Graph::default()
+        });
+        blockwise(&mut model).unwrap();
+        model.validate(&Limits::default()).unwrap();
+        let wanted = [
+            "Gather",
+            "Gather",
+            "Cast",
+            "DequantizeLinear",
+            "Cast",
+            "DequantizeLinear",
+            "Gemm",
+        ];
+        assert_eq!(ops(&model), wanted);
+        assert_eq!(
+            model.tensors.by_name("w_quantized").unwrap().dtype(),
+            DType::I8
+        );
+        assert!(model.metadata.get(ns::NOTE, "kind").is_none());
+    }
 }

@@ -156,7 +156,14 @@ mod tests {
             partial_bytes: false,
         };
         let mut bytes = blocks.clone();
-        keep_blocks(&mut bytes, "test", &capabilities, capabilities.dtype, &mut Vec::new()).unwrap();
+        keep_blocks(
+            &mut bytes,
+            "test",
+            &capabilities,
+            capabilities.dtype,
+            &mut Vec::new(),
+        )
+        .unwrap();
         let carried = bytes.tensors.by_name("blk.0.ffn_up.weight").unwrap();
         assert_eq!(carried.spec, TensorSpec::new(DType::U8, [2, 144]));
         restore_types(&mut bytes).unwrap();

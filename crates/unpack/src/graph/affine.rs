@@ -45,7 +45,9 @@ pub(super) fn affine(
     if !is_code(codes.dtype()) || !quant::can_cast(scale.dtype(), DType::F32) {
         return None;
     }
-    if zero.is_some_and(|zero| !is_code(zero.dtype()) || zero.spec.elements() != scale.spec.elements()) {
+    if zero
+        .is_some_and(|zero| !is_code(zero.dtype()) || zero.spec.elements() != scale.spec.elements())
+    {
         return None;
     }
     let dims = &codes.spec.shape;
@@ -246,7 +248,8 @@ pub(super) fn nbits(
         if tensor.spec.elements() == n && n.is_some() {
             return Ok(());
         }
-        let wanted = format!("what belongs to {rows} x {columns} codes of {bits} bits in blocks of {block}");
+        let wanted =
+            format!("what belongs to {rows} x {columns} codes of {bits} bits in blocks of {block}");
         Err(misfit(tensor, wanted))
     };
     let each = rows.checked_mul(blocks);
@@ -295,7 +298,10 @@ impl NBits {
         let mut bytes = vec![0; size(last - first)];
         codes.read(row * row_len + first..row * row_len + last, &mut bytes)?;
         let blocks = columns.start / self.block..columns.end.div_ceil(self.block);
-        let scales = floats(scale, row * self.blocks + blocks.start..row * self.blocks + blocks.end)?;
+        let scales = floats(
+            scale,
+            row * self.blocks + blocks.start..row * self.blocks + blocks.end,
+        )?;
         let middle = f32::from(1u8 << (bits - 1).min(7));
         let zeros: Vec<f32> = match zero {
             None => vec![middle; scales.len()],
@@ -306,9 +312,15 @@ impl NBits {
                 let mut packed = vec![0; size(until - from)];
                 zero.read(row * len + from..row * len + until, &mut packed)?;
                 let skipped = from * 8 / bits;
-                blocks.clone().map(|b| f32::from(field(&packed, b - skipped, bits))).collect()
+                blocks
+                    .clone()
+                    .map(|b| f32::from(field(&packed, b - skipped, bits)))
+                    .collect()
             }
-            Some(zero) => floats(zero, row * self.blocks + blocks.start..row * self.blocks + blocks.end)?,
+            Some(zero) => floats(
+                zero,
+                row * self.blocks + blocks.start..row * self.blocks + blocks.end,
+            )?,
         };
         let skipped = first * 8 / bits;
         for (column, value) in columns.zip(out) {

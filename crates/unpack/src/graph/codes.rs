@@ -32,7 +32,12 @@ pub(super) fn integers(tensor: &Tensor, elements: Range<u64>) -> Result<Vec<i32>
             let pairs = bytes.as_chunks().0.iter();
             pairs.map(|b| i32::from(u16::from_le_bytes(*b))).collect()
         }
-        DType::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect(),
+        DType::I32 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b))
+            .collect(),
         _ => bytes.iter().map(|b| i32::from(*b)).collect(),
     };
     Ok(list.get(wanted).unwrap_or_default().to_vec())
@@ -54,7 +59,10 @@ fn raw(tensor: &Tensor, elements: Range<u64>) -> Result<(Range<usize>, Vec<u8>)>
     tensor.read(from..until, &mut packed)?;
     let mut codes = vec![0; packed.len() * 2];
     unpack_nibbles(&packed, dtype == DType::I4, &mut codes);
-    Ok((size(elements.start - from)..size(elements.end - from), codes))
+    Ok((
+        size(elements.start - from)..size(elements.end - from),
+        codes,
+    ))
 }
 
 struct Joined {
@@ -84,7 +92,11 @@ pub(super) fn joined(
     let small = matches!(codes.dtype(), DType::I4 | DType::U4);
     let signed = matches!(codes.dtype(), DType::I4 | DType::I8);
     let bytes = matches!(codes.dtype(), DType::I8 | DType::U8);
-    let wanted = if layout.scale == 1 { DType::U8 } else { DType::F16 };
+    let wanted = if layout.scale == 1 {
+        DType::U8
+    } else {
+        DType::F16
+    };
     let fits = (small && layout.bits == 4 || bytes)
         && signed == layout.signed()
         && codes.spec.elements() == Some(elements)
@@ -140,7 +152,10 @@ impl Compute for Joined {
                     at + place as u64,
                     self.spec.dtype
                 );
-                let tensor = self.inputs.first().map_or(String::new(), |t| t.name.clone());
+                let tensor = self
+                    .inputs
+                    .first()
+                    .map_or(String::new(), |t| t.name.clone());
                 return Err(UnpackError::Value { tensor, what }.into());
             }
             (at, out) = (end, rest);

@@ -3,7 +3,11 @@
 use super::affine::{Laid, affine, nbits};
 use super::codes::{is_code, joined};
 use super::scene::{Origin, Scene, count, int};
-use ir::{AttributeValue, BlockFormat, DType, Node, Result, Shape, Tensor, TensorId, ValueId};
+use crate::read::floats;
+use ir::{
+    AttributeValue, BlockFormat, DType, Node, Region, Result, Shape, Tensor, TensorId, ValueId,
+    View,
+};
 use quant::{MXFP4_VALUES, PER_BLOCK, mxfp4_scales};
 use std::collections::HashMap;
 
@@ -28,11 +32,20 @@ pub(super) struct Found {
     pub(super) places: Vec<Place>,
     /// Nodes that have no work left.
     pub(super) nodes: Vec<usize>,
+    /// Inputs of nodes, by node and slot, that are left empty: scales and zero points.
+    pub(super) free: Vec<(usize, usize)>,
 }
 
 /// What quantizers put behind a weight's name.
 const SUFFIXES: [&str; 8] = [
-    "_quantized", "_DQ_Q4", "_DQ_Q8", "_DQ_Q2", "_Q4", "_Q8", "_Q2", ".qweight",
+    "_quantized",
+    "_DQ_Q4",
+    "_DQ_Q8",
+    "_DQ_Q2",
+    "_Q4",
+    "_Q8",
+    "_Q2",
+    ".qweight",
 ];
 
 /// All quantized weights, in the order of the nodes that take them first.
@@ -41,24 +54,29 @@ pub(super) fn find(scene: &Scene<'_>) -> Result<Vec<Found>> {
     let mut by_parts: HashMap<Vec<TensorId>, usize> = HashMap::new();
     for (index, node) in scene.body.nodes.iter().enumerate() {
         let found = match (node.domain.as_str(), node.op.as_str()) {
-            ("" | "com.microsoft", "DequantizeLinear") => dequantize(scene, index, node)?,
-            ("com.microsoft", "MatMulNBits") => matmul_nbits(scene, index, node)?,
-            ("", "MatMulInteger" | "ConvInteger") => integer(scene, index, node),
-            ("", "QLinearConv" | "QLinearMatMul") | ("com.microsoft", "QGemm") => {
-                linear(scene, index, node)
+            ("" | "com.microsoft", "DequantizeLinear") => {
+                dequantize(scene, index, node)?.into_iter().collect()
             }
-            _ => None,
+            ("com.microsoft", "MatMulNBits") => {
+                matmul_nbits(scene, index, node)?.into_iter().collect()
+            }
+            ("", "MatMulInteger" | "ConvInteger") => {
+                integer(scene, index, node).into_iter().collect()
+            }
+            _ => linear(scene, index, node)?,
         };
-        let Some(found) = found else { continue };
-        // A weight that is taken twice is one.
-        match by_parts.get(&found.parts).and_then(|at| list.get_mut(*at)) {
-            Some(first) => {
-                first.places.extend(found.places);
-                first.nodes.extend(found.nodes);
-            }
-            None => {
-                by_parts.insert(found.parts.clone(), list.len());
-                list.push(found);
+        for found in found {
+            // A weight that is taken twice is one.
+            match by_parts.get(&found.parts).and_then(|at| list.get_mut(*at)) {
+                Some(first) => {
+                    first.places.extend(found.places);
+                    first.nodes.extend(found.nodes);
+                    first.free.extend(found.free);
+                }
+                None => {
+                    by_parts.insert(found.parts.clone(), list.len());
+                    list.push(found);
+                }
             }
         }
     }
@@ -89,9 +107,17 @@ fn dequantize(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Fou
     let rank = own.spec.shape.len();
     let one = scales.spec.elements() == Some(1);
     let axis = int(node, "axis").unwrap_or(1);
-    let axis = if axis < 0 { axis.saturating_add_unsigned(rank as u64) } else { axis };
+    let axis = if axis < 0 {
+        axis.saturating_add_unsigned(rank as u64)
+    } else {
+        axis
+    };
     let laid = Laid {
-        axis: if one { 0 } else { usize::try_from(axis).unwrap_or(usize::MAX) },
+        axis: if one {
+            0
+        } else {
+            usize::try_from(axis).unwrap_or(usize::MAX)
+        },
         block: count(node, "block_size").unwrap_or(0),
     };
     let zeros = match &zero {
@@ -117,7 +143,11 @@ fn dequantize(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Fou
         return Ok(None);
     }
     let name = weight_name(&own.name);
-    let parts = [codes.tensor, scale.tensor, zero.and_then(|zero| zero.tensor)];
+    let parts = [
+        codes.tensor,
+        scale.tensor,
+        zero.and_then(|zero| zero.tensor),
+    ];
     let Some(tensor) = affine(name, [Some(own), Some(scales), zeros], laid, dtype) else {
         return Ok(None);
     };
@@ -139,11 +169,16 @@ fn dequantize(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Fou
         parts: parts.into_iter().flatten().collect(),
         places: vec![place],
         nodes,
+        free: Vec::new(),
     }))
 }
 
 fn scheme(op: &str, codes: &Tensor, block: u64) -> String {
-    let blocks = if block > 0 { format!(" in blocks of {block}") } else { String::new() };
+    let blocks = if block > 0 {
+        format!(" in blocks of {block}")
+    } else {
+        String::new()
+    };
     format!("{op} of {}{blocks}", codes.dtype())
 }
 
@@ -168,7 +203,9 @@ fn blocks(
     let (Some(own), Some(out)) = (scene.tensor(codes.tensor), scene.output(node)) else {
         return Ok(None);
     };
-    let half = scene.tensor(scale.tensor).is_some_and(|t| t.dtype() == DType::F16);
+    let half = scene
+        .tensor(scale.tensor)
+        .is_some_and(|t| t.dtype() == DType::F16);
     let chain = if count(node, "block_size") == Some(PER_BLOCK as u64)
         && scale.cast == Some(DType::F32)
         && half
@@ -189,7 +226,11 @@ fn blocks(
     let scale = chain.scale.as_ref().unwrap_or(scale);
     let others = [Some(scale), chain.min.as_ref()];
     let ids = |origin: &Origin| origin.rows.map(|(_, ids)| ids);
-    if others.iter().flatten().any(|other| ids(other) != ids(codes)) {
+    if others
+        .iter()
+        .flatten()
+        .any(|other| ids(other) != ids(codes))
+    {
         return Ok(None);
     }
     // Parts of codes of 32 have blocks as a dimension.
@@ -228,7 +269,11 @@ fn blocks(
     let min = chain.min.as_ref().map(|min| scene.tensor(min.tensor));
     let parts = [Some(own), scene.tensor(scale.tensor), min.flatten()];
     let row = |t: &Tensor| t.spec.shape.last().copied().unwrap_or(0);
-    let per_row = if blocked { 1 } else { row(own) / PER_BLOCK as u64 };
+    let per_row = if blocked {
+        1
+    } else {
+        row(own) / PER_BLOCK as u64
+    };
     if parts.iter().skip(1).flatten().any(|t| row(t) != per_row) {
         return Ok(None);
     }
@@ -237,21 +282,35 @@ fn blocks(
     };
     let mut nodes: Vec<usize> = chain.nodes;
     nodes.push(index);
-    nodes.extend(others.iter().flatten().flat_map(|origin| origin.nodes.iter().copied()));
+    nodes.extend(
+        others
+            .iter()
+            .flatten()
+            .flat_map(|origin| origin.nodes.iter().copied()),
+    );
     let place = match codes.rows {
         Some((gather, _)) => Place::Slot(gather, 0),
         None => Place::Value(chain.end),
     };
     let min = chain.min.and_then(|min| min.tensor);
-    let mut parts: Vec<TensorId> = [codes.tensor, scale.tensor, min].into_iter().flatten().collect();
+    let mut parts: Vec<TensorId> = [codes.tensor, scale.tensor, min]
+        .into_iter()
+        .flatten()
+        .collect();
     if chain.mxfp4 {
         // The tables go with the last weight that takes them.
         let tables = nodes.iter().filter_map(|at| scene.node(*at));
         let tables = tables.filter(|node| node.op == "Gather" || node.op == "DequantizeLinear");
         let one = scene.constant(node, 1);
-        parts.extend(tables.filter_map(|node| scene.constant(node, 0)).filter(|id| {
-            scene.tensor(Some(*id)).is_some_and(|t| t.dtype() == DType::F32)
-        }));
+        parts.extend(
+            tables
+                .filter_map(|node| scene.constant(node, 0))
+                .filter(|id| {
+                    scene
+                        .tensor(Some(*id))
+                        .is_some_and(|t| t.dtype() == DType::F32)
+                }),
+        );
         parts.extend(one);
     }
     Ok(Some(Found {
@@ -261,12 +320,16 @@ fn blocks(
         parts,
         places: vec![place],
         nodes,
+        free: Vec::new(),
     }))
 }
 
 /// The weight's name, and the type of blocks that is noted for it.
 fn named(scene: &Scene<'_>, codes: &Tensor, end: ValueId) -> (String, Option<DType>) {
-    let end = scene.body.value(end).map_or("", |value| value.name.as_str());
+    let end = scene
+        .body
+        .value(end)
+        .map_or("", |value| value.name.as_str());
     for name in [end, weight_name(&codes.name)] {
         if let Some(dtype) = scene.notes.get(name) {
             return (name.to_owned(), Some(*dtype));
@@ -329,7 +392,14 @@ fn is_shape(scene: &Scene<'_>, end: ValueId, shape: &Shape) -> bool {
             return None;
         }
         let bytes = tensor.read_all().ok()?;
-        Some(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+        Some(
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| i64::from_le_bytes(*b))
+                .collect(),
+        )
     };
     let Some(list) = ints.or_else(stored) else {
         return false;
@@ -356,7 +426,9 @@ fn looked_up(scene: &Scene<'_>, node: &Node, out: ValueId) -> Result<Option<Chai
         }
         let slot = usize::from(scene.input(node, 0) == Some(code));
         let (scales_at, lookup) = scene.maker(scene.input(node, slot)?)?;
-        let scales = scene.constant(lookup, 0).filter(|_| lookup.op == "Gather")?;
+        let scales = scene
+            .constant(lookup, 0)
+            .filter(|_| lookup.op == "Gather")?;
         let scale = scene.origin(lookup, 1);
         if scale.cast != Some(DType::I32) {
             return None;
@@ -375,7 +447,11 @@ fn looked_up(scene: &Scene<'_>, node: &Node, out: ValueId) -> Result<Option<Chai
     let Some((chain, [values, scales])) = walk() else {
         return Ok(None);
     };
-    let bytes = |list: &[f32]| list.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+    let bytes = |list: &[f32]| {
+        list.iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
     let same = |id, list: &[f32]| -> Result<bool> {
         let Some(tensor) = scene.tensor(Some(id)) else {
             return Ok(false);
@@ -404,7 +480,11 @@ fn matmul_nbits(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<F
     let Some(codes) = scene.tensor(Some(own)) else {
         return Ok(None);
     };
-    let parts = [Some(codes), scene.tensor(Some(scale)), scene.tensor(part(3))];
+    let parts = [
+        Some(codes),
+        scene.tensor(Some(scale)),
+        scene.tensor(part(3)),
+    ];
     let name = weight_name(&codes.name);
     let Some(tensor) = nbits(name, parts, [size("N"), size("K")], bits, block)? else {
         return Ok(None);
@@ -413,9 +493,13 @@ fn matmul_nbits(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<F
         tensor,
         scheme: format!("MatMulNBits of {bits} bits in blocks of {block}"),
         noted: false,
-        parts: [Some(own), Some(scale), part(3)].into_iter().flatten().collect(),
+        parts: [Some(own), Some(scale), part(3)]
+            .into_iter()
+            .flatten()
+            .collect(),
         places: vec![Place::Slot(index, 1)],
         nodes: Vec::new(),
+        free: vec![(index, 2), (index, 3)],
     }))
 }
 
@@ -431,7 +515,9 @@ fn integer(scene: &Scene<'_>, index: usize, node: &Node) -> Option<Found> {
     if both.op != "Mul" {
         return None;
     }
-    let scale = scene.constant(both, 0).or_else(|| scene.constant(both, 1))?;
+    let scale = scene
+        .constant(both, 0)
+        .or_else(|| scene.constant(both, 1))?;
     let zero = match scene.input(node, 3) {
         Some(_) => Some(scene.constant(node, 3)?),
         None => None,
@@ -442,19 +528,76 @@ fn integer(scene: &Scene<'_>, index: usize, node: &Node) -> Option<Found> {
     };
     let mut found = constant(scene, node, [own, scale], zero, axis, (index, 1))?;
     found.nodes.push(at);
+    found.free.push((index, 3));
     Some(found)
 }
 
-/// Operators that take all parts themselves.
-fn linear(scene: &Scene<'_>, index: usize, node: &Node) -> Option<Found> {
-    let [own, scale, zero] = [3, 4, 5].map(|slot| scene.constant(node, slot));
-    let rank = scene.tensor(own)?.spec.shape.len();
-    let axis = match node.op.as_str() {
-        "QLinearConv" => 0,
-        "QGemm" if int(node, "transB") == Some(1) => 0,
-        _ => rank.checked_sub(1)?,
+/// Operators that take all parts themselves: codes, scale and zero point one after the other.
+fn linear(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Vec<Found>> {
+    let op = (node.domain.as_str(), node.op.as_str());
+    let (weights, bias): (&[usize], Option<usize>) = match op {
+        ("", "QLinearConv") => (&[3], Some(8)),
+        ("com.microsoft", "QGemm") => (&[3], Some(6)),
+        ("", "QLinearMatMul") => (&[3, 0], None),
+        ("com.microsoft", "QLinearAdd" | "QLinearMul") => (&[0, 3], None),
+        _ => return Ok(Vec::new()),
     };
-    constant(scene, node, [own?, scale?], zero, axis, (index, 3))
+    let across = op.1 == "QLinearConv" || op.1 == "QGemm" && int(node, "transB") == Some(1);
+    let mut list = Vec::new();
+    for &slot in weights {
+        let [own, scale, zero] = [slot, slot + 1, slot + 2].map(|slot| scene.constant(node, slot));
+        let (Some(own), Some(scale)) = (own, scale) else {
+            continue;
+        };
+        let rank = scene.tensor(Some(own)).map_or(0, |t| t.spec.shape.len());
+        let axis = if across { 0 } else { rank.saturating_sub(1) };
+        if let Some(mut found) = constant(scene, node, [own, scale], zero, axis, (index, slot)) {
+            found.free.extend([(index, slot + 1), (index, slot + 2)]);
+            list.push(found);
+        }
+    }
+    list.extend(match bias {
+        Some(slot) => added(scene, index, node, slot)?,
+        None => None,
+    });
+    Ok(list)
+}
+
+/// A bias of I32, in steps of the input's scale times the weight's.
+fn added(scene: &Scene<'_>, index: usize, node: &Node, slot: usize) -> Result<Option<Found>> {
+    /// Most outputs of a layer whose scales are multiplied here.
+    const MOST: u64 = 1 << 20;
+    let [own, input, weight] = [slot, 1, 4].map(|slot| scene.constant(node, slot));
+    let (Some(own), Some(x), Some(w)) = (own, scene.tensor(input), scene.tensor(weight)) else {
+        return Ok(None);
+    };
+    let Some(codes) = scene.tensor(Some(own)).filter(|t| t.dtype() == DType::I32) else {
+        return Ok(None);
+    };
+    let few = |t: &Tensor, most| t.dtype() == DType::F32 && t.spec.elements() <= Some(most);
+    if !few(x, 1) || !few(w, MOST) {
+        return Ok(None);
+    }
+    let floats = |tensor: &Tensor| floats(tensor, 0..tensor.spec.elements().unwrap_or(0));
+    let x = floats(x)?.first().copied().unwrap_or(f32::NAN);
+    let products: Vec<u8> = floats(w)?
+        .iter()
+        .flat_map(|w| (x * w).to_le_bytes())
+        .collect();
+    let view = View::contiguous(Region::memory(products));
+    let scale = Tensor::stored("scale", w.spec.clone(), view);
+    let laid = Laid { axis: 0, block: 0 };
+    let parts = [Some(codes), Some(&scale), None];
+    let tensor = affine(weight_name(&codes.name), parts, laid, DType::F32);
+    Ok(tensor.map(|tensor| Found {
+        tensor,
+        scheme: scheme(&node.op, codes, 0),
+        noted: false,
+        parts: vec![own],
+        places: vec![Place::Slot(index, slot)],
+        nodes: Vec::new(),
+        free: Vec::new(),
+    }))
 }
 
 fn constant(
@@ -473,8 +616,12 @@ fn constant(
         tensor,
         scheme: scheme(&node.op, codes, 0),
         noted: false,
-        parts: [Some(own), Some(scale), zero].into_iter().flatten().collect(),
+        parts: [Some(own), Some(scale), zero]
+            .into_iter()
+            .flatten()
+            .collect(),
         places: vec![Place::Slot(index, slot)],
         nodes: Vec::new(),
+        free: Vec::new(),
     })
 }

@@ -8,7 +8,7 @@
 //! | `DequantizeLinear` of constants | `(code - zero) * scale` | floats |
 //! | `MatMulNBits` | the same, by rows of `[N, K]` | floats |
 //! | `MatMulInteger`, `ConvInteger` with the `Mul` of scales behind | the same | floats |
-//! | `QLinearConv`, `QLinearMatMul`, `QGemm` | the same | floats |
+//! | `QLinearConv`, `QLinearMatMul`, `QGemm`, `QLinearAdd`, `QLinearMul` | the same; biases in steps of both scales | floats |
 //!
 //! Floats are computed as onnxruntime computes them, in F32, in the type of the scales. The graph
 //! is rewritten to take each weight as a constant under its own name, so that names can be
@@ -95,7 +95,10 @@ pub fn restore_container(model: &mut Model) -> Result<()> {
         let kind = |entry: &ir::Entry| entry.namespace == ns::NOTE && entry.key == "kind";
         tried.metadata.retain(|entry| !kind(entry));
         // What a reader says of its own doing is of no interest to anyone.
-        tried.provenance.records.clone_from(&model.provenance.records);
+        tried
+            .provenance
+            .records
+            .clone_from(&model.provenance.records);
         *model = tried;
     }
     Ok(())
@@ -121,12 +124,19 @@ fn rewrite(model: &mut Model, wanted: impl Fn(&Found) -> bool) -> Result<()> {
         let Some(first) = found.parts.first().copied() else {
             continue;
         };
-        let own = model.tensors.get(first).map(|t| t.name.clone()).unwrap_or_default();
+        let own = model
+            .tensors
+            .get(first)
+            .map(|t| t.name.clone())
+            .unwrap_or_default();
         if !taken.insert(found.tensor.name.clone()) {
             found.tensor.name = own;
         }
         let name = found.tensor.name.clone();
-        let key = (matches!(found.tensor.dtype(), DType::Block(_)), found.scheme.clone());
+        let key = (
+            matches!(found.tensor.dtype(), DType::Block(_)),
+            found.scheme.clone(),
+        );
         *counts.entry(key).or_default() += 1;
         let value = new_value(&mut body, &name)?;
         for place in &found.places {
@@ -140,12 +150,22 @@ fn rewrite(model: &mut Model, wanted: impl Fn(&Found) -> bool) -> Result<()> {
                 }
             }
         }
+        for (node, slot) in &found.free {
+            let node = body.nodes.get_mut(*node);
+            if let Some(slot) = node.and_then(|node| node.inputs.get_mut(*slot)) {
+                *slot = None;
+            }
+        }
         dead.extend(found.nodes.iter().copied());
         parts.extend(found.parts.iter().copied());
         notes.insert(format!("blocks.{name}"));
         at.insert(first, (found.tensor, value));
     }
-    let inputs = body.nodes.iter_mut().flat_map(|node| &mut node.inputs).flatten();
+    let inputs = body
+        .nodes
+        .iter_mut()
+        .flat_map(|node| &mut node.inputs)
+        .flatten();
     for id in inputs.chain(&mut body.outputs) {
         *id = renamed.get(id).copied().unwrap_or(*id);
     }
@@ -154,12 +174,17 @@ fn rewrite(model: &mut Model, wanted: impl Fn(&Found) -> bool) -> Result<()> {
         index += 1;
         !dead.contains(&(index - 1))
     });
-    let mut graph = Graph { body, ..graph.clone() };
-    let idle = activations(&graph.body);
+    let mut graph = Graph {
+        body,
+        ..graph.clone()
+    };
+    let idle = activations(&graph.body, &model.tensors);
     let dropped = settle(model, &mut graph.body, at, &parts, &idle)?;
     graph.remarks.clear();
     model.graph = Some(graph);
-    model.metadata.retain(|entry| entry.namespace != ns::NOTE || !notes.contains(&entry.key));
+    model
+        .metadata
+        .retain(|entry| entry.namespace != ns::NOTE || !notes.contains(&entry.key));
     model.provenance.records.extend(records(counts, dropped));
     Ok(())
 }
@@ -176,8 +201,12 @@ fn new_value(body: &mut GraphBody, name: &str) -> Result<ValueId> {
 }
 
 /// Values that only say how activations are quantized.
-fn activations(body: &GraphBody) -> HashSet<ValueId> {
+fn activations(body: &GraphBody, tensors: &TensorTable) -> HashSet<ValueId> {
     let (mut scales, mut others) = (HashSet::new(), HashSet::new());
+    let codes: HashSet<ValueId> = dense(body)
+        .filter(|(id, _)| tensors.get(*id).is_some_and(|t| codes::is_code(t.dtype())))
+        .map(|(_, value)| value)
+        .collect();
     for node in &body.nodes {
         let ends: &[usize] = match node.op.as_str() {
             "QuantizeLinear" | "DequantizeLinear" => &[1, 2],
@@ -187,9 +216,15 @@ fn activations(body: &GraphBody) -> HashSet<ValueId> {
             "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" => &[1, 2, 3, 4],
             _ => &[],
         };
-        for (slot, value) in node.inputs.iter().enumerate() {
+        let taken = node.inputs.iter().enumerate();
+        let left = |(slot, value): (usize, &Option<ValueId>)| {
+            !ends.contains(&slot) && value.is_some_and(|value| codes.contains(&value))
+        };
+        // Codes that were not understood keep what tells their meaning.
+        let understood = !taken.clone().any(left);
+        for (slot, value) in taken {
             let Some(value) = value else { continue };
-            if ends.contains(&slot) {
+            if understood && ends.contains(&slot) {
                 scales.insert(*value);
             } else {
                 others.insert(*value);
@@ -245,7 +280,9 @@ fn settle(
         node.attributes.retain(|a| {
             matches!(
                 a.value,
-                ir::AttributeValue::Int(_) | ir::AttributeValue::Ints(_) | ir::AttributeValue::Str(_)
+                ir::AttributeValue::Int(_)
+                    | ir::AttributeValue::Ints(_)
+                    | ir::AttributeValue::Str(_)
             )
         });
     }
@@ -263,15 +300,27 @@ fn dense(body: &GraphBody) -> impl Iterator<Item = (TensorId, ValueId)> + '_ {
 fn records(counts: BTreeMap<(bool, String), u64>, dropped: u64) -> Vec<Record> {
     let mut records = Vec::new();
     for ((blocks, scheme), n) in counts {
-        let weights = if n == 1 { "1 weight".to_owned() } else { format!("{n} weights") };
+        let weights = if n == 1 {
+            "1 weight".to_owned()
+        } else {
+            format!("{n} weights")
+        };
         if blocks {
             let why = "put together again from codes and scales";
-            records.push(Record::carried("blocks", format!("{weights} of {scheme}"), why));
+            records.push(Record::carried(
+                "blocks",
+                format!("{weights} of {scheme}"),
+                why,
+            ));
             continue;
         }
         let why = "computed from codes and scales as onnxruntime does it";
         let what = format!("{weights} quantized as {scheme}");
-        records.push(Record::changed("unpacked", what, why).flag("--raw-names").wanted());
+        records.push(
+            Record::changed("unpacked", what, why)
+                .flag("--raw-names")
+                .wanted(),
+        );
     }
     if dropped > 0 {
         let what = format!("{dropped} scales and zero points of activations");

@@ -29,11 +29,7 @@ pub(super) struct Origin {
 }
 
 impl<'a> Scene<'a> {
-    pub(super) fn new(
-        body: &'a GraphBody,
-        tensors: &'a TensorTable,
-        notes: &'a Metadata,
-    ) -> Self {
+    pub(super) fn new(body: &'a GraphBody, tensors: &'a TensorTable, notes: &'a Metadata) -> Self {
         let (mut makers, mut takers) = (HashMap::new(), HashMap::<ValueId, Vec<usize>>::new());
         for (index, node) in body.nodes.iter().enumerate() {
             for value in node.outputs.iter().flatten() {

@@ -122,7 +122,9 @@ fn types(choice: DTypeChoice, model: &Model) -> Result<(Option<DType>, DType)> {
 
 /// One record where weights are computed with in another type than they have.
 fn note_types(tensors: &ir::TensorTable, compute: DType) -> Option<Record> {
-    let others = tensors.iter().filter(|t| t.dtype() != compute && t.dtype().is_float());
+    let others = tensors
+        .iter()
+        .filter(|t| t.dtype() != compute && t.dtype().is_float());
     let mut types: Vec<DType> = others.clone().map(ir::Tensor::dtype).collect();
     types.dedup();
     let first = types.first()?;

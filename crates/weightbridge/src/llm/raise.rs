@@ -71,7 +71,10 @@ pub(super) fn raise_blocks(
                 _ => return Err(error),
             },
         };
-        model.provenance.records.extend(dequantized_records(&numbers));
+        model
+            .provenance
+            .records
+            .extend(dequantized_records(&numbers));
         return finish(model, raised, to, DTypeChoice::Keep, casts, limits);
     }
 }
@@ -92,7 +95,9 @@ fn dequantized_records(numbers: &[(DType, DType)]) -> Vec<Record> {
         let tensors = if n == 1 { "tensor" } else { "tensors" };
         let why = "to F32, every value is kept: its blocks have no form in a graph of standard \
                    operators";
-        Record::changed("dequantized", format!("{n} {from} {tensors}"), why).flag("--dtype").wanted()
+        Record::changed("dequantized", format!("{n} {from} {tensors}"), why)
+            .flag("--dtype")
+            .wanted()
     };
     counts.into_iter().map(record).collect()
 }
