@@ -244,7 +244,8 @@ pub(crate) struct ConvertArgs {
     /// Whose names tensors get: as they are, those of transformers, those of llama.cpp
     #[arg(long, value_name = "WHOSE")]
     pub(crate) names: Option<NamesArg>,
-    /// Leave the names of an ONNX model's weights as its exporter wrote them, e.g. onnx::MatMul_12
+    /// Leave an ONNX model's weights as its exporter wrote them: names such as onnx::MatMul_12, and
+    /// quantized ones as codes and scales
     #[arg(long)]
     pub(crate) raw_names: bool,
     /// Carry quantized blocks as bytes with a note, where the target has no blocks

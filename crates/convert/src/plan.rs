@@ -72,14 +72,27 @@ pub fn plan(
     }
     passes::filter(&mut model, &options.names, &mut records)?;
     passes::rename(&mut model, &options.rename, &mut records)?;
+    // Where there are graphs, some blocks have a form that gives their very values.
+    let blockwise = capabilities.graph
+        && options.dtype == DTypeChoice::Keep
+        && model.tensors.id_of("").is_none();
+    if blockwise {
+        // No blocks, no numbers of them: runtimes differ in what they make of that.
+        recipe::dequantize(&mut model, DTypeChoice::To(DType::F32), &mut records, |t| {
+            t.spec.elements() == Some(0)
+        })?;
+    }
+    let stays = |dtype| (capabilities.dtype)(dtype) || blockwise && passes::blockwise_type(dtype);
     let numbers = match options.dtype {
         // A target without blocks gets the exact numbers, unless the bytes are asked for.
-        DTypeChoice::Keep if !options.keep_blocks && !holds_blocks(&model, capabilities) => {
+        DTypeChoice::Keep if !options.keep_blocks && !holds_blocks(&model, stays) => {
             DTypeChoice::To(DType::F32)
         }
         choice => choice,
     };
-    recipe::dequantize(&mut model, numbers, &mut records)?;
+    recipe::dequantize(&mut model, numbers, &mut records, |tensor| {
+        !(blockwise && passes::blockwise_type(tensor.dtype()))
+    })?;
     passes::cast(&mut model, options.dtype, &casts, &mut records)?;
     passes::resolve_ties(
         &mut model,
@@ -87,10 +100,14 @@ pub fn plan(
         options.shared,
         &mut records,
     )?;
-    recipe::keep_blocks(&mut model, target, capabilities, &mut records)?;
-    passes::fit(&mut model, target, capabilities, &mut records)?;
+    recipe::keep_blocks(&mut model, target, capabilities, stays, &mut records)?;
+    passes::fit(&mut model, target, capabilities, stays, &mut records)?;
     note_views(&model, &mut records);
     fit_rest(&mut model, target, capabilities, &mut records);
+    if blockwise {
+        passes::blockwise(&mut model)?;
+        records.append(&mut model.provenance.records);
+    }
     model.validate(limits)?;
     Ok(Planned {
         model,
@@ -124,13 +141,13 @@ fn with_graph(
 }
 
 /// Whether the target has every type of blocks that the model has.
-fn holds_blocks(model: &Model, capabilities: &Capabilities) -> bool {
+fn holds_blocks(model: &Model, holds: impl Fn(DType) -> bool) -> bool {
     let blocks = model
         .tensors
         .iter()
         .map(Tensor::dtype)
         .filter(|d| matches!(d, DType::Block(_)));
-    blocks.into_iter().all(|dtype| (capabilities.dtype)(dtype))
+    blocks.into_iter().all(holds)
 }
 
 /// One record for all views that a writer will write out contiguous.

@@ -25,7 +25,8 @@ pub struct Request<'a> {
     /// `rope_all` as `arch` does it.
     pub config: &'a Map<String, Value>,
     /// The type the weights will be stored in; `None` for the type each has. The caller casts
-    /// them, in the table this crate answers.
+    /// them, in the table this crate answers. Tensors of blocks stay blocks: their values are F32
+    /// where the graph takes them, which whoever writes blocks into graphs has to keep.
     pub storage: Option<DType>,
     /// The type that is computed with: `F32` or `F16`.
     pub compute: DType,

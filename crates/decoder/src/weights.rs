@@ -138,7 +138,8 @@ impl<'a> Weights<'a> {
             .into());
         }
         let floats = [DType::F16, DType::BF16, DType::F32, DType::F64];
-        if !floats.contains(&tensor.dtype()) {
+        let blocks = matches!(tensor.dtype(), DType::Block(_));
+        if !floats.contains(&tensor.dtype()) && !blocks {
             let (name, dtype) = (name.to_owned(), tensor.dtype());
             return Err(DecoderError::Type { name, dtype }.into());
         }
@@ -156,7 +157,11 @@ impl<'a> Weights<'a> {
     }
 
     fn dtype(&self, tensor: &Tensor) -> DType {
-        self.storage.unwrap_or(tensor.dtype())
+        match tensor.dtype() {
+            // Blocks are numbers of F32 where they are taken.
+            DType::Block(_) => DType::F32,
+            dtype => self.storage.unwrap_or(dtype),
+        }
     }
 
     /// The tensors of the graph, in the source's order, entered as its initializers; and what

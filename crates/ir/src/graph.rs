@@ -3,7 +3,7 @@
 //! Complete enough to hold any ONNX model: unknown operators, attributes and domains are carried
 //! whole, subgraphs and functions are bodies like the main one.
 
-use crate::{DType, TensorId};
+use crate::{DType, Error, Fault, Result, TensorId, TensorTable};
 use bytes::Bytes;
 
 /// The place of a value in its body.
@@ -108,6 +108,32 @@ impl GraphBody {
         let id = ValueId(u32::try_from(self.values.len()).ok()?);
         self.values.push(value);
         Some(id)
+    }
+
+    /// A body of tensors alone: each is an initializer and an output under its own name.
+    pub fn of_tensors(tensors: &TensorTable) -> Result<Self> {
+        let mut body = Self::default();
+        for (id, tensor) in tensors.ids() {
+            let dims = tensor.spec.shape.iter().map(|size| Dim {
+                size: DimSize::Known(*size),
+                denotation: String::new(),
+            });
+            let value = Value {
+                name: tensor.name.clone(),
+                ty: Some(ValueType::Tensor(
+                    Some(tensor.dtype()),
+                    Some(dims.collect()),
+                )),
+                ..Value::default()
+            };
+            let value = body.add_value(value).ok_or_else(|| {
+                let what = "more tensors than 32 bits count".to_owned();
+                Error::from(Fault::Invalid { what })
+            })?;
+            body.outputs.push(value);
+            body.initializers.push(Initializer::Dense(value, id));
+        }
+        Ok(body)
     }
 
     /// The value of an id.

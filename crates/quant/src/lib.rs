@@ -28,6 +28,7 @@ mod dispatch;
 )]
 mod fast;
 mod float;
+mod parts;
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -45,3 +46,4 @@ pub use codec::{
     quantize_rows_from, quantize_rows_from_with, quantize_rows_with, requires_importance,
 };
 pub use dispatch::Level;
+pub use parts::{MXFP4_VALUES, PER_BLOCK, PartLayout, mxfp4_scales, pack_nibbles, unpack_nibbles};

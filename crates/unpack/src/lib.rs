@@ -20,6 +20,9 @@
 //! the reference converter (`dequant_model` of llama.cpp's `conversion/base.py`) and the methods'
 //! own libraries do. A result is F32, except for bitsandbytes in 4 bits, which states its type.
 //!
+//! Operator graphs have a way of their own: [`unpack_graph`] finds constants that are quantized
+//! weights by the operators that take them.
+//!
 //! `mxfp4` is left alone: its tensors fit ggml's blocks without a number computed, which is the
 //! work of `arch`.
 #![forbid(unsafe_code)]
@@ -30,6 +33,7 @@ mod bits;
 mod bnb;
 mod error;
 mod gptq;
+mod graph;
 mod layers;
 mod nvfp4;
 mod packed;
@@ -41,4 +45,7 @@ mod settings;
 mod testing;
 
 pub use error::UnpackError;
+pub use graph::{
+    QuantizedWeight, quantized_weights, rejoin_blocks, restore_container, unpack_graph,
+};
 pub use layers::unpack;

@@ -100,7 +100,7 @@ impl<R: Rows> Compute for Decoded<R> {
 }
 
 /// Values as little-endian bytes of `dtype`.
-fn store(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<()> {
+pub(crate) fn store(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<()> {
     if dtype == DType::F32 {
         for (value, slot) in values.iter().zip(out.as_chunks_mut().0) {
             *slot = value.to_le_bytes();

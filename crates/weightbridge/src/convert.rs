@@ -176,8 +176,13 @@ fn make(
     let mut casts = Vec::new();
     let id = target.format.id;
     let was_graph = model.provenance.format == onnx::FORMAT.id && id != onnx::FORMAT.id;
-    if was_graph && !request.raw_names && request.intent != Some(Intent::Container) {
-        convert::recover_names(&mut model)?;
+    if was_graph && !request.raw_names {
+        if request.intent == Some(Intent::Container) {
+            unpack::rejoin_blocks(&mut model)?;
+        } else {
+            unpack::unpack_graph(&mut model)?;
+            convert::recover_names(&mut model)?;
+        }
     }
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
     if let Some(turn) = llm::Turn::of(request, target, &model)? {
@@ -348,7 +353,8 @@ pub fn diff(
 ) -> Result<DiffReport> {
     let cx = session.reading(ReadOptions::default());
     let open = |path: &Path| {
-        let opened = open_with(&open_input(path, &cx.places)?, None, &cx)?;
+        let mut opened = open_with(&open_input(path, &cx.places)?, None, &cx)?;
+        unpack::rejoin_blocks(&mut opened.model)?;
         llm::named(opened.model, path, names, &cx).map_err(|error| error.in_file(path))
     };
     let (left, right) = (open(a)?, open(b)?);

@@ -29,6 +29,9 @@ pub struct Description {
     pub nbytes: u64,
     /// The graph, where there is one.
     pub graph: Option<GraphLine>,
+    /// The weights that the graph holds quantized.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quantized: Vec<QuantizedLine>,
     /// The Python object tree, where there is one.
     pub tree: Option<Value>,
     /// What the reader has to say.
@@ -62,6 +65,19 @@ pub struct TensorLine {
     /// The first tensor that is the very same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_as: Option<String>,
+}
+
+/// A weight that a graph holds as codes and scales.
+#[derive(Clone, Debug, Serialize)]
+pub struct QuantizedLine {
+    /// Its name.
+    pub name: String,
+    /// A type of blocks, or the operator and the type of codes.
+    pub scheme: String,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// The tensors it is made of.
+    pub parts: Vec<String>,
 }
 
 /// A graph in short.
@@ -101,6 +117,9 @@ pub fn describe(model: &Model) -> Description {
         nbytes: *nbytes,
     };
     let records = provenance.records.iter().map(ToString::to_string);
+    // What does not fit together is said where it is asked for.
+    let quantized = unpack::quantized_weights(model).unwrap_or_default();
+    let schemes = schemes(&quantized);
     Description {
         format: provenance.format.to_owned(),
         version: provenance.version.clone(),
@@ -116,8 +135,37 @@ pub fn describe(model: &Model) -> Description {
                 .root()
                 .map(|root| tree(objects, &model.tensors, root))
         }),
-        notes: provenance.notes.iter().cloned().chain(records).collect(),
+        notes: provenance
+            .notes
+            .iter()
+            .cloned()
+            .chain(records)
+            .chain(schemes)
+            .collect(),
+        quantized: quantized.into_iter().map(quantized_line).collect(),
     }
+}
+
+fn quantized_line(weight: unpack::QuantizedWeight) -> QuantizedLine {
+    QuantizedLine {
+        name: weight.name,
+        scheme: weight.scheme,
+        shape: weight.shape,
+        parts: weight.parts,
+    }
+}
+
+/// `12 weights are quantized: Q4_0`, a line for each scheme.
+fn schemes(weights: &[unpack::QuantizedWeight]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for weight in weights {
+        *counts.entry(&weight.scheme).or_default() += 1;
+    }
+    let line = |(scheme, n): (&str, u64)| match n {
+        1 => format!("1 weight is quantized: {scheme}"),
+        n => format!("{n} weights are quantized: {scheme}"),
+    };
+    counts.into_iter().map(line).collect()
 }
 
 fn tensor_line(tensor: &Tensor) -> TensorLine {

@@ -56,7 +56,7 @@ mod target;
 pub use ::sign::{PrivateKey, PublicKey};
 pub use attest::Attest;
 pub use convert::{Converted, compare, convert, diff};
-pub use describe::{Description, TensorLine, describe};
+pub use describe::{Description, QuantizedLine, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};
 pub use error::FacadeError;
 pub use graph_text::graph_text;

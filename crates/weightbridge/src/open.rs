@@ -57,6 +57,7 @@ pub(crate) fn open_with(input: &Input, from: Option<&str>, cx: &Context) -> Resu
     let format = format_of(input, from)?;
     let mut model = read(input, format, cx)?;
     convert::restore(&mut model)?;
+    unpack::restore_container(&mut model).map_err(|error| error.in_file(input.path()))?;
     Ok(Opened { model, format })
 }
 

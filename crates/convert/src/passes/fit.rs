@@ -79,7 +79,7 @@ pub(crate) fn retype(tensor: &Tensor, spec: TensorSpec) -> Tensor {
 }
 
 /// The spec under which a target can hold a tensor's bytes.
-fn stand_in(spec: &TensorSpec, holds: fn(DType) -> bool) -> Option<TensorSpec> {
+fn stand_in(spec: &TensorSpec, holds: impl Fn(DType) -> bool) -> Option<TensorSpec> {
     if let Some(part) = spec.dtype.complex_part().filter(|part| holds(*part)) {
         let shape: Shape = spec.shape.iter().copied().chain([2]).collect();
         return Some(TensorSpec { dtype: part, shape });
@@ -114,9 +114,9 @@ pub(crate) fn fit(
     model: &mut Model,
     target: &'static str,
     capabilities: &Capabilities,
+    holds: impl Fn(DType) -> bool + Copy,
     records: &mut Vec<Record>,
 ) -> Result<()> {
-    let holds = capabilities.dtype;
     // A type that the target has may still end within a byte, which few targets allow.
     let fits = |tensor: &Tensor| {
         let elements = tensor.spec.elements().unwrap_or(0);
@@ -274,7 +274,7 @@ mod tests {
             .unwrap();
         let mut model = original.clone();
         let mut records = Vec::new();
-        fit(&mut model, "test", &capabilities(few), &mut records).unwrap();
+        fit(&mut model, "test", &capabilities(few), few, &mut records).unwrap();
         let spec = |name: &str| model.tensors.by_name(name).unwrap().spec.clone();
         assert_eq!(spec("c"), TensorSpec::new(DType::F64, [2, 2]));
         assert_eq!(spec("h"), TensorSpec::new(DType::I16, [3, 1]));

@@ -1,12 +1,16 @@
 //! Rewrites of a model's tensors. Each takes the model and adds to the records; none reads data.
 
+mod blockwise;
 mod cast;
 mod fit;
 mod names;
+mod parts;
 mod quantize;
 mod recover;
 mod ties;
+mod transpose;
 
+pub use blockwise::{blockwise, blockwise_type};
 pub use cast::{CastCounts, DTypeChoice, to_types};
 pub use names::{NameFilter, Rename};
 pub use quantize::{Line, Quantized, quantize, quantize_each};

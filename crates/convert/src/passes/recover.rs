@@ -7,10 +7,14 @@
 //!
 //! | node | input | name | stored |
 //! |---|---|---|---|
-//! | `MatMul` | 1 | `PATH.weight` | transposed |
+//! | `MatMul`, `MatMulInteger` | 1 | `PATH.weight` | transposed |
+//! | `QLinearMatMul` | 3 | `PATH.weight` | transposed |
+//! | `MatMulNBits` | 1 | `PATH.weight` | |
+//! | `QGemm` | 3 | `PATH.weight` | as `Gemm` |
 //! | `Gemm` | 1 | `PATH.weight` | transposed unless `transB` is set |
 //! | `Gemm` | 2 | `PATH.bias` | |
 //! | `Conv`, `ConvTranspose` | 1, 2 | `PATH.weight`, `PATH.bias` | |
+//! | `ConvInteger`, `QLinearConv` | 1, 3 | `PATH.weight` | |
 //! | `Gather` | 0 | `PATH.weight` | |
 //! | `LayerNormalization`, `GroupNormalization`, `InstanceNormalization`, `RMSNormalization` | 1, 2 | `PATH.weight`, `PATH.bias` | |
 //! | `BatchNormalization` | 1 to 4 | `PATH.weight`, `.bias`, `.running_mean`, `.running_var` | |
@@ -18,6 +22,7 @@
 //!
 //! What several nodes name differently, and what would take a name that is taken, stays as it is.
 
+use super::transpose::transposed;
 use ir::{
     AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record, Result,
     Strides, Tensor, TensorId, TensorSpec, TensorTable, View, ns,
@@ -84,7 +89,7 @@ fn hidden(name: &str) -> bool {
     name.contains("::") || name.starts_with('/') || !name.contains('.')
 }
 
-/// The tensor under its module's name. None for bytes that cannot be looked at crosswise.
+/// The tensor under its module's name. None for blocks, which cannot be looked at crosswise.
 fn renamed(tensor: &Tensor, found: &Found) -> Option<Tensor> {
     if !found.transposed {
         return Some(Tensor {
@@ -96,7 +101,9 @@ fn renamed(tensor: &Tensor, found: &Found) -> Option<Tensor> {
         return None;
     };
     tensor.spec.dtype.element_bytes()?;
-    let plain = tensor.as_plain()?;
+    let Some(plain) = tensor.as_plain() else {
+        return transposed(tensor, &found.name);
+    };
     let view = View {
         strides: Some(Strides::new([1, columns])),
         ..View::contiguous(plain)
@@ -163,10 +170,14 @@ fn role(
         return None;
     }
     match (node.op.as_str(), slot) {
-        ("MatMul", 1) if matrix => Some(("weight", true)),
+        ("MatMul" | "MatMulInteger", 1) | ("QLinearMatMul", 3) if matrix => Some(("weight", true)),
+        ("MatMulNBits", 1) if matrix => Some(("weight", false)),
+        ("QGemm", 3) if matrix => Some(("weight", int(node, "transB") != Some(1))),
         ("Gemm", 1) if matrix => Some(("weight", int(node, "transB") != Some(1))),
         ("Gemm" | "Conv" | "ConvTranspose", 2) => Some(("bias", false)),
-        ("Conv" | "ConvTranspose", 1) | ("Gather", 0) => Some(("weight", false)),
+        ("Conv" | "ConvTranspose" | "ConvInteger", 1) | ("QLinearConv", 3) | ("Gather", 0) => {
+            Some(("weight", false))
+        }
         (op, 1) if op.ends_with("Normalization") => Some(("weight", false)),
         (op, 2) if op.ends_with("Normalization") => Some(("bias", false)),
         ("BatchNormalization", 3) => Some(("running_mean", false)),

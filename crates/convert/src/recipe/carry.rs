@@ -10,11 +10,12 @@ use ir::{
 use std::sync::Arc;
 
 /// `--dtype` for tensors of blocks: their numbers, in that type where it is one blocks become
-/// directly, else in `F32`, from which the cast goes on.
+/// directly, else in `F32`, from which the cast goes on. Only of tensors that are `wanted` so.
 pub(crate) fn dequantize(
     model: &mut Model,
     choice: DTypeChoice,
     records: &mut Vec<Record>,
+    wanted: impl Fn(&Tensor) -> bool,
 ) -> Result<()> {
     let DTypeChoice::To(to) = choice else {
         return Ok(());
@@ -34,7 +35,7 @@ pub(crate) fn dequantize(
             DType::Block(format) => quant::can_dequantize(format),
             _ => false,
         };
-        if !readable {
+        if !readable || !wanted(tensor) {
             table.push(tensor.clone())?;
             continue;
         }
@@ -70,9 +71,9 @@ pub(crate) fn keep_blocks(
     model: &mut Model,
     target: &'static str,
     capabilities: &Capabilities,
+    holds: impl Fn(DType) -> bool,
     records: &mut Vec<Record>,
 ) -> Result<()> {
-    let holds = capabilities.dtype;
     if !holds(DType::U8) || capabilities.metadata == MetadataKinds::None {
         return Ok(());
     }
@@ -155,13 +156,20 @@ mod tests {
             partial_bytes: false,
         };
         let mut bytes = blocks.clone();
-        keep_blocks(&mut bytes, "test", &capabilities, &mut Vec::new()).unwrap();
+        keep_blocks(
+            &mut bytes,
+            "test",
+            &capabilities,
+            capabilities.dtype,
+            &mut Vec::new(),
+        )
+        .unwrap();
         let carried = bytes.tensors.by_name("blk.0.ffn_up.weight").unwrap();
         assert_eq!(carried.spec, TensorSpec::new(DType::U8, [2, 144]));
         restore_types(&mut bytes).unwrap();
         let mut numbers = blocks.clone();
         let to = DTypeChoice::To(DType::F16);
-        dequantize(&mut numbers, to, &mut Vec::new()).unwrap();
+        dequantize(&mut numbers, to, &mut Vec::new(), |_| true).unwrap();
         for tensor in &blocks.tensors {
             let back = bytes.tensors.by_name(&tensor.name).unwrap();
             assert_eq!(back.spec, tensor.spec);

@@ -42,7 +42,7 @@ mod metadata;
 mod mixture;
 mod options;
 mod order;
-mod scratch;
+pub(crate) mod scratch;
 mod share;
 mod stats;
 

@@ -5,7 +5,7 @@
 
 use crate::wire::OPSET;
 use crate::wire::code::ir_version_of_dtype;
-use ir::{About, Dim, DimSize, Graph, GraphBody, Initializer, Model, Result, Value, ValueType};
+use ir::{About, Graph, GraphBody, Model, Result};
 
 /// The name that stands for an empty one, which the format does not allow; a note says so.
 pub(super) fn stand_in(model: &Model) -> Option<String> {
@@ -19,36 +19,15 @@ pub(super) fn stand_in(model: &Model) -> Option<String> {
 
 /// The graph that stands for a model without one.
 pub(super) fn graph_of(model: &Model) -> Result<Graph> {
-    let mut body = GraphBody {
-        name: "weights".to_owned(),
-        ..GraphBody::default()
-    };
-    let unnamed = stand_in(model);
-    let mut version = ir_version_of_dtype(ir::DType::F32);
-    for (id, tensor) in model.tensors.ids() {
-        version = version.max(ir_version_of_dtype(tensor.dtype()));
-        let dims = tensor.spec.shape.iter().map(|size| Dim {
-            size: DimSize::Known(*size),
-            denotation: String::new(),
-        });
-        let value = Value {
-            name: match &unnamed {
-                Some(name) if tensor.name.is_empty() => name.clone(),
-                _ => tensor.name.clone(),
-            },
-            ty: Some(ValueType::Tensor(
-                Some(tensor.dtype()),
-                Some(dims.collect()),
-            )),
-            ..Value::default()
-        };
-        let Some(value) = body.add_value(value) else {
-            let what = "more tensors than 32 bits count".to_owned();
-            return Err(ir::Fault::Invalid { what }.into());
-        };
-        body.outputs.push(value);
-        body.initializers.push(Initializer::Dense(value, id));
+    let mut body = GraphBody::of_tensors(&model.tensors)?;
+    "weights".clone_into(&mut body.name);
+    if let Some(name) = stand_in(model) {
+        for value in body.values.iter_mut().filter(|v| v.name.is_empty()) {
+            value.name.clone_from(&name);
+        }
     }
+    let versions = model.tensors.iter().map(|t| ir_version_of_dtype(t.dtype()));
+    let version = versions.fold(ir_version_of_dtype(ir::DType::F32), Ord::max);
     Ok(Graph {
         opsets: vec![(String::new(), OPSET)],
         body,

@@ -9,7 +9,7 @@ mod types;
 
 use crate::OnnxError;
 use crate::namespace::property;
-use crate::wire::code::code_of_dtype;
+use crate::wire::code::{code_of_dtype, ir_version_of_dtype};
 use crate::wire::{CONTAINER, KIND_KEY, NAME_KEY, field};
 use external::Layout;
 use ir::{
@@ -164,7 +164,12 @@ fn model_message<'a>(
 ) -> Result<Rope<'a>> {
     let about = &graph.about;
     let mut out = Rope::new();
-    if let Some(version) = about.ir_version {
+    // A graph made here of tensors may leave it to them.
+    let versions = model.tensors.iter().map(|t| ir_version_of_dtype(t.dtype()));
+    let newest = || versions.fold(ir_version_of_dtype(DType::F32), Ord::max);
+    let made = about.producer == "weightbridge";
+    let version = about.ir_version.or_else(|| made.then(newest));
+    if let Some(version) = version {
         out.int(field::model::IR_VERSION, version);
     }
     out.some_text(field::model::PRODUCER_NAME, &about.producer);

@@ -22,6 +22,8 @@ pub(crate) mod search;
 pub(crate) mod tables;
 pub(crate) mod ternary;
 
+pub(crate) use fp4::{DOUBLED as MXFP4_VALUES, e8m0_half};
+
 use crate::float::f32_to_f16;
 
 /// Groups whose largest magnitude stays below count as zero (`GROUP_MAX_EPS`).

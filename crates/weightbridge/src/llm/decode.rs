@@ -1,10 +1,10 @@
 //! From a repository, or a GGUF model, to the graph of its decoder.
 
-use super::raise::raise;
+use super::raise::{raise, raise_blocks};
 use super::{files, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{ArchError, Configuration, configuration};
-use convert::{CastCounts, DTypeChoice, to_types};
+use convert::{CastCounts, DTypeChoice, blockwise, blockwise_type, to_types};
 use decoder::{DecoderError, Family, Request, decoder, families, family};
 use ir::{DType, Error, Fault, Limits, MetaValue, Metadata, Model, Record, Result, ns};
 use serde_json::Value;
@@ -17,11 +17,22 @@ pub(super) fn decode(
     repository: bool,
     limits: &Limits,
 ) -> Result<(Model, Vec<CastCounts>)> {
+    if request.keep_blocks {
+        let what = "a graph computes with numbers: --keep-blocks goes with --as container";
+        let what = what.to_owned();
+        return Err(Error::from(Fault::Usage { what }));
+    }
     let mut counts = Vec::new();
     let raised = model.provenance.format == gguf::FORMAT.id;
     if raised {
         let help = "--as container carries the tensors as they are";
-        let (made, casts) = raise(model, request, limits).map_err(|e| e.with_help(help))?;
+        // A type that is asked for is asked for all weights; else blocks stay that can.
+        let raised = if request.dtype == DTypeChoice::Keep && has_blocks(&model) {
+            raise_blocks(model, request, limits, blockwise_type)
+        } else {
+            raise(model, request, limits)
+        };
+        let (made, casts) = raised.map_err(|e| e.with_help(help))?;
         model = made;
         counts.push(casts);
     }
@@ -73,7 +84,13 @@ pub(super) fn decode(
     let name = MetaValue::text(family.name);
     model.metadata.set(ns::NOTE, "decoder", name);
     model.objects = None;
+    blockwise(&mut model)?;
     Ok((model, counts))
+}
+
+fn has_blocks(model: &Model) -> bool {
+    let mut types = model.tensors.iter().map(ir::Tensor::dtype);
+    types.any(|dtype| matches!(dtype, DType::Block(_)))
 }
 
 /// What weights are stored in, if not as they are, and what is computed with.
@@ -86,6 +103,8 @@ fn types(choice: DTypeChoice, model: &Model) -> Result<(Option<DType>, DType)> {
         _ => DType::F32,
     };
     match choice {
+        // The numbers that blocks stand for.
+        DTypeChoice::Keep if has_blocks(model) => Ok((None, DType::F32)),
         DTypeChoice::Keep => {
             let mut matrices = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
             let first = matrices.find(|tensor| tensor.dtype().is_float());
@@ -103,7 +122,9 @@ fn types(choice: DTypeChoice, model: &Model) -> Result<(Option<DType>, DType)> {
 
 /// One record where weights are computed with in another type than they have.
 fn note_types(tensors: &ir::TensorTable, compute: DType) -> Option<Record> {
-    let others = tensors.iter().filter(|t| t.dtype() != compute);
+    let others = tensors
+        .iter()
+        .filter(|t| t.dtype() != compute && t.dtype().is_float());
     let mut types: Vec<DType> = others.clone().map(ir::Tensor::dtype).collect();
     types.dedup();
     let first = types.first()?;

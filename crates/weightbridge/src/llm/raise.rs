@@ -2,10 +2,11 @@
 
 use super::own_table;
 use crate::ConvertRequest;
-use arch::{RaiseOptions, gguf_to_hf};
+use arch::{ArchError, RaiseOptions, Raised, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
 use ir::{Asset, DType, Error, Fault, Limits, Model, Record, Region, Result, TensorTable, ns};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
 /// in one type, `config.json` and the tokenizer's files as assets.
@@ -27,6 +28,88 @@ pub(super) fn raise(
         map: map.as_ref(),
     };
     let raised = gguf_to_hf(&model, raising)?;
+    finish(model, raised, to, dtype, casts, limits)
+}
+
+/// The same with blocks that `stay` as they are, where only whole rows move; other blocks become
+/// F32, in which every value is kept.
+pub(super) fn raise_blocks(
+    mut model: Model,
+    request: &ConvertRequest,
+    limits: &Limits,
+    stay: fn(DType) -> bool,
+) -> Result<(Model, CastCounts)> {
+    let options = &request.llm;
+    let to = DType::F32;
+    let map = own_table(options.arch_map.as_deref())?;
+    let raising = RaiseOptions {
+        arch: options.arch.as_deref(),
+        map: map.as_ref(),
+    };
+    let casts = CastCounts::default();
+    let mut none = BTreeSet::new();
+    loop {
+        let mut wanted = Vec::with_capacity(model.tensors.len());
+        for tensor in &model.tensors {
+            let dtype = tensor.dtype();
+            let block = matches!(dtype, DType::Block(_));
+            let keep = !block || stay(dtype) && !none.contains(&kind(&tensor.name));
+            wanted.push((tensor.clone(), if keep { dtype } else { to }));
+        }
+        let numbers: Vec<(DType, DType)> = wanted.iter().map(|(t, to)| (t.dtype(), *to)).collect();
+        let mut tried = model.clone();
+        tried.tensors = to_types(wanted, &casts)?;
+        let raised = match gguf_to_hf(&tried, raising) {
+            Ok(raised) => raised,
+            Err(error) => match error.downcast_ref::<ArchError>() {
+                // A verb that reaches into rows: all tensors of that kind become numbers.
+                Some(ArchError::Shape { tensor, dtype, .. })
+                    if matches!(dtype, DType::Block(_)) && none.insert(kind(tensor)) =>
+                {
+                    continue;
+                }
+                _ => return Err(error),
+            },
+        };
+        model
+            .provenance
+            .records
+            .extend(dequantized_records(&numbers));
+        return finish(model, raised, to, DTypeChoice::Keep, casts, limits);
+    }
+}
+
+/// A tensor's name without the number of its layer.
+fn kind(name: &str) -> String {
+    let parts = name.split('.');
+    let kept = parts.filter(|part| !part.bytes().all(|b| b.is_ascii_digit()));
+    kept.collect::<Vec<_>>().join(".")
+}
+
+fn dequantized_records(numbers: &[(DType, DType)]) -> Vec<Record> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for (from, _) in numbers.iter().filter(|(from, to)| from != to) {
+        *counts.entry(from.to_string()).or_default() += 1;
+    }
+    let record = |(from, n): (String, u64)| {
+        let tensors = if n == 1 { "tensor" } else { "tensors" };
+        let why = "to F32, every value is kept: its blocks have no form in a graph of standard \
+                   operators";
+        Record::changed("dequantized", format!("{n} {from} {tensors}"), why)
+            .flag("--dtype")
+            .wanted()
+    };
+    counts.into_iter().map(record).collect()
+}
+
+fn finish(
+    mut model: Model,
+    raised: Raised,
+    to: DType,
+    dtype: DTypeChoice,
+    casts: CastCounts,
+    limits: &Limits,
+) -> Result<(Model, CastCounts)> {
     model.provenance.records.extend(raised.records);
     model.tensors = narrowed(raised.tensors, to, dtype, &casts)?;
     let mut config = raised.config;

@@ -1,0 +1,365 @@
+//! `(code - zero) * scale` as `DequantizeLinear` has it: a scale for all, for each slice of an
+//! axis, or for each block along it.
+
+use super::codes::{integers, is_code};
+use crate::read::{floats, misfit, size};
+use crate::rows::store;
+use ir::{Compute, DType, Result, Tensor, TensorSpec};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Elements computed at a time.
+const STEP: u64 = 64 << 10;
+
+/// How scales are laid over codes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Laid {
+    pub(super) axis: usize,
+    /// Elements along the axis that share a scale; 0 for all of a slice.
+    pub(super) block: u64,
+}
+
+struct Affine {
+    spec: TensorSpec,
+    /// Codes, scale, and maybe the zero points.
+    inputs: Vec<Tensor>,
+    /// Elements along the axis, and behind it.
+    along: u64,
+    inner: u64,
+    /// Elements along the axis that share a scale.
+    share: u64,
+    /// Steps between scales: of an outer slice, of a share, of an inner element.
+    steps: [u64; 3],
+}
+
+/// The numbers of codes; `None` where the parts do not fit each other.
+pub(super) fn affine(
+    name: &str,
+    parts: [Option<&Tensor>; 3],
+    laid: Laid,
+    dtype: DType,
+) -> Option<Tensor> {
+    let [Some(codes), Some(scale), zero] = parts else {
+        return None;
+    };
+    if !is_code(codes.dtype()) || !quant::can_cast(scale.dtype(), DType::F32) {
+        return None;
+    }
+    if zero
+        .is_some_and(|zero| !is_code(zero.dtype()) || zero.spec.elements() != scale.spec.elements())
+    {
+        return None;
+    }
+    let dims = &codes.spec.shape;
+    let product = |dims: &[u64]| dims.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
+    let (along, inner) = if dims.is_empty() {
+        (1, 1)
+    } else {
+        (*dims.get(laid.axis)?, product(dims.get(laid.axis + 1..)?)?)
+    };
+    let (share, steps) = if scale.spec.elements() == Some(1) {
+        (along.max(1), [0; 3])
+    } else if laid.block == 0 {
+        if scale.spec.shape[..] != [along] {
+            return None;
+        }
+        (1, [0, 1, 0])
+    } else {
+        let mut wanted = dims.to_vec();
+        *wanted.get_mut(laid.axis)? = along.div_ceil(laid.block);
+        if scale.spec.shape[..] != wanted[..] {
+            return None;
+        }
+        let outer = along.div_ceil(laid.block).checked_mul(inner)?;
+        (laid.block, [outer, inner, 1])
+    };
+    let inputs = [Some(codes), Some(scale), zero];
+    let spec = TensorSpec {
+        dtype,
+        shape: dims.clone(),
+    };
+    // Nothing below can overflow.
+    TensorSpec {
+        dtype: DType::F64,
+        ..spec.clone()
+    }
+    .byte_len()?;
+    let compute = Affine {
+        spec,
+        inputs: inputs.into_iter().flatten().cloned().collect(),
+        along: along.max(1),
+        inner: inner.max(1),
+        share,
+        steps,
+    };
+    Some(Tensor::computed(name, Arc::new(compute)))
+}
+
+impl Affine {
+    fn place(&self, element: u64) -> [u64; 3] {
+        let row = element / self.inner;
+        [row / self.along, row % self.along, element % self.inner]
+    }
+
+    fn scale_at(&self, [outer, along, inner]: [u64; 3]) -> u64 {
+        let [a, b, c] = self.steps;
+        outer * a + along / self.share * b + inner * c
+    }
+
+    /// Where a chunk ends, so that its scales are few: within one slice of a long axis, and within
+    /// one run of a long inner dimension.
+    fn end(&self, at: u64, end: u64) -> u64 {
+        let slice = self.inner.saturating_mul(self.along);
+        let unit = if self.inner >= STEP {
+            self.inner
+        } else if slice >= STEP {
+            slice
+        } else {
+            u64::MAX
+        };
+        let next = (at / unit).saturating_add(1).saturating_mul(unit);
+        end.min(at.saturating_add(STEP)).min(next)
+    }
+
+    /// Which scales a chunk needs.
+    fn scales_of(&self, elements: &Range<u64>) -> Range<u64> {
+        let (mut first, mut last) = (self.place(elements.start), self.place(elements.end - 1));
+        if first[..2] != last[..2] {
+            (first[2], last[2]) = (0, self.inner - 1);
+        }
+        if first[0] != last[0] {
+            (first[1], last[1]) = (0, self.along - 1);
+        }
+        self.scale_at(first)..self.scale_at(last) + 1
+    }
+
+    fn part(&self, elements: &Range<u64>, out: &mut [f32]) -> Result<()> {
+        let (codes, scale, zero) = match &self.inputs[..] {
+            [codes, scale] => (codes, scale, None),
+            [codes, scale, zero] => (codes, scale, Some(zero)),
+            _ => return Ok(()),
+        };
+        let needed = self.scales_of(elements);
+        let low = needed.start;
+        let scales = floats(scale, needed.clone())?;
+        let zeros = match zero {
+            Some(zero) => integers(zero, needed)?,
+            None => Vec::new(),
+        };
+        let numbers = integers(codes, elements.clone())?;
+        let mut at = elements.start;
+        let mut rest = numbers.iter().zip(out);
+        while at < elements.end {
+            let place = self.place(at);
+            let (run, step) = if self.inner == 1 {
+                let [_, along, _] = place;
+                let run = (self.share - along % self.share).min(self.along - along);
+                (run, 0)
+            } else {
+                (self.inner - place[2], self.steps[2])
+            };
+            let run = run.min(elements.end - at);
+            let mut from = size(self.scale_at(place).saturating_sub(low));
+            for _ in 0..run {
+                let Some((code, value)) = rest.next() else {
+                    return Ok(());
+                };
+                let scale = scales.get(from).copied().unwrap_or(f32::NAN);
+                let zero = zeros.get(from).copied().unwrap_or(0);
+                #[allow(clippy::cast_precision_loss)] // as the runtime does it
+                let number = code.wrapping_sub(zero) as f32;
+                *value = number * scale;
+                from += size(step);
+            }
+            at += run;
+        }
+        Ok(())
+    }
+}
+
+impl Compute for Affine {
+    fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    fn inputs(&self) -> &[Tensor] {
+        &self.inputs
+    }
+
+    fn label(&self) -> &'static str {
+        "DequantizeLinear"
+    }
+
+    fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let unit = u64::from(self.spec.dtype.element_bytes().unwrap_or(4));
+        let (mut at, mut out) = (elements.start, out);
+        let mut values = Vec::new();
+        while at < elements.end {
+            let end = self.end(at, elements.end);
+            values.clear();
+            values.resize(size(end - at), 0.0);
+            self.part(&(at..end), &mut values)?;
+            let (here, rest) = std::mem::take(&mut out).split_at_mut(size((end - at) * unit));
+            store(self.spec.dtype, &values, here)?;
+            (at, out) = (end, rest);
+        }
+        Ok(())
+    }
+}
+
+/// The weight of `MatMulNBits`: rows of codes without gaps, in blocks along the row.
+struct NBits {
+    spec: TensorSpec,
+    /// Codes, scales, and maybe the zero points.
+    inputs: Vec<Tensor>,
+    columns: u64,
+    blocks: u64,
+    block: u64,
+    bits: u64,
+}
+
+/// What `MatMulNBits` multiplies by, `[N, K]` as a linear layer has it.
+pub(super) fn nbits(
+    name: &str,
+    parts: [Option<&Tensor>; 3],
+    [rows, columns]: [u64; 2],
+    bits: u64,
+    block: u64,
+) -> Result<Option<Tensor>> {
+    let [Some(codes), Some(scale), zero] = parts else {
+        return Ok(None);
+    };
+    let known = matches!(bits, 2 | 4 | 8) && block >= 16 && block.is_power_of_two();
+    if !known || codes.dtype() != DType::U8 || !quant::can_cast(scale.dtype(), DType::F32) {
+        return Ok(None);
+    }
+    let dtype = match scale.dtype() {
+        half @ (DType::F16 | DType::BF16) => half,
+        _ => DType::F32,
+    };
+    let spec = TensorSpec::new(dtype, [rows, columns]);
+    TensorSpec {
+        dtype: DType::F64,
+        ..spec.clone()
+    }
+    .require_byte_len(name)?;
+    let blocks = columns.div_ceil(block);
+    let expect = |tensor: &Tensor, n: Option<u64>| {
+        if tensor.spec.elements() == n && n.is_some() {
+            return Ok(());
+        }
+        let wanted =
+            format!("what belongs to {rows} x {columns} codes of {bits} bits in blocks of {block}");
+        Err(misfit(tensor, wanted))
+    };
+    let each = rows.checked_mul(blocks);
+    expect(codes, each.and_then(|n| n.checked_mul(block / 8 * bits)))?;
+    expect(scale, each)?;
+    if let Some(zero) = zero {
+        let n = match zero.dtype() {
+            DType::U8 => rows.checked_mul((blocks * bits).div_ceil(8)),
+            _ => each,
+        };
+        expect(zero, n)?;
+    }
+    let inputs = [Some(codes), Some(scale), zero];
+    let compute = NBits {
+        spec,
+        inputs: inputs.into_iter().flatten().cloned().collect(),
+        columns,
+        blocks,
+        block,
+        bits,
+    };
+    Ok(Some(Tensor::computed(name, Arc::new(compute))))
+}
+
+/// Code `i` of codes without gaps, the first in the low bits.
+fn field(bytes: &[u8], i: u64, bits: u64) -> u8 {
+    let byte = bytes.get(size(i * bits / 8)).copied().unwrap_or(0);
+    if bits == 8 {
+        return byte;
+    }
+    byte >> (i * bits % 8) & ((1 << bits) - 1)
+}
+
+impl NBits {
+    /// Columns of one row.
+    fn part(&self, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<()> {
+        let (codes, scale, zero) = match &self.inputs[..] {
+            [codes, scale] => (codes, scale, None),
+            [codes, scale, zero] => (codes, scale, Some(zero)),
+            _ => return Ok(()),
+        };
+        let bits = self.bits;
+        let row_len = self.blocks * (self.block / 8 * bits);
+        let first = columns.start * bits / 8;
+        let last = (columns.end * bits).div_ceil(8);
+        let mut bytes = vec![0; size(last - first)];
+        codes.read(row * row_len + first..row * row_len + last, &mut bytes)?;
+        let blocks = columns.start / self.block..columns.end.div_ceil(self.block);
+        let scales = floats(
+            scale,
+            row * self.blocks + blocks.start..row * self.blocks + blocks.end,
+        )?;
+        let middle = f32::from(1u8 << (bits - 1).min(7));
+        let zeros: Vec<f32> = match zero {
+            None => vec![middle; scales.len()],
+            Some(zero) if zero.dtype() == DType::U8 => {
+                let len = (self.blocks * bits).div_ceil(8);
+                let from = blocks.start * bits / 8;
+                let until = (blocks.end * bits).div_ceil(8);
+                let mut packed = vec![0; size(until - from)];
+                zero.read(row * len + from..row * len + until, &mut packed)?;
+                let skipped = from * 8 / bits;
+                blocks
+                    .clone()
+                    .map(|b| f32::from(field(&packed, b - skipped, bits)))
+                    .collect()
+            }
+            Some(zero) => floats(
+                zero,
+                row * self.blocks + blocks.start..row * self.blocks + blocks.end,
+            )?,
+        };
+        let skipped = first * 8 / bits;
+        for (column, value) in columns.zip(out) {
+            let block = size(column / self.block - blocks.start);
+            let zero = zeros.get(block).copied().unwrap_or(middle);
+            let scale = scales.get(block).copied().unwrap_or(f32::NAN);
+            *value = (f32::from(field(&bytes, column - skipped, bits)) - zero) * scale;
+        }
+        Ok(())
+    }
+}
+
+impl Compute for NBits {
+    fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    fn inputs(&self) -> &[Tensor] {
+        &self.inputs
+    }
+
+    fn label(&self) -> &'static str {
+        "MatMulNBits"
+    }
+
+    fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let unit = u64::from(self.spec.dtype.element_bytes().unwrap_or(4));
+        let (mut at, mut out) = (elements.start, out);
+        let mut values = Vec::new();
+        while at < elements.end {
+            let (row, column) = (at / self.columns, at % self.columns);
+            let n = (self.columns - column).min(elements.end - at).min(STEP);
+            values.clear();
+            values.resize(size(n), 0.0);
+            self.part(row, column..column + n, &mut values)?;
+            let (here, rest) = std::mem::take(&mut out).split_at_mut(size(n * unit));
+            store(self.spec.dtype, &values, here)?;
+            (at, out) = (at + n, rest);
+        }
+        Ok(())
+    }
+}

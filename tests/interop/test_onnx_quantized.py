@@ -1,0 +1,352 @@
+"""Quantized weights in ONNX: GGUF's blocks there and back, and what onnxruntime's quantizers write.
+
+Values come from onnxruntime and from gguf-py, never from our own output.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from judge import PROGRAM, REFUSED, USAGE, convert, run
+from test_decoder import Graph, batch, build, tokenizer
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+gguf = pytest.importorskip("gguf")
+from gguf import GGMLQuantizationType as Q  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+ort.set_default_logger_severity(4)
+KEPT = [Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.MXFP4]
+CODES = {Q.Q4_0: TensorProto.INT4, Q.Q4_1: TensorProto.UINT4, Q.Q5_0: TensorProto.INT8, Q.Q5_1: TensorProto.UINT8,
+         Q.Q8_0: TensorProto.INT8, Q.MXFP4: TensorProto.UINT4}
+SHAPES = ([512], [6, 256], [2, 3, 256], [2, 2, 2, 512])
+
+
+def blocks(path, kinds):
+    """Tensors of random bytes in every rank. Scales and minima of F16 are finite; many are subnormal or below zero."""
+    rng = np.random.default_rng(20261121)
+    writer = gguf.GGUFWriter(path, "test")
+    for kind in kinds:
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        for shape in SHAPES:
+            raw = rng.integers(0, 256, (int(np.prod(shape)) // elements, size), dtype=np.uint8)
+            if kind == Q.Q6_K:
+                raw[:, -1] &= 0xBF
+            elif kind != Q.MXFP4:
+                raw[:, 1] &= 0xBF
+                if kind in (Q.Q4_1, Q.Q5_1):
+                    raw[:, 3] &= 0xBF
+                raw[::7, 1] &= 0x83  # subnormal
+            writer.add_tensor(f"{kind.name}.{len(shape)}.weight", raw.reshape(*shape[:-1], -1), raw_dtype=kind)
+    writer.add_tensor("norm.weight", np.arange(8, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def tensors(path):
+    return {t.name: t for t in gguf.GGUFReader(path).tensors}
+
+
+def same_blocks(a, b, ordered=True):
+    a, b = tensors(a), tensors(b)
+    assert list(a) == list(b) if ordered else sorted(a) == sorted(b)
+    for name in a:
+        assert a[name].tensor_type == b[name].tensor_type, name
+        assert list(a[name].shape) == list(b[name].shape), name
+        assert a[name].data.tobytes() == b[name].data.tobytes(), name
+
+
+def bits(values):
+    return np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
+
+
+@pytest.mark.parametrize("flags", [[], ["--external-data"], ["--threads", "1"]])
+def test_values_are_ggmls(flags, tmp_path):
+    source, path = blocks(tmp_path / "a.gguf", KEPT), tmp_path / "a.onnx"
+    convert(source, path, "--as", "container", "--strict", *flags)
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(path)
+    assert {node.domain for node in model.graph.node} == {""}
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    made = dict(zip([value.name for value in session.get_outputs()], session.run(None, {})))
+    wanted = tensors(source)
+    assert sorted(made) == sorted(wanted)
+    kinds = {t.name: t.data_type for t in model.graph.initializer}
+    with np.errstate(over="ignore"):
+        for name, tensor in wanted.items():
+            values = tensor.data
+            if tensor.tensor_type in KEPT:
+                values = gguf.dequantize(tensor.data, tensor.tensor_type)
+                assert kinds[f"{name}_quantized"] == CODES[tensor.tensor_type]
+            assert list(made[name].shape) == [int(n) for n in tensor.shape[::-1]]
+            assert np.array_equal(bits(made[name]), bits(values)), name
+    # As many bytes as the blocks have; fifth bits alone take a whole byte more for three.
+    four = [t for t in model.graph.initializer if t.name.startswith(("Q4_0.2", "Q4_1.2", "Q8_0.2", "MXFP4.2"))]
+    held = sum(len(t.raw_data) for t in four)
+    assert held == sum(t.data.nbytes for t in wanted.values() if t.name[:6] in ("Q4_0.2", "Q4_1.2", "Q8_0.2", "MXFP4."))\
+        - sum(t.data.nbytes for t in wanted.values() if t.name.startswith("MXFP4.") and t.name[6] != "2")
+
+
+def test_container_and_back(tmp_path):
+    source = blocks(tmp_path / "a.gguf", [*KEPT, Q.Q6_K])
+    path, back = tmp_path / "a.onnx", tmp_path / "b.gguf"
+    done = convert(source, path, "--as", "container", "--keep-blocks")
+    assert "stay quantized" in done.stderr and "Q6_K" in done.stderr
+    convert(path, back, "--as", "container")
+    assert source.read_bytes() == back.read_bytes()
+    convert(path, tmp_path / "a.safetensors", "--keep-blocks")
+    convert(tmp_path / "a.safetensors", back, "--as", "container", "--overwrite")
+    same_blocks(source, back, ordered=False)
+    # Without the flag K-quants are numbers, and the report says so.
+    done = convert(source, path, "--as", "container", "--overwrite")
+    assert "4 Q6_K tensors" in done.stderr
+    convert(path, back, "--as", "container", "--overwrite")
+    kinds = {t.name: t.tensor_type for t in gguf.GGUFReader(back).tensors}
+    assert {k for name, k in kinds.items() if name.startswith("Q6_K")} == {Q.F32}
+    # A type that is asked for is every tensor's.
+    convert(source, path, "--as", "container", "--dtype", "f16", "--overwrite")
+    assert not onnx.load(path).graph.node
+
+
+def test_a_saved_again_model_and_one_that_lies(tmp_path):
+    """onnx writes the file anew: the blocks are still found. A code that does not fit its type is an error."""
+    source, path, back = blocks(tmp_path / "a.gguf", KEPT), tmp_path / "a.onnx", tmp_path / "b.gguf"
+    convert(source, path, "--as", "container")
+    model, again = onnx.load(path), onnx.load(path)
+    onnx.save(again, path, save_as_external_data=True, size_threshold=0, location="x.bin")
+    convert(path, back, "--as", "container")
+    same_blocks(source, back)
+    for tensor in model.graph.initializer:
+        if tensor.name == "Q5_0.2.weight_quantized":
+            tensor.raw_data = b"\x55" + tensor.raw_data[1:]
+    onnx.save(model, tmp_path / "c.onnx")
+    done = run("convert", tmp_path / "c.onnx", tmp_path / "c.gguf", "--as", "container")
+    assert done.returncode == REFUSED and "Q5_0" in done.stderr
+    assert not (tmp_path / "c.gguf").exists()
+
+
+@pytest.mark.parametrize("name, kind, tied", [
+    ("llama", "Q4_0", False), ("llama", "Q8_0", False), ("llama", "Q4_1", False), ("llama", "Q5_0", False),
+    ("llama", "Q4_K_M", False), ("qwen2", "Q4_0", True), ("qwen2", "Q8_0", True), ("qwen2", "Q5_1", True),
+    ("gpt2", "Q8_0", False), ("qwen3", "Q4_1", False)])
+def test_decoder_logits_and_back(name, kind, tied, tmp_path):
+    more = dict(n_embd=64) if name == "gpt2" else dict(hidden_size=64, use_sliding_window=False) if tied else {}
+    folder = build(name, tmp_path / "hf", **more)
+    tokenizer(folder)
+    quantized, path = tmp_path / "q.gguf", tmp_path / "q.onnx"
+    convert(folder, quantized, "--quantize", kind, "--pre", "gpt-2")
+    convert(quantized, path, "--strict")
+    there = tensors(quantized)
+    exact = {n for n, t in there.items() if t.tensor_type in KEPT}
+    graph = Graph(path)
+    codes = [t for t in graph.model.graph.initializer if t.name.endswith("_quantized")]
+    # gpt2's Conv1D lies across: only the embedding and the head keep their blocks.
+    assert len(codes) == len(exact) or name == "gpt2" and 0 < len(codes) < len(exact)
+    # The graph of the very numbers that gguf-py makes of the blocks.
+    plain = tmp_path / "f.gguf"
+    reader = gguf.GGUFReader(quantized)
+    writer = gguf.GGUFWriter(plain, reader.fields["general.architecture"].contents())
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            of = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], of)
+    for tensor in reader.tensors:
+        values = tensor.data
+        if tensor.tensor_type not in (Q.F32, Q.F16, Q.BF16):
+            values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        writer.add_tensor(tensor.name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    convert(plain, tmp_path / "f.onnx", "--dtype", "f32")
+    ids, mask, positions = batch(26)
+    other = Graph(tmp_path / "f.onnx")
+    wanted, _ = other.step(ids, mask, positions, other.empty(len(ids)))
+    assert np.abs(wanted[mask.astype(bool)]).max() > 0.5
+    assert graph.distance(wanted) <= 1e-4
+    # And back: a folder with the graph is a repository.
+    convert(quantized, f"{tmp_path}/out/", "--to", "onnx")
+    done = convert(tmp_path / "out", tmp_path / "back.gguf", "--pre", "gpt-2")
+    assert "put together again" in done.stderr
+    back = tensors(tmp_path / "back.gguf")
+    kept = {t.name for t in codes}
+    assert len(kept) == sum(back[n].tensor_type in KEPT for n in exact)
+    for n in exact:
+        if name != "gpt2" or back[n].tensor_type in KEPT:
+            assert back[n].tensor_type == there[n].tensor_type, n
+            assert back[n].data.tobytes() == there[n].data.tobytes(), n
+    # Out of the graph as numbers: those that gguf-py makes of the blocks.
+    convert(path, tmp_path / "w.safetensors")
+    convert(plain, f"{tmp_path}/w/", "--dtype", "f32")
+    assert run("diff", tmp_path / "w.safetensors", tmp_path / "w").returncode == 0
+    # Asked for a type, all are numbers.
+    convert(quantized, path, "--dtype", "f32", "--overwrite")
+    assert not any(t.name.endswith("_quantized") for t in Graph(path).model.graph.initializer)
+    assert run("convert", quantized, tmp_path / "n.onnx", "--keep-blocks").returncode == USAGE
+
+
+def network(path):
+    """A convolution and two linear layers, one exported as MatMul, one as Gemm."""
+    rng = np.random.default_rng(5)
+    real = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["c"], "/conv/Conv", kernel_shape=[3, 3],
+                         pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], "/Relu"),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"], "/pool/GlobalAveragePool"),
+        helper.make_node("Flatten", ["p"], ["f"], "/Flatten"),
+        helper.make_node("MatMul", ["f", "onnx::MatMul_7"], ["m"], "/fc1/MatMul"),
+        helper.make_node("Add", ["m", "fc1.bias"], ["a"], "/fc1/Add"),
+        helper.make_node("Gemm", ["a", "fc2.weight", "fc2.bias"], ["y"], "/fc2/Gemm", transB=1)]
+    weights = {"conv.weight": real(80, 3, 3, 3), "conv.bias": real(80), "onnx::MatMul_7": real(80, 96),
+               "fc1.bias": real(96), "fc2.weight": real(10, 96), "fc2.bias": real(10)}
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, ["n", 3, 8, 8])],
+                              [helper.make_tensor_value_info("y", 1, ["n", 10])],
+                              [numpy_helper.from_array(value, name) for name, value in weights.items()])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def load(path):
+    from safetensors.numpy import load_file
+    return load_file(path)
+
+
+def asked(path, outputs):
+    """The values of a graph's constants, as onnxruntime computes them."""
+    model = onnx.load(path)
+    del model.graph.output[:]
+    for name in outputs:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fed = {"x": np.zeros((1, 3, 8, 8), np.float32)}
+    return dict(zip(outputs, session.run(outputs, fed)))
+
+
+class Batches:
+    def __init__(self):
+        rng = np.random.default_rng(9)
+        self.items = iter([{"x": rng.standard_normal((2, 3, 8, 8)).astype(np.float32)} for _ in range(3)])
+
+    def get_next(self):
+        return next(self.items, None)
+
+
+@pytest.mark.parametrize("channels", [False, True])
+@pytest.mark.parametrize("kind", ["QInt8", "QUInt8", "QInt4"])
+def test_qdq(channels, kind, tmp_path):
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    CalibrationDataReader.register(Batches)
+    path, out = tmp_path / "q.onnx", tmp_path / "q.safetensors"
+    quantize_static(network(tmp_path / "f.onnx"), path, Batches(), quant_format=QuantFormat.QDQ, per_channel=channels,
+                    activation_type=QuantType.QUInt8, weight_type=getattr(QuantType, kind))
+    nodes = {node.name: node for node in onnx.load(path).graph.node}
+    names = {"conv.weight": "conv.weight", "conv.bias": "conv.bias", "onnx::MatMul_7": "fc1.weight",
+             "fc1.bias": "fc1.bias", "fc2.weight": "fc2.weight", "fc2.bias": "fc2.bias"}
+    values = {nodes[f"{name}_DequantizeLinear"].output[0]: to for name, to in names.items()}
+    wanted = {values[name]: value for name, value in asked(path, list(values)).items()}
+    done = convert(path, out)
+    assert "computed from codes and scales" in done.stderr and "scales and zero points of activations" in done.stderr
+    made = load(out)
+    assert sorted(made) == sorted(wanted)
+    for name, value in wanted.items():
+        value = value.T if name == "fc1.weight" else value
+        assert made[name].shape == value.shape
+        assert np.array_equal(bits(made[name]), bits(value)), name
+    told = json.loads(run("inspect", path, "--json").stdout)
+    assert sorted(line["name"] for line in told["quantized"]) == sorted(names)
+    assert all(line["scheme"].startswith("DequantizeLinear of") for line in told["quantized"])
+    # The parts as they are, for those who want them.
+    convert(path, out, "--raw-names", "--overwrite")
+    assert {"conv.weight_quantized", "conv.weight_scale"} <= set(load(out))
+    convert(path, out, "--as", "container", "--overwrite")
+    assert {"conv.weight_quantized", "conv.weight_scale"} <= set(load(out))
+
+
+def test_operators_with_codes(tmp_path):
+    """QOperator and dynamic quantization: values as onnxruntime's own DequantizeLinear has them."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+    source = network(tmp_path / "f.onnx")
+    quantize_static(source, tmp_path / "o.onnx", Batches(), quant_format=QuantFormat.QOperator, per_channel=True,
+                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+    quantize_dynamic(source, tmp_path / "d.onnx", per_channel=True)
+    for file, axes in [("o", {"conv.weight": 0, "onnx::MatMul_7": 1, "fc2.weight": 0}),
+                       ("d", {"conv.weight": 0, "onnx::MatMul_7": 1, "fc2.weight": 1})]:
+        path, out = tmp_path / f"{file}.onnx", tmp_path / f"{file}.safetensors"
+        parts = {t.name: t for t in onnx.load(path).graph.initializer}
+        convert(path, out)
+        made = load(out)
+        assert sorted(name for name in made if not name.startswith("c_")) \
+            == sorted(f"{layer}.{part}" for layer in ("conv", "fc1", "fc2") for part in ("weight", "bias"))
+        if file == "o":
+            [x] = [numpy_helper.to_array(parts[name]) for name in ("x_scale",)]
+            steps = x * numpy_helper.to_array(parts["conv.weight_scale"])
+            whole = numpy_helper.to_array(parts["conv.bias_quantized"]).astype(np.float32)
+            assert np.array_equal(bits(made["conv.bias"]), bits(whole * steps))
+        for name, axis in axes.items():
+            inputs = [f"{name}_{part}" for part in ("quantized", "scale", "zero_point")]
+            scalar = not parts[inputs[1]].dims
+            node = helper.make_node("DequantizeLinear", inputs, ["y"], **({} if scalar else {"axis": axis}))
+            value = helper.make_tensor_value_info("y", 1, list(parts[inputs[0]].dims))
+            graph = helper.make_graph([node], "g", [], [value], [parts[part] for part in inputs])
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+            [wanted] = ort.InferenceSession(model.SerializeToString()).run(None, {})
+            to = {"onnx::MatMul_7": "fc1.weight"}.get(name, name)
+            wanted = wanted.T if to == "fc1.weight" else wanted
+            assert np.array_equal(bits(made[to]), bits(wanted)), (file, name)
+
+
+@pytest.mark.parametrize("block", [16, 32, 64, 128, 256])
+@pytest.mark.parametrize("bits_, even", [(4, True), (4, False), (8, True), (8, False)])
+def test_matmul_nbits(block, bits_, even, tmp_path):
+    pytest.importorskip("onnx_ir", reason="onnxruntime's quantizer wants onnx-ir")
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    path, out = tmp_path / "n.onnx", tmp_path / "n.safetensors"
+    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=even, bits=bits_)
+    quantizer = MatMulNBitsQuantizer(onnx.load(network(tmp_path / "f.onnx")), algo_config=config)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(path))
+    convert(path, out)
+    # The rows of the unit matrix ask for the weights one by one; F32 all the way.
+    model = onnx.load(path)
+    [node] = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
+    node.attribute.append(helper.make_attribute("accuracy_level", 1))
+    given = helper.make_tensor_value_info(node.input[0], 1, [80, 80])
+    taken = helper.make_tensor_value_info(node.output[0], 1, [80, 96])
+    graph = helper.make_graph([node], "g", [given], [taken],
+                              [t for t in model.graph.initializer if t.name in node.input])
+    alone = helper.make_model(graph, opset_imports=model.opset_import, ir_version=10)
+    session = ort.InferenceSession(alone.SerializeToString(), providers=["CPUExecutionProvider"])
+    [wanted] = session.run(None, {node.input[0]: np.eye(80, dtype=np.float32)})
+    assert sorted(load(out)) == sorted(f"{layer}.{part}" for layer in ("conv", "fc1", "fc2") for part in ("weight", "bias"))
+    made = load(out)["fc1.weight"]
+    # Sums with zeros lose the sign of zero, and nothing else.
+    assert made.shape == (96, 80) and np.array_equal(made, wanted.T)
+    told = json.loads(run("inspect", path, "--json").stdout)["quantized"]
+    assert [(line["shape"], line["scheme"]) for line in told] \
+        == [([96, 80], f"MatMulNBits of {bits_} bits in blocks of {block}")]
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_matmul_nbits_as_qdq(even, tmp_path):
+    pytest.importorskip("onnx_ir", reason="onnxruntime's quantizer wants onnx-ir")
+    from onnxruntime.quantization import QuantFormat
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    path, out = tmp_path / "n.onnx", tmp_path / "n.safetensors"
+    config = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=even, bits=4, quant_format=QuantFormat.QDQ)
+    quantizer = MatMulNBitsQuantizer(onnx.load(network(tmp_path / "f.onnx")), algo_config=config)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(path))
+    [node] = [node for node in onnx.load(path).graph.node if node.op_type == "DequantizeLinear"]
+    wanted = asked(path, [node.output[0]])[node.output[0]]
+    convert(path, out)
+    made = load(out)["fc1.weight"]
+    assert made.shape == (96, 80) and np.array_equal(bits(made), bits(wanted.T))
