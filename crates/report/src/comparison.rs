@@ -124,7 +124,7 @@ fn table(found: &Comparison) -> Markup {
             p class="note" { "The table has the largest errors; " (text::count(left_out as u64, "tensor")) " with smaller ones are left out." }
         }
         (filter("errors-table", "Filter errors", &[]))
-        (scroll("Errors", table))
+        (scroll("Errors", &table))
     }
 }
 
