@@ -12,8 +12,8 @@ const ROWS: usize = 1000;
 /// Most names of one list.
 const NAMES: usize = 50;
 
-/// Bounds of the relative error, and their colours. Q8_0 is near half a percent, Q4_K near
-/// eight, Q2_K near thirty.
+/// Bounds of the relative error, and their colours. Q4_K of normally distributed weights is near
+/// seven percent.
 const STEPS: [(f64, &str, &str); 7] = [
     (0.0, "e0", "exact"),
     (0.003, "e1", "to 0.3 %"),
@@ -124,7 +124,7 @@ fn table(found: &Comparison) -> Markup {
             p class="note" { "The table has the largest errors; " (text::count(left_out as u64, "tensor")) " with smaller ones are left out." }
         }
         (filter("errors-table", "Filter errors", &[]))
-        (scroll("Errors", table))
+        (scroll("Errors", &table))
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn records(id: &str, title: &str, records: &[RecordRow]) -> Markup {
             @if left_out > 0 { " The table has losses first; " (text::thousands(left_out as u64)) " records are left out." }
         }
         (filter(id, &format!("Filter: {}", title.to_lowercase()), &["carried", "changed", "dropped"]))
-        (scroll(title, table))
+        (scroll(title, &table))
     }
 }
 

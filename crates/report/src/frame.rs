@@ -93,7 +93,7 @@ fn policy() -> String {
 }
 
 /// A table that scrolls by itself where it is wider than the screen.
-pub(crate) fn scroll(label: &str, table: Markup) -> Markup {
+pub(crate) fn scroll(label: &str, table: &Markup) -> Markup {
     html! { div class="scroll" role="region" aria-label=(label) tabindex="0" { (table) } }
 }
 

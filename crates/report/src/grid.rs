@@ -35,9 +35,12 @@ pub(crate) struct Strip {
     pub(crate) tensors: BTreeMap<usize, Vec<usize>>,
 }
 
+/// A tensor of a stack: its role, its layer, its place in the model.
+type Member = (String, u32, usize);
+
 /// All stacks that tensors stand in, the largest first, and how many are left out.
 pub(crate) fn stacks(tensors: &[TensorRow]) -> (Vec<Stack>, usize) {
-    let mut stacks: Vec<(Stack, u64, Vec<(String, u32, usize)>)> = Vec::new();
+    let mut stacks: Vec<(Stack, u64, Vec<Member>)> = Vec::new();
     // Only ever looked up, never walked.
     let mut known: HashMap<String, usize> = HashMap::new();
     for (index, tensor) in tensors.iter().enumerate() {
@@ -65,7 +68,7 @@ pub(crate) fn stacks(tensors: &[TensorRow]) -> (Vec<Stack>, usize) {
     (filled.collect(), left_out)
 }
 
-fn fill(mut stack: Stack, members: Vec<(String, u32, usize)>) -> Stack {
+fn fill(mut stack: Stack, members: Vec<Member>) -> Stack {
     let layers: BTreeSet<u32> = members.iter().map(|(_, layer, _)| *layer).collect();
     stack.layers = layers.into_iter().collect();
     let mut known: HashMap<String, usize> = HashMap::new();
@@ -110,11 +113,11 @@ impl Stack {
         let per = self.layers.len().div_ceil(COLUMNS).max(1);
         let columns = self.layers.len().div_ceil(per);
         let slots = columns.max(SLOTS_MIN);
-        let lines: String = (0..=columns).map(|x| format!("M{x} 0V1")).collect();
+        let lines: Vec<String> = (0..=columns).map(|x| format!("M{x} 0V1")).collect();
         html! {
             div class="grid" {
                 @for strip in &self.strips {
-                    @let runs = self.runs(strip, per, columns, &shade);
+                    @let runs = Self::runs(strip, per, columns, &shade);
                     div class="role" { code { (text::name(&strip.role)) } }
                     svg class="strip" role="img" aria-label=(self.tell(strip, &runs, per))
                         viewBox={ "0 0 " (slots) " 1" } preserveAspectRatio="none" {
@@ -124,7 +127,7 @@ impl Stack {
                                 title { (self.span(run, per)) ": " (run.shade.words) }
                             }
                         }
-                        path class="lines" d=(lines) {}
+                        path class="lines" d=(lines.concat()) {}
                     }
                 }
                 div class="role axis" aria-hidden="true" { "layer" }
@@ -150,7 +153,6 @@ impl Stack {
     }
 
     fn runs(
-        &self,
         strip: &Strip,
         per: usize,
         columns: usize,

@@ -152,6 +152,8 @@ fn lead(page: &MigrationPage) -> Markup {
 fn tiles(page: &MigrationPage) -> Vec<Tile> {
     let all = Sum::of(page.rows.iter());
     let of = |status: Status| Sum::of(page.rows.iter().filter(move |row| row.status == status));
+    // What has no size yet makes nothing smaller.
+    let known = Sum::of(page.rows.iter().filter(|row| row.bytes_after.is_some()));
     let (done, failed) = (of(Status::Done), of(Status::Failed));
     let tile = |what, figure: String, more| Tile {
         what,
@@ -179,7 +181,7 @@ fn tiles(page: &MigrationPage) -> Vec<Tile> {
             more: String::new(),
         },
         tile("Before", text::bytes(all.before), String::new()),
-        tile("After", text::bytes(all.after), change(all)),
+        tile("After", text::bytes(all.after), change(known)),
         tile(
             "Findings",
             text::thousands(findings),
@@ -249,7 +251,7 @@ fn totals(page: &MigrationPage) -> Markup {
                 rect class=(status.fill()) x=(format!("{x:.3}%")) width=(format!("{width:.3}%")) height="14" { title { (status.name()) } }
             }
         }
-        (scroll("Totals", table))
+        (scroll("Totals", &table))
     }
 }
 
@@ -290,7 +292,7 @@ fn models(page: &MigrationPage) -> Markup {
             p class="note" { "The table has what needs somebody first; " (text::count(left_out as u64, "model")) " are left out of it, and count in the totals." }
         }
         (filter("models-table", "Filter models", &choices))
-        (scroll("Models", table))
+        (scroll("Models", &table))
     }
 }
 

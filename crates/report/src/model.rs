@@ -260,7 +260,7 @@ fn metadata(facts: &[Fact]) -> Markup {
     html! {
         details {
             summary { (text::count(facts.len() as u64, "key")) }
-            (scroll("Metadata", table))
+            (scroll("Metadata", &table))
             @if facts.len() > KEYS {
                 p class="note" { "And " (text::thousands((facts.len() - KEYS) as u64)) " more." }
             }

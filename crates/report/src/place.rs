@@ -22,7 +22,7 @@ pub fn place(name: &str) -> Place {
         .enumerate()
         .skip(1)
         .take(parts.len().saturating_sub(2))
-        .find_map(|(at, part)| Some((at, number(&part)?)));
+        .find_map(|(at, part)| Some((at, number(part)?)));
     let starred = |parts: &[&str]| {
         let star = |part: &&str| match number(part) {
             Some(_) => "*".to_owned(),

@@ -46,7 +46,7 @@ pub(crate) fn modules(modules: &Modules) -> Markup {
         }
     };
     html! {
-        (scroll("Modules", table))
+        (scroll("Modules", &table))
         @if left_out > 0 {
             p class="note" { (text::count(left_out, "smaller module")) " at these levels are left out." }
         }
@@ -123,7 +123,7 @@ pub(crate) fn tensors(tensors: &[TensorRow], palette: &Palette) -> Markup {
             }
         }
         (filter("tensors-table", "Filter tensors", &[]))
-        (scroll("Tensors", table))
+        (scroll("Tensors", &table))
     }
 }
 

@@ -136,14 +136,12 @@ pub(crate) fn breaking(name: &str) -> Markup {
 
 /// The beginning of a text, of at most `most` characters.
 pub(crate) fn head(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some(_) => {
-            let mut out: String = text.chars().take(most.saturating_sub(1)).collect();
-            out.push('…');
-            out
-        }
+    if text.char_indices().nth(most).is_none() {
+        return text.to_owned();
     }
+    let mut out: String = text.chars().take(most.saturating_sub(1)).collect();
+    out.push('…');
+    out
 }
 
 /// The text without its middle where it is longer than `most` characters.

@@ -43,7 +43,7 @@ pub(crate) fn legend(palette: &Palette, bytes: u64) -> Markup {
         }
     };
     html! {
-        (scroll("Types", table))
+        (scroll("Types", &table))
         @if palette.types.len() > TYPES_SHOWN {
             p class="note" { (text::thousands((palette.types.len() - TYPES_SHOWN) as u64)) " more types are left out." }
         }

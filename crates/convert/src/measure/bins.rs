@@ -96,8 +96,19 @@ impl Bins {
                 (to - low) / width,
             );
         }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not below zero
-        let bins: Vec<u64> = shown.iter().map(|n| n.round() as u64).collect();
+        // Sums are rounded, not bins: so the bins hold as many values as there are.
+        let (mut sum, mut told) = (0.0, 0);
+        let bins: Vec<u64> = shown
+            .iter()
+            .map(|n| {
+                sum += n;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not below zero
+                let upto = (sum.round() as u64).clamp(told, total);
+                let bin = upto - told;
+                told = upto;
+                bin
+            })
+            .collect();
         let inside: u64 = bins.iter().sum();
         Some(Histogram {
             low,
