@@ -172,8 +172,7 @@ fn role(
     match (node.op.as_str(), slot) {
         ("MatMul" | "MatMulInteger", 1) | ("QLinearMatMul", 3) if matrix => Some(("weight", true)),
         ("MatMulNBits", 1) if matrix => Some(("weight", false)),
-        ("QGemm", 3) if matrix => Some(("weight", int(node, "transB") != Some(1))),
-        ("Gemm", 1) if matrix => Some(("weight", int(node, "transB") != Some(1))),
+        ("Gemm", 1) | ("QGemm", 3) if matrix => Some(("weight", int(node, "transB") != Some(1))),
         ("Gemm" | "Conv" | "ConvTranspose", 2) => Some(("bias", false)),
         ("Conv" | "ConvTranspose" | "ConvInteger", 1) | ("QLinearConv", 3) | ("Gather", 0) => {
             Some(("weight", false))

@@ -15,6 +15,7 @@
 //! recovered from it; it is no graph to run any more.
 
 mod affine;
+mod blocks;
 mod codes;
 mod find;
 mod scene;

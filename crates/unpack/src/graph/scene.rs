@@ -79,21 +79,13 @@ impl<'a> Scene<'a> {
         self.body.nodes.get(index)
     }
 
-    pub(super) fn input(&self, node: &Node, slot: usize) -> Option<ValueId> {
-        node.inputs.get(slot).copied().flatten()
-    }
-
-    pub(super) fn output(&self, node: &Node) -> Option<ValueId> {
-        node.outputs.first().copied().flatten()
-    }
-
     pub(super) fn tensor(&self, id: Option<TensorId>) -> Option<&'a Tensor> {
         self.tensors.get(id?)
     }
 
     /// The constant that an input of a node is.
     pub(super) fn constant(&self, node: &Node, slot: usize) -> Option<TensorId> {
-        self.constants.get(&self.input(node, slot)?).copied()
+        self.constants.get(&input(node, slot)?).copied()
     }
 
     pub(super) fn maker(&self, value: ValueId) -> Option<(usize, &'a Node)> {
@@ -113,7 +105,7 @@ impl<'a> Scene<'a> {
     /// Follows an input of a node back to a constant.
     pub(super) fn origin(&self, node: &Node, slot: usize) -> Origin {
         let mut origin = Origin::default();
-        let mut here = self.input(node, slot);
+        let mut here = input(node, slot);
         // A cast and a lookup, in this order.
         for _ in 0..3 {
             let Some(value) = here else { break };
@@ -133,15 +125,25 @@ impl<'a> Scene<'a> {
                     };
                 }
                 "Gather" if origin.rows.is_none() && int(node, "axis").unwrap_or(0) == 0 => {
-                    origin.rows = Some((index, self.input(node, 1)));
+                    origin.rows = Some((index, input(node, 1)));
                 }
                 _ => break,
             }
             origin.nodes.push(index);
-            here = self.input(node, 0);
+            here = input(node, 0);
         }
         origin
     }
+}
+
+/// What an input of a node takes.
+pub(super) fn input(node: &Node, slot: usize) -> Option<ValueId> {
+    node.inputs.get(slot).copied().flatten()
+}
+
+/// What a node gives first.
+pub(super) fn output(node: &Node) -> Option<ValueId> {
+    node.outputs.first().copied().flatten()
 }
 
 /// An attribute that is a whole number.

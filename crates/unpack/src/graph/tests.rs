@@ -74,14 +74,14 @@ fn rows_of_codes_without_gaps() {
     let values = read(&made);
     // Column 17 of row 1: the high half of byte 8 of its codes, zero 4, scale 4.
     let code = f32::from((24u8 * 7) >> 4);
-    assert_eq!(values[20 + 17], (code - 4.0) * 4.0);
+    assert_eq!(values[37..38], [(code - 4.0) * 4.0]);
     let mut part = vec![0; 12];
     made.read(36..39, &mut part).unwrap();
     assert_eq!(part, f32s(&values[36..39]));
     let whole = nbits("w", [Some(&codes), Some(&scale), None], [2, 20], 4, 16)
         .unwrap()
         .unwrap();
-    assert_eq!(read(&whole)[0], -8.0);
+    assert_eq!(read(&whole)[..1], [-8.0]);
     let error = nbits("w", parts, [2, 40], 4, 16).unwrap_err();
     assert!(
         error.message().contains("belongs to 2 x 40"),
@@ -92,8 +92,11 @@ fn rows_of_codes_without_gaps() {
     assert!(nbits("w", parts, [u64::MAX, u64::MAX], 4, 16).is_err());
 }
 
+/// Operator, inputs, output, attributes.
+type Step<'a> = (&'a str, &'a [&'a str], &'a str, &'a [(&'a str, i64)]);
+
 /// A graph that multiplies by the constants `w_quantized`, `w_scale` and so on behind these nodes.
-fn graph(parts: Vec<Tensor>, nodes: &[(&str, &[&str], &str, &[(&str, i64)])]) -> Model {
+fn graph(parts: Vec<Tensor>, nodes: &[Step<'_>]) -> Model {
     let mut model = Model::default();
     let mut body = GraphBody::default();
     let mut ids: HashMap<String, ValueId> = HashMap::new();
