@@ -2,9 +2,12 @@
 
 mod cast;
 mod fit;
+mod keys;
 mod names;
+mod order;
 mod quantize;
 mod recover;
+mod strings;
 mod ties;
 
 pub use cast::{CastCounts, DTypeChoice, to_types};
@@ -14,6 +17,8 @@ pub use recover::recover_names;
 
 pub(crate) use cast::cast;
 pub(crate) use fit::{fit, restore_types, retype};
+pub(crate) use keys::{note_metadata, restore_metadata};
 pub(crate) use names::{filter, rename};
+pub(crate) use order::{names as order_of, note_order, restore_order};
 
 pub(crate) use ties::{resolve_ties, restore_ties};

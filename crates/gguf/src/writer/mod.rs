@@ -10,7 +10,7 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::ShardName;
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, Output, Payload, Piece,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Packing, Model, Output, Payload, Piece,
     Report, Result, Tensor, Writer,
 };
 use metadata::Pair;
@@ -34,7 +34,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Typed,
     shards: true,
-    partial_bytes: false,
+    packing: Packing::Bytes,
+    ordered: true,
 };
 
 fn has_dtype(dtype: DType) -> bool {

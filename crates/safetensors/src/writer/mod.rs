@@ -9,7 +9,7 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::{Shard, render_index, shard_name, split};
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, OutFile, Output, Piece,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Packing, Model, OutFile, Output, Piece,
     Report, Result, TensorTable, Writer,
 };
 use std::collections::BTreeMap;
@@ -33,7 +33,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Strings,
     shards: true,
-    partial_bytes: false,
+    packing: Packing::Bytes,
+    ordered: false,
 };
 
 fn has_dtype(dtype: DType) -> bool {
