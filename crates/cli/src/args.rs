@@ -136,7 +136,7 @@ pub(crate) enum Command {
 }
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 28] = [
+const IN_PLACE_ALONE: [&str; 31] = [
     "output",
     "from",
     "to",
@@ -161,6 +161,9 @@ const IN_PLACE_ALONE: [&str; 28] = [
     "pre",
     "modelfile",
     "external_data",
+    "external_into",
+    "keep_graph",
+    "carry",
     "keep_blocks",
     "shard_tensors",
     "shard_size",
@@ -274,6 +277,15 @@ pub(crate) struct ConvertArgs {
     /// Put the tensors of an ONNX output into a file beside it, as happens over 1.5 GB anyway
     #[arg(long)]
     pub(crate) external_data: bool,
+    /// Write no tensor of an ONNX output: point into the input's own files, which lie beside it
+    #[arg(long, conflicts_with_all = ["external_data", "shard_size"])]
+    pub(crate) external_into: bool,
+    /// Write the graph of an ONNX input beside a safetensors output, its data pointing into that
+    #[arg(long)]
+    pub(crate) keep_graph: bool,
+    /// Note for the way back what the target has no place for: metadata (its types), graph
+    #[arg(long, value_name = "WHAT[,WHAT]", conflicts_with = "keep_graph")]
+    pub(crate) carry: Option<weightbridge::Carry>,
 }
 
 /// `--tensor-type` and `--tensor-type-file` in the order they are given: the first rule that

@@ -2,7 +2,8 @@
 
 use crate::names::weights_in;
 use crate::set::Set;
-use ir::{Asset, Region};
+use ir::{Asset, Context, Region, Result};
+use std::path::Path;
 
 /// Extensions of files that travel along: configurations, tokenizers, texts, a model's own code.
 /// None is parsed, and none is ever run.
@@ -43,6 +44,12 @@ fn inner(set: &Set, folder: &str) -> Vec<String> {
 
 /// Files that travel along at most: each is kept open.
 const MAX: usize = 256;
+
+/// The files that travel along with the model of a repository ([`crate::home_of`]).
+pub fn side_files(home: &Path, cx: &Context) -> Result<Vec<Asset>> {
+    let set = Set::new(home.to_owned(), cx)?;
+    Ok(assets_of(&set, &mut Vec::new()))
+}
 
 /// The files that travel along, and remarks on those that do not.
 pub(crate) fn assets_of(set: &Set, notes: &mut Vec<String>) -> Vec<Asset> {

@@ -1,9 +1,11 @@
 //! One conversion, and comparing two models.
 
+use crate::keep_graph::Kept;
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{ConvertRequest, FacadeError, Intent, Names, Session, edit, llm, open_input, policy};
+use crate::{ConvertRequest, FacadeError, Intent, Names, Session};
+use crate::{carry, edit, keep_graph, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
@@ -38,11 +40,15 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
             verb: "written",
         })
     })?;
-    if request.external_data && target.format.id != onnx::FORMAT.id {
-        let what = format!(
-            "--external-data is for ONNX, the output is {}",
-            target.format.title
-        );
+    let outside = [
+        (request.external_data, "--external-data"),
+        (request.external_into, "--external-into"),
+    ];
+    if let Some((_, flag)) = outside.iter().find(|(asked, _)| *asked)
+        && target.format.id != onnx::FORMAT.id
+    {
+        let title = target.format.title;
+        let what = format!("{flag} is for ONNX, the output is {title}");
         return Err(Fault::Usage { what }.into());
     }
     // What the weights of a repository are called depends on what they are.
@@ -59,6 +65,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         shard_size: request.shard_size.or(target.shard_size()),
         shard_tensors: request.shard_tensors,
         external_data: request.external_data,
+        external_into: request.external_into,
         repository: target.repository,
         ..WriteOptions::default()
     };
@@ -92,12 +99,20 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if empty && !may_be_empty.contains(&opened.model.provenance.format) {
         return Err(named(FacadeError::NoTensors.into()));
     }
+    let bare = opened.model.assets.is_empty() && opened.format.id == onnx::FORMAT.id;
+    if bare && (target.repository || target.format.id == gguf::FORMAT.id) {
+        side_files(&mut opened.model, request, &cx)?;
+    }
     llm::check(request, &opened.model)?;
     if llm::is_peft(&opened.model) {
         target.for_adapter();
     }
     if new && target.repository {
         target.refuse_existing()?;
+    }
+    if request.keep_graph {
+        keep_graph::check(request, &target, &opened.model)?;
+        target::refuse_input(&keep_graph::path(&target), &opened.model)?;
     }
     if !request.dry_run {
         target.refuse_input(&opened.model)?;
@@ -123,6 +138,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
             target: &target,
             writer,
             casts: &made.casts,
+            kept: made.kept.as_ref(),
         };
         job.write(&file, &model, &cx, &mut done)?;
         done.planned = model;
@@ -133,12 +149,24 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     Ok(done)
 }
 
+/// The side files of an ONNX model's repository, which lie beside it or one folder up.
+fn side_files(model: &mut Model, request: &ConvertRequest, cx: &Context) -> Result<()> {
+    if request.intent != Some(Intent::Container)
+        && let Some(home) = repo::home_of(&request.input)
+    {
+        model.assets = repo::side_files(&home, cx)?;
+    }
+    Ok(())
+}
+
 /// A model ready for its writer.
 struct Made {
     model: Model,
     records: Vec<Record>,
     /// Of the casts, filled while the data is pulled.
     casts: Vec<CastCounts>,
+    /// The graph to be written beside.
+    kept: Option<Kept>,
 }
 
 /// Makes of the input's model what is asked for: tensors, carried; or what a runtime loads.
@@ -155,12 +183,24 @@ fn make(
         dtype: request.dtype,
         shared: request.shared,
         keep_blocks: request.keep_blocks,
+        keep_order: request.intent == Some(Intent::Container),
+        keep_metadata: request.carry.metadata,
     };
     let mut casts = Vec::new();
     let id = target.format.id;
     let was_graph = model.provenance.format == onnx::FORMAT.id && id != onnx::FORMAT.id;
-    if was_graph && !request.raw_names && request.intent != Some(Intent::Container) {
-        convert::recover_names(&mut model)?;
+    // A graph that is carried finds its tensors under its own names.
+    let raw = request.raw_names || request.carry.graph || request.intent == Some(Intent::Container);
+    if was_graph && !raw {
+        convert::recover_names(&mut model, request.keep_graph)?;
+    }
+    let kept = request.keep_graph.then(|| keep_graph::keep(&model));
+    if writer.capabilities().graph {
+        carry::restore_graph(&mut model, request, &cx.limits)?;
+    } else if request.carry.graph {
+        carry::note_graph(&mut model)?;
+    } else if kept.is_some() {
+        model.graph = None;
     }
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
     if let Some(turn) = llm::Turn::of(request, target, &model)? {
@@ -185,6 +225,7 @@ fn make(
         model: planned.model,
         records: planned.records,
         casts,
+        kept,
     })
 }
 
@@ -236,6 +277,7 @@ struct Job<'a> {
     target: &'a Target,
     writer: &'a dyn Writer,
     casts: &'a [CastCounts],
+    kept: Option<&'a Kept>,
 }
 
 impl Job<'_> {
@@ -258,8 +300,12 @@ impl Job<'_> {
         let lost = self.casts.iter().flat_map(CastCounts::records);
         let records: Vec<Record> = report.records.iter().cloned().chain(lost).collect();
         refuse_losses(request, &records)?;
+        if let Some(kept) = self.kept {
+            kept.write(model, target, &cx.write, &mut out, cx)
+                .map_err(|error| error.in_file(&keep_graph::path(target)))?;
+        }
         if target.repository {
-            copy_assets(model, &request.output, &mut out)?;
+            copy_assets(model, target.side_files(), &mut out)?;
         }
         if request.llm.modelfile {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();

@@ -35,11 +35,13 @@
 
 #![forbid(unsafe_code)]
 
+mod carry;
 mod convert;
 mod describe;
 mod edit;
 mod error;
 mod graph_text;
+mod keep_graph;
 mod llm;
 mod open;
 mod policy;
@@ -50,6 +52,7 @@ mod scan;
 mod session;
 mod target;
 
+pub use carry::Carry;
 pub use convert::{Converted, convert, diff};
 pub use describe::{Description, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};

@@ -7,6 +7,7 @@ mod names;
 mod order;
 mod quantize;
 mod recover;
+mod same;
 mod strings;
 mod ties;
 
