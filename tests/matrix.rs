@@ -14,7 +14,10 @@ use weightbridge::{ConvertRequest, Intent, LlmOptions, Names, Session, registry}
 use weightbridge_tests::{expected, folder, repository, samples};
 
 fn writers() -> impl Iterator<Item = &'static Format> {
-    registry().iter().copied().filter(|format| format.writer.is_some())
+    registry()
+        .iter()
+        .copied()
+        .filter(|format| format.writer.is_some())
 }
 
 fn by_id(id: &str) -> &'static Format {
@@ -28,7 +31,8 @@ fn documented(section: &str) -> BTreeMap<String, String> {
     let part = after.split("\n## ").next().unwrap();
     let row = |line: &str| {
         let (pair, cells) = line.strip_prefix("| ")?.split_once(" | ")?;
-        pair.contains(" → ").then(|| (pair.to_owned(), format!("| {pair} | {cells}")))
+        pair.contains(" → ")
+            .then(|| (pair.to_owned(), format!("| {pair} | {cells}")))
     };
     part.lines().filter_map(row).collect()
 }
@@ -52,9 +56,16 @@ impl Seen {
     fn row(&self, pair: &str, first: Option<&str>) -> String {
         let cell = |kinds: &BTreeSet<&str>| match kinds.len() {
             0 => "–".to_owned(),
-            _ => kinds.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", "),
+            _ => kinds
+                .iter()
+                .map(|kind| format!("`{kind}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
-        let cells = first.map(str::to_owned).into_iter().chain(self.0.iter().map(cell));
+        let cells = first
+            .map(str::to_owned)
+            .into_iter()
+            .chain(self.0.iter().map(cell));
         format!("| {pair} | {} |", cells.collect::<Vec<_>>().join(" | "))
     }
 }
@@ -62,12 +73,56 @@ impl Seen {
 fn compare(section: &str, rows: &[(String, String)]) {
     let documented = documented(section);
     let names: BTreeSet<&String> = rows.iter().map(|(pair, _)| pair).collect();
-    assert_eq!(names, documented.keys().collect(), "the pairs of {section:?}");
+    assert_eq!(
+        names,
+        documented.keys().collect(),
+        "the pairs of {section:?}"
+    );
     let wrong: Vec<&str> = (rows.iter())
         .filter(|(pair, row)| documented.get(pair) != Some(row))
         .map(|(_, row)| row.as_str())
         .collect();
-    assert!(wrong.is_empty(), "docs/pairs.md, {section:?}, should say:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "docs/pairs.md, {section:?}, should say:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// Every kind in the tables is explained in the words, with the outcome it has there.
+#[test]
+fn every_kind_has_a_word() {
+    let text = std::fs::read_to_string(repository().join("docs/pairs.md")).unwrap();
+    let (tables, words) = text.split_once("\n## Words\n").unwrap();
+    let quoted = |cell: &str| -> Vec<String> {
+        let parts = cell.split('`').skip(1).step_by(2);
+        parts.map(str::to_owned).collect()
+    };
+    let mut explained = BTreeSet::new();
+    for line in words.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+        let (kinds, outcome) = (cells.next().unwrap(), cells.next().unwrap());
+        explained.extend(
+            quoted(kinds)
+                .into_iter()
+                .map(|kind| (outcome.to_owned(), kind)),
+        );
+    }
+    let mut tried = 0;
+    for row in tables.lines().filter(|line| line.contains(" → ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let outcomes = ["dropped", "changed", "carried"];
+        for (cell, outcome) in cells.iter().rev().zip(outcomes) {
+            for kind in quoted(cell) {
+                tried += 1;
+                assert!(
+                    explained.contains(&(outcome.to_owned(), kind.clone())),
+                    "{outcome} {kind}"
+                );
+            }
+        }
+    }
+    assert!(tried > 40, "{tried}");
 }
 
 /// The files a format's row is tried with: those of other programs, and one of everything.
@@ -97,7 +152,10 @@ fn containers() {
                 let request = ConvertRequest {
                     overwrite: true,
                     intent: Some(Intent::Container),
-                    ..ConvertRequest::new(start, dir.path().join(format!("to.{}", to.extensions[0])))
+                    ..ConvertRequest::new(
+                        start,
+                        dir.path().join(format!("to.{}", to.extensions[0])),
+                    )
                 };
                 let done = weightbridge::convert(&request, &Session::default());
                 let done = done.unwrap_or_else(|e| panic!("{} to {}: {e}", start.display(), to.id));
@@ -153,8 +211,13 @@ fn language_models() {
                 Ok((made, records)) => {
                     seen.add(&records);
                     let options = DiffOptions::default();
-                    let same = weightbridge::diff(&made, &models[to.id], Names::Raw, options, &session);
-                    if same.unwrap().same() { "same" } else { "other" }
+                    let same =
+                        weightbridge::diff(&made, &models[to.id], Names::Raw, options, &session);
+                    if same.unwrap().same() {
+                        "same"
+                    } else {
+                        "other"
+                    }
                 }
             };
             rows.push((pair.clone(), seen.row(&pair, Some(word))));

@@ -1,8 +1,8 @@
 //! Models with everything in them that a format can hold.
 
 use ir::{
-    Array, Context, DType, Format, MetaValue, MetadataKinds, Model, Output, Payload, Region, Tensor, TensorSpec,
-    View, ns,
+    Array, Context, DType, Format, MetaValue, MetadataKinds, Model, Output, Payload, Region,
+    Tensor, TensorSpec, View, ns,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,15 @@ const NAMES: [&str; 7] = [
     "A",
 ];
 
-const SHAPES: [&[u64]; 7] = [&[2, 4], &[], &[0, 3], &[3], &[5, 1], &[2, 1, 2, 1, 2, 8], &[256]];
+const SHAPES: [&[u64]; 7] = [
+    &[2, 4],
+    &[],
+    &[0, 3],
+    &[3],
+    &[5, 1],
+    &[2, 1, 2, 1, 2, 8],
+    &[256],
+];
 
 /// Every type that a format has, in every shape that the type can have there, odd names, a tie, and
 /// metadata of every kind; in an order that no format would choose by itself.
@@ -66,7 +74,9 @@ fn whole_blocks(spec: &TensorSpec) -> bool {
 
 fn filled(name: String, spec: TensorSpec) -> Tensor {
     let len = spec.byte_len().expect("a size");
-    let seed = name.bytes().fold(17u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    let seed = name
+        .bytes()
+        .fold(17u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     let bytes = (0..len).map(|i| seed.wrapping_add(u8::try_from(i * 7 % 251).unwrap_or(0)));
     let bytes: Vec<u8> = match spec.dtype {
         DType::Bool => bytes.map(|byte| byte % 2).collect(),
@@ -88,7 +98,11 @@ fn strings(name: String, spec: TensorSpec) -> Tensor {
 fn metadata(model: &mut Model, format: &Format, kinds: MetadataKinds) {
     let metadata = &mut model.metadata;
     if kinds == MetadataKinds::Strings {
-        metadata.set(ns::SAFETENSORS, "a key", MetaValue::text("with\nlines\tand \"quotes\""));
+        metadata.set(
+            ns::SAFETENSORS,
+            "a key",
+            MetaValue::text("with\nlines\tand \"quotes\""),
+        );
         metadata.set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
         return;
     }
@@ -103,10 +117,18 @@ fn metadata(model: &mut Model, format: &Format, kinds: MetadataKinds) {
         metadata.set(namespace, "format", MetaValue::I64(-3));
         metadata.set(namespace, "a.float", MetaValue::F64(0.1));
         metadata.set(namespace, "flag", MetaValue::Bool(true));
-        metadata.set(namespace, "list", MetaValue::Array(Array::Str(strings.clone())));
+        metadata.set(
+            namespace,
+            "list",
+            MetaValue::Array(Array::Str(strings.clone())),
+        );
         if namespace == ns::GGUF {
             metadata.set(namespace, "general.alignment", MetaValue::U32(64));
-            metadata.set(namespace, "small", MetaValue::Array(Array::F32(vec![0.1, -0.0])));
+            metadata.set(
+                namespace,
+                "small",
+                MetaValue::Array(Array::F32(vec![0.1, -0.0])),
+            );
             let inner = Array::Array(vec![Array::U8(vec![1]), Array::U8(vec![])]);
             metadata.set(namespace, "nested", MetaValue::Array(inner));
         }
@@ -117,14 +139,17 @@ fn metadata(model: &mut Model, format: &Format, kinds: MetadataKinds) {
 pub fn write(model: &Model, format: &Format, path: &Path) {
     let mut out = Output::new(path, true);
     let writer = format.writer.expect("a writer");
-    writer.write(model, &mut out, &Context::default()).unwrap_or_else(|e| panic!("{}: {e}", format.id));
+    writer
+        .write(model, &mut out, &Context::default())
+        .unwrap_or_else(|e| panic!("{}: {e}", format.id));
     out.commit().expect("named");
 }
 
 /// The repository of a small llama with its tokenizer, in a folder of that name.
 pub fn repository(folder: &Path, st: &Format) {
     let file = crate::testdata().join("vocab/bpe-llama3.json");
-    let sample: serde_json::Value = serde_json::from_slice(&std::fs::read(file).expect("read")).expect("JSON");
+    let sample: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(file).expect("read")).expect("JSON");
     std::fs::create_dir_all(folder).expect("a folder");
     for (name, body) in sample["files"].as_object().expect("files") {
         let text = body["text"].as_str().map(str::to_owned);
@@ -168,15 +193,22 @@ pub fn repository(folder: &Path, st: &Format) {
         }
     }
     let mut model = Model::default();
-    model.metadata.set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
+    model
+        .metadata
+        .set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
     for (seed, (name, shape)) in (1u32..).zip(shapes) {
         let count = u32::try_from(shape.iter().product::<u64>()).expect("small");
-        let value = |i: u32| f64::from(i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 16) / 65_536.0 - 0.5;
-        #[allow(clippy::cast_possible_truncation)] // numbers, any
-        let bytes: Vec<u8> = (0..count).flat_map(|i| (value(i) as f32).to_le_bytes()).collect();
+        // Halves between 0.0625 and 0.125, of either sign.
+        let value =
+            |i: u32| 0x2c00 | (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 16 & 0x83ff);
+        let bytes = (0..count).flat_map(|i| value(i).to_le_bytes().into_iter().take(2));
+        let bytes: Vec<u8> = bytes.collect();
         let view = View::contiguous(Region::memory(bytes));
-        let spec = TensorSpec::new(DType::F32, shape);
-        model.tensors.push(Tensor::stored(name, spec, view)).expect("new");
+        let spec = TensorSpec::new(DType::F16, shape);
+        model
+            .tensors
+            .push(Tensor::stored(name, spec, view))
+            .expect("new");
     }
     write(&model, st, &folder.join("model.safetensors"));
 }

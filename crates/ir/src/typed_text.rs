@@ -178,7 +178,10 @@ mod tests {
             MetaValue::U64(u64::MAX),
             MetaValue::F32(f32::from_bits(0x7fc0_0001)),
             MetaValue::Array(Array::Str(strings)),
-            MetaValue::Array(Array::Array(vec![Array::U8(vec![1, 2]), Array::Str(vec![])])),
+            MetaValue::Array(Array::Array(vec![
+                Array::U8(vec![1, 2]),
+                Array::Str(vec![]),
+            ])),
         ] {
             let back = parse(&render(&value)).unwrap();
             assert_eq!(render(&back), render(&value));
@@ -186,7 +189,15 @@ mod tests {
             assert!(!line.contains('\n'));
             assert_eq!(unescape(&line), Some(render(&value)));
         }
-        for bad in ["", "u8", "u8:256", "[u8]2:1", "nope:1", "bytes:0", "[array]1:[u8"] {
+        for bad in [
+            "",
+            "u8",
+            "u8:256",
+            "[u8]2:1",
+            "nope:1",
+            "bytes:0",
+            "[array]1:[u8",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

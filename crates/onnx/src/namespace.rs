@@ -55,7 +55,10 @@ pub(crate) fn property(entry: &Entry) -> (String, String) {
         Some(text) => (key, text.to_owned()),
         // A note is always text to those who read it.
         None if entry.namespace == ns::NOTE => (key, entry.value.to_string()),
-        None => (format!("{NOTE_PREFIX}{TYPED}{key}"), typed_text::render(&entry.value)),
+        None => (
+            format!("{NOTE_PREFIX}{TYPED}{key}"),
+            typed_text::render(&entry.value),
+        ),
     }
 }
 

@@ -101,11 +101,20 @@ const ONNX_FOLDER: &str = "onnx";
 fn in_onnx_folder(folder: &Path, entries: &[String]) -> Option<String> {
     entries.iter().find(|name| *name == ONNX_FOLDER)?;
     let listing = std::fs::read_dir(folder.join(ONNX_FOLDER)).ok()?;
-    let names = listing.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut models: Vec<String> = names.filter(|name| name.ends_with(".onnx")).take(MODELS).collect();
+    let names = listing
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut models: Vec<String> = names
+        .filter(|name| name.ends_with(".onnx"))
+        .take(MODELS)
+        .collect();
     models.sort();
     let main = models.iter().find(|name| *name == "model.onnx");
-    let name = main.or(if models.len() == 1 { models.first() } else { None })?;
+    let name = main.or(if models.len() == 1 {
+        models.first()
+    } else {
+        None
+    })?;
     Some(format!("{ONNX_FOLDER}/{name}"))
 }
 
@@ -121,7 +130,10 @@ pub fn home_of(file: &Path) -> Option<PathBuf> {
         return Some(folder);
     }
     let full = folder.canonicalize().ok()?;
-    let above = full.file_name().filter(|name| *name == ONNX_FOLDER).and(full.parent())?;
+    let above = full
+        .file_name()
+        .filter(|name| *name == ONNX_FOLDER)
+        .and(full.parent())?;
     Some(above.to_owned()).filter(described)
 }
 

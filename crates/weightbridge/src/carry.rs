@@ -48,7 +48,10 @@ pub(crate) fn note_graph(model: &mut Model) -> Result<()> {
     let text = MetaValue::text(BASE64_STANDARD.encode(&note));
     model.metadata.set(ns::NOTE, KEY, text);
     let what = format!("the graph of {} nodes", graph.body.nodes.len());
-    let why = format!("noted in the metadata, {} bytes; ONNX gets it back", note.len());
+    let why = format!(
+        "noted in the metadata, {} bytes; ONNX gets it back",
+        note.len()
+    );
     let record = Record::carried("graph", what, why);
     model.provenance.records.push(record.flag("--carry"));
     Ok(())
@@ -62,13 +65,18 @@ pub(crate) fn restore_graph(
     limits: &Limits,
 ) -> Result<()> {
     let noted = model.metadata.get(ns::NOTE, KEY);
-    let Some(text) = noted.and_then(MetaValue::as_str).filter(|_| model.graph.is_none()) else {
+    let Some(text) = noted
+        .and_then(MetaValue::as_str)
+        .filter(|_| model.graph.is_none())
+    else {
         return Ok(());
     };
     let read = || {
-        let note = BASE64_STANDARD.decode(text).map_err(|error| FacadeError::GraphNote {
-            why: error.to_string(),
-        })?;
+        let note = BASE64_STANDARD
+            .decode(text)
+            .map_err(|error| FacadeError::GraphNote {
+                why: error.to_string(),
+            })?;
         onnx::graph_of_note(note, &model.tensors, limits).map_err(|error| {
             let why = error.to_string();
             ir::Error::from(FacadeError::GraphNote { why })

@@ -203,7 +203,13 @@ fn make(
         model.graph = None;
     }
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
-    if let Some(turn) = llm::Turn::of(request, target, &model)? {
+    let turn = llm::Turn::of(request, target, &model)?;
+    if turn.is_some() && was_graph && request.carry.graph {
+        let what = "--carry graph goes with --as container: a runtime's model has no place for it";
+        let what = what.to_owned();
+        return Err(Error::from(Fault::Usage { what }));
+    }
+    if let Some(turn) = turn {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
         model.provenance.records.extend(records);
         (model, casts) = turn.take(model, request, target.repository, cx)?;

@@ -19,16 +19,25 @@ pub(crate) fn check(request: &ConvertRequest, target: &Target, model: &Model) ->
     if target.format.id != st::FORMAT.id {
         return refuse("--keep-graph writes an ONNX model beside safetensors; the output is none");
     }
+    let path = path(target);
+    if !request.overwrite && !request.dry_run && path.exists() {
+        return Err(Error::from(Fault::OutputExists).in_file(&path));
+    }
     if model.graph.is_none() {
         return refuse("--keep-graph is for ONNX models, the input has no graph");
     }
     let asked = [
-        (!request.include.is_empty() || !request.drop.is_empty(), "--include and --drop"),
+        (
+            !request.include.is_empty() || !request.drop.is_empty(),
+            "--include and --drop",
+        ),
         (!request.rename.is_empty(), "--rename"),
         (request.dtype != convert::DTypeChoice::Keep, "--dtype"),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, flag)) => refuse(&format!("{flag} would change what the kept graph computes with")),
+        Some((_, flag)) => refuse(&format!(
+            "{flag} would change what the kept graph computes with"
+        )),
         None => Ok(()),
     }
 }
@@ -58,7 +67,11 @@ impl Kept {
             .map(|place| (place.name.as_str(), place))
             .collect();
         let place = |id: TensorId| {
-            let name = self.0.tensors.get(id).map_or("", |tensor| tensor.name.as_str());
+            let name = self
+                .0
+                .tensors
+                .get(id)
+                .map_or("", |tensor| tensor.name.as_str());
             let tie = || written.metadata.get(ns::SAFETENSORS, name)?.as_str();
             let found = placed.get(name).or_else(|| placed.get(tie()?));
             let found = found.ok_or_else(|| {

@@ -119,9 +119,7 @@ pub(crate) fn fit(
 ) -> Result<()> {
     let holds = capabilities.dtype;
     // A type that the target has may still end within a byte, which few targets allow.
-    let fits = |tensor: &Tensor| {
-        holds(tensor.dtype()) && capabilities.packing.allows(&tensor.spec)
-    };
+    let fits = |tensor: &Tensor| holds(tensor.dtype()) && capabilities.packing.allows(&tensor.spec);
     if model.tensors.iter().all(fits) {
         return Ok(());
     }

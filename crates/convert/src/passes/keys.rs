@@ -12,7 +12,8 @@ const SPACES: [&str; 5] = [ns::GGUF, ns::SAFETENSORS, ns::CKPT, ns::ONNX, ns::NO
 
 /// Puts everything that is no text of the target's own into one note.
 pub(crate) fn note_metadata(model: &mut Model) {
-    let plain = |entry: &Entry| entry.namespace == ns::SAFETENSORS && entry.value.as_str().is_some();
+    let plain =
+        |entry: &Entry| entry.namespace == ns::SAFETENSORS && entry.value.as_str().is_some();
     if model.metadata.iter().all(plain) {
         return;
     }
@@ -21,11 +22,16 @@ pub(crate) fn note_metadata(model: &mut Model) {
         if plain(entry) {
             return key;
         }
-        format!("{key}\t{}", typed_text::escape(&typed_text::render(&entry.value)))
+        format!(
+            "{key}\t{}",
+            typed_text::escape(&typed_text::render(&entry.value))
+        )
     };
     let lines: Vec<String> = model.metadata.iter().map(line).collect();
     model.metadata.retain(plain);
-    model.metadata.set(ns::NOTE, KEY, MetaValue::text(lines.join("\n")));
+    model
+        .metadata
+        .set(ns::NOTE, KEY, MetaValue::text(lines.join("\n")));
 }
 
 /// Gives metadata back as a note tells, and removes the note; one that cannot be read stays. What
@@ -105,12 +111,22 @@ mod tests {
 
     #[test]
     fn a_note_that_is_none_stays() {
-        for text in ["", "gguf", "nobody.key\tu8:1", "gguf.key", "gguf.key\tu8:x", "gguf.k\tu8:1\n"] {
+        for text in [
+            "",
+            "gguf",
+            "nobody.key\tu8:1",
+            "gguf.key",
+            "gguf.key\tu8:x",
+            "gguf.k\tu8:1\n",
+        ] {
             let mut model = Model::default();
             model.metadata.set(ns::NOTE, KEY, MetaValue::text(text));
             restore_metadata(&mut model);
             assert_eq!(model.metadata.len(), 1, "{text:?}");
-            assert_eq!(model.metadata.get(ns::NOTE, KEY), Some(&MetaValue::text(text)));
+            assert_eq!(
+                model.metadata.get(ns::NOTE, KEY),
+                Some(&MetaValue::text(text))
+            );
         }
     }
 }

@@ -17,7 +17,9 @@ pub(crate) fn names(model: &Model) -> Vec<String> {
 pub(crate) fn note_order(model: &mut Model, names: &[String]) {
     let ranks = ranks(names);
     let text: Vec<String> = ranks.iter().map(usize::to_string).collect();
-    model.metadata.set(ns::NOTE, KEY, MetaValue::text(text.join(" ")));
+    model
+        .metadata
+        .set(ns::NOTE, KEY, MetaValue::text(text.join(" ")));
 }
 
 /// For each name its place among all of them sorted.

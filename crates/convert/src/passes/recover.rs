@@ -23,8 +23,8 @@
 
 use super::same;
 use ir::{
-    Attribute, AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record, Result,
-    Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
+    Attribute, AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload,
+    Record, Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -94,7 +94,7 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
     model.provenance.records.extend(records);
     same::tie(model, &turned.keys().copied().collect(), &embeddings)?;
     if let Some(graph) = model.graph.as_mut().filter(|_| keep_graph) {
-        turn(&mut graph.body, turned)?;
+        turn(&mut graph.body, &turned)?;
     }
     Ok(())
 }
@@ -108,26 +108,32 @@ fn gathered(body: &GraphBody) -> Vec<TensorId> {
     let tables: HashSet<usize> = tables
         .filter_map(|node| Some((*node.inputs.first()?)?.index()))
         .collect();
-    let dense = body.initializers.iter().filter_map(|initializer| match initializer {
-        Initializer::Dense(value, id) if tables.contains(&value.index()) => Some(*id),
-        _ => None,
-    });
+    let dense = body
+        .initializers
+        .iter()
+        .filter_map(|initializer| match initializer {
+            Initializer::Dense(value, id) if tables.contains(&value.index()) => Some(*id),
+            _ => None,
+        });
     dense.take(TABLES).collect()
 }
 
 /// The initializers that are inputs of the graph too.
 fn fed(body: &GraphBody) -> HashSet<TensorId> {
     let inputs: HashSet<usize> = body.inputs.iter().map(|value| value.index()).collect();
-    let dense = body.initializers.iter().filter_map(|initializer| match initializer {
-        Initializer::Dense(value, id) if inputs.contains(&value.index()) => Some(*id),
-        _ => None,
-    });
+    let dense = body
+        .initializers
+        .iter()
+        .filter_map(|initializer| match initializer {
+            Initializer::Dense(value, id) if inputs.contains(&value.index()) => Some(*id),
+            _ => None,
+        });
     dense.collect()
 }
 
 /// Puts a transposition between each of these tensors, which are the other way round now, and the
 /// value that nodes know. Runtimes fold it when they load the graph.
-fn turn(body: &mut GraphBody, turned: HashMap<TensorId, String>) -> Result<()> {
+fn turn(body: &mut GraphBody, turned: &HashMap<TensorId, String>) -> Result<()> {
     let values = body.values.iter();
     let mut taken: HashSet<String> = values.map(|value| value.name.clone()).collect();
     let mut nodes = Vec::new();

@@ -23,7 +23,10 @@ pub(super) fn tie(
             if head.spec != embedding.spec || !same(head, embedding)? {
                 continue;
             }
-            let why = format!("number for number {}, and now one tensor with it", embedding.name);
+            let why = format!(
+                "number for number {}, and now one tensor with it",
+                embedding.name
+            );
             records.push(Record::carried("tied", &head.name, why).flag("--shared copy"));
             if let Some(slot) = tensors.get_mut(id.index()) {
                 slot.payload = embedding.payload.clone();

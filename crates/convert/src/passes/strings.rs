@@ -72,7 +72,10 @@ mod tests {
     use super::*;
 
     fn strings(shape: &[u64], texts: &[&'static str]) -> Tensor {
-        let list: Vec<Bytes> = texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
+        let list: Vec<Bytes> = texts
+            .iter()
+            .map(|text| Bytes::from_static(text.as_bytes()))
+            .collect();
         Tensor {
             name: "s".to_owned(),
             spec: TensorSpec::new(DType::Str, Shape::new(shape)),
@@ -89,9 +92,12 @@ mod tests {
         ] {
             let bytes = packed(&tensor).unwrap();
             let mut budget = HELD_MAX;
-            let back = unpacked(&bytes, &tensor.spec.shape, &mut budget).unwrap().unwrap();
+            let back = unpacked(&bytes, &tensor.spec.shape, &mut budget)
+                .unwrap()
+                .unwrap();
             assert_eq!(back.spec, tensor.spec);
-            let (Payload::Strings(a), Payload::Strings(b)) = (&back.payload, &tensor.payload) else {
+            let (Payload::Strings(a), Payload::Strings(b)) = (&back.payload, &tensor.payload)
+            else {
                 panic!("no strings");
             };
             assert_eq!(a, b);
@@ -113,6 +119,10 @@ mod tests {
         cut.spec = TensorSpec::new(DType::U8, [9]);
         cut.payload = Payload::Stored(View::contiguous(Region::memory(short)));
         let mut budget = HELD_MAX;
-        assert!(unpacked(&cut, &Shape::from([1]), &mut budget).unwrap().is_none());
+        assert!(
+            unpacked(&cut, &Shape::from([1]), &mut budget)
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::ShardName;
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Packing, Model, Output, Payload, Piece,
-    Report, Result, Tensor, Writer,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, Output, Packing, Payload,
+    Piece, Report, Result, Tensor, Writer,
 };
 use metadata::Pair;
 use std::borrow::Cow;

@@ -63,7 +63,10 @@ impl Externals {
         let name = name.map_or("", |(_, name)| name);
         let found = table.by_name(name).filter(|tensor| tensor.spec == *spec);
         let tensor = found.ok_or_else(|| OnnxError::Contradiction {
-            what: format!("the graph wants a tensor {name:?} of {} {}, which is not there", spec.dtype, spec.shape),
+            what: format!(
+                "the graph wants a tensor {name:?} of {} {}, which is not there",
+                spec.dtype, spec.shape
+            ),
         })?;
         Ok(Some(tensor.payload.clone()))
     }

@@ -54,7 +54,9 @@ pub fn graph_of_note(
     let external = Externals::among(Some(tensors.clone()));
     let mut state = State::new(Source::new(Region::memory(note)), external, limits);
     let model = model::model(&mut state)?;
-    let graph = model.graph.ok_or(OnnxError::Missing { what: "the graph" })?;
+    let graph = model
+        .graph
+        .ok_or(OnnxError::Missing { what: "the graph" })?;
     Ok((graph, model.tensors))
 }
 

@@ -111,7 +111,11 @@ mod tests {
         let names: Vec<_> = tensors.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["b", "onnx::MatMul_1"]);
         assert_eq!(graph.body.initializers.len(), 2);
-        let bytes = tensors.by_name("onnx::MatMul_1").unwrap().read_all().unwrap();
+        let bytes = tensors
+            .by_name("onnx::MatMul_1")
+            .unwrap()
+            .read_all()
+            .unwrap();
         assert_eq!(bytes, vec![1; 8]);
         let error = graph_of_note(note, &TensorTable::new(), &limits).unwrap_err();
         assert!(error.to_string().contains("which is not there"), "{error}");

@@ -22,7 +22,10 @@ pub(super) fn places(model: &Model, target: &Path) -> Result<Vec<(TensorId, Plac
             continue;
         }
         let place = place(tensor, &folder);
-        places.push((id, place.map_err(|error| error.at(format!("tensor {:?}", tensor.name)))?));
+        places.push((
+            id,
+            place.map_err(|error| error.at(format!("tensor {:?}", tensor.name)))?,
+        ));
     }
     Ok(places)
 }
@@ -32,7 +35,11 @@ fn from_file(tensor: &Tensor, depth: u32) -> bool {
     match &tensor.payload {
         Payload::Stored(view) => view.region.file().is_some(),
         Payload::Computed(compute) => {
-            depth == 0 || compute.inputs().iter().any(|input| from_file(input, depth - 1))
+            depth == 0
+                || compute
+                    .inputs()
+                    .iter()
+                    .any(|input| from_file(input, depth - 1))
         }
         Payload::Strings(_) => false,
     }
@@ -41,14 +48,29 @@ fn from_file(tensor: &Tensor, depth: u32) -> bool {
 fn place(tensor: &Tensor, folder: &Path) -> Result<Place> {
     let cannot = |why: String, help| Error::from(OnnxError::CannotWrite { why, help });
     let region = tensor.as_plain().ok_or_else(|| {
-        let why = format!("it is not stored as the graph needs it: {}", tensor.history());
-        cannot(why, "Leave --external-into out: its bytes are to be written again")
+        let why = format!(
+            "it is not stored as the graph needs it: {}",
+            tensor.history()
+        );
+        cannot(
+            why,
+            "Leave --external-into out: its bytes are to be written again",
+        )
     })?;
     let path = region.path().unwrap_or(Path::new(""));
-    let location = path.canonicalize().ok().and_then(|full| location(&full, folder));
+    let location = path
+        .canonicalize()
+        .ok()
+        .and_then(|full| location(&full, folder));
     let location = location.ok_or_else(|| {
-        let why = format!("it lies in {}, not below the model's folder", path.display());
-        cannot(why, "Loaders read no data from elsewhere: write the model beside its weights")
+        let why = format!(
+            "it lies in {}, not below the model's folder",
+            path.display()
+        );
+        cannot(
+            why,
+            "Loaders read no data from elsewhere: write the model beside its weights",
+        )
     })?;
     Ok(Place {
         location,
@@ -65,5 +87,7 @@ fn location(full: &Path, folder: &Path) -> Option<String> {
         _ => None,
     });
     let parts: Option<Vec<&str>> = parts.collect();
-    parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
+    parts
+        .filter(|parts| !parts.is_empty())
+        .map(|parts| parts.join("/"))
 }

@@ -59,10 +59,12 @@ impl Layout {
         let mut layout = Self::default();
         let mut numbers: HashMap<String, usize> = HashMap::new();
         for (id, place) in places {
-            let file = *numbers.entry(place.location).or_insert_with_key(|location| {
-                layout.names.push(location.clone());
-                layout.names.len() - 1
-            });
+            let file = *numbers
+                .entry(place.location)
+                .or_insert_with_key(|location| {
+                    layout.names.push(location.clone());
+                    layout.names.len() - 1
+                });
             let Place { offset, len, .. } = place;
             layout.spots.insert(id, Spot { file, offset, len });
         }
@@ -76,13 +78,19 @@ impl Layout {
         if count as u64 <= MAX_FILES {
             return Ok(());
         }
-        let why = format!("its tensors would lie in {count} files, no more than {MAX_FILES} are read");
+        let why =
+            format!("its tensors would lie in {count} files, no more than {MAX_FILES} are read");
         Err(OnnxError::CannotWrite { why, help }.into())
     }
 
     /// What is said of a tensor's data that is outside; none where it is in the message.
     /// Tensors of attributes (not `movable`) stay there, where every runtime looks for them.
-    pub(super) fn entries(&self, id: TensorId, tensor: &Tensor, movable: bool) -> Option<Vec<(String, String)>> {
+    pub(super) fn entries(
+        &self,
+        id: TensorId,
+        tensor: &Tensor,
+        movable: bool,
+    ) -> Option<Vec<(String, String)>> {
         if self.by_name {
             let named = vec![("location".to_owned(), tensor.name.clone())];
             return (tensor.dtype() != DType::Str).then_some(named);

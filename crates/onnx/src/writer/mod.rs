@@ -17,8 +17,8 @@ use crate::wire::code::code_of_dtype;
 use crate::wire::{CONTAINER, KIND_KEY, NAME_KEY, field};
 use external::Layout;
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, Graph, MetadataKinds, Packing, Model, OutFile, Output,
-    Piece, Record, Report, Result, Writer,
+    Aliasing, Body, Capabilities, Context, DType, Graph, MetadataKinds, Model, OutFile, Output,
+    Packing, Piece, Record, Report, Result, Writer,
 };
 use rope::{Part, Rope};
 use std::collections::HashSet;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::{Shard, render_index, shard_name, split};
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Packing, Model, OutFile, Output, Piece,
-    Report, Result, TensorTable, WriteOptions, Writer,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, OutFile, Output, Packing,
+    Piece, Report, Result, TensorTable, WriteOptions, Writer,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -5,7 +5,7 @@
 //! ([`convert::recover_names`]).
 
 use crate::FacadeError;
-use ir::{Model, Record, Result, Tensor, TensorTable};
+use ir::{DType, Model, Record, Result, Tensor, TensorTable};
 use std::collections::HashSet;
 
 /// Keeps the weights, in the order of their names: the order in which a repository's file has them.
@@ -41,12 +41,17 @@ pub(super) fn weights_of_graph(model: &mut Model) -> Result<()> {
 
 fn is_weight(tensor: &Tensor) -> bool {
     let parameter = tensor.name.ends_with(".weight") || tensor.name.ends_with(".bias");
-    parameter && tensor.dtype().is_float()
+    let numbers = tensor.dtype().is_float() || matches!(tensor.dtype(), DType::Block(_));
+    parameter && numbers
 }
 
 /// The error of matrices that no node names: without them the model would be another.
 fn unnamed(model: &Model) -> Option<FacadeError> {
-    let raw = model.provenance.records.iter().filter(|record| record.kind == "raw-name");
+    let raw = model
+        .provenance
+        .records
+        .iter()
+        .filter(|record| record.kind == "raw-name");
     let names: Vec<&str> = raw
         .filter_map(|record| model.tensors.by_name(&record.what))
         .filter(|tensor| {
