@@ -105,7 +105,7 @@ fn in_onnx_folder(folder: &Path, entries: &[String]) -> Option<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok());
     let mut models: Vec<String> = names
-        .filter(|name| name.ends_with(".onnx"))
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "onnx"))
         .take(MODELS)
         .collect();
     models.sort();
