@@ -308,7 +308,7 @@ impl Job<'_> {
         refuse_losses(request, &records)?;
         if let Some(kept) = self.kept {
             kept.write(model, target, &cx.write, &mut out, cx)
-                .map_err(|error| error.in_file(&keep_graph::path(target)))?;
+                .map_err(|error| error.in_file(keep_graph::path(target)))?;
         }
         if target.repository {
             copy_assets(model, target.side_files(), &mut out)?;

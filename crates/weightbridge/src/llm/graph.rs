@@ -40,7 +40,8 @@ pub(super) fn weights_of_graph(model: &mut Model) -> Result<()> {
 }
 
 fn is_weight(tensor: &Tensor) -> bool {
-    let parameter = tensor.name.ends_with(".weight") || tensor.name.ends_with(".bias");
+    let last = tensor.name.rsplit('.').next();
+    let parameter = tensor.name.contains('.') && matches!(last, Some("weight" | "bias"));
     let numbers = tensor.dtype().is_float() || matches!(tensor.dtype(), DType::Block(_));
     parameter && numbers
 }
