@@ -148,7 +148,7 @@ pub(crate) enum Command {
 }
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 30] = [
+const IN_PLACE_ALONE: [&str; 33] = [
     "output",
     "from",
     "to",
@@ -175,6 +175,9 @@ const IN_PLACE_ALONE: [&str; 30] = [
     "external_data",
     "attest",
     "attest_key",
+    "external_into",
+    "keep_graph",
+    "carry",
     "keep_blocks",
     "shard_tensors",
     "shard_size",
@@ -296,6 +299,15 @@ pub(crate) struct ConvertArgs {
     /// Sign the statement with this private key, PEM (- for standard input)
     #[arg(long, value_name = "KEY.pem", requires = "attest")]
     pub(crate) attest_key: Option<PathBuf>,
+    /// Write no tensor of an ONNX output: point into the input's own files, which lie beside it
+    #[arg(long, conflicts_with_all = ["external_data", "shard_size"])]
+    pub(crate) external_into: bool,
+    /// Write the graph of an ONNX input beside a safetensors output, its data pointing into that
+    #[arg(long)]
+    pub(crate) keep_graph: bool,
+    /// Note for the way back what the target has no place for: metadata (its types), graph
+    #[arg(long, value_name = "WHAT[,WHAT]", conflicts_with = "keep_graph")]
+    pub(crate) carry: Option<weightbridge::Carry>,
 }
 
 /// `--tensor-type` and `--tensor-type-file` in the order they are given: the first rule that

@@ -2,7 +2,7 @@
 
 use crate::ParallelPump;
 use crate::numbers::{fill, numbers, readable};
-use ir::{Context, DType, Model, Result, Tensor};
+use ir::{Context, DType, Model, Payload, Result, Tensor};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -141,6 +141,13 @@ pub fn diff(
             });
             continue;
         }
+        if [left, right]
+            .iter()
+            .any(|tensor| tensor.dtype() == DType::Str)
+        {
+            report.differ.extend(of_strings(left, right));
+            continue;
+        }
         jobs.extend(
             pump.chunks(wider(left, right))
                 .map(|range| (pairs.len(), range)),
@@ -177,6 +184,27 @@ pub fn diff(
         .differ
         .sort_by_key(|difference| place(&difference.name));
     Ok(report)
+}
+
+/// How tensors differ of which one is of strings, which are no numbers.
+fn of_strings(a: &Tensor, b: &Tensor) -> Option<Difference> {
+    let reason = match (&a.payload, &b.payload) {
+        (Payload::Strings(left), Payload::Strings(right)) => {
+            let differing = left.iter().zip(right.iter()).filter(|(x, y)| x != y);
+            match differing.count() {
+                0 => return None,
+                n => format!("{n} of {} strings", left.len()),
+            }
+        }
+        _ => format!("type {} and {}", a.dtype(), b.dtype()),
+    };
+    Some(Difference {
+        name: a.name.clone(),
+        reason,
+        max_abs: None,
+        max_rel: None,
+        rmse: None,
+    })
 }
 
 /// The tensor whose chunks are the coarser: element ranges must be whole units of both.

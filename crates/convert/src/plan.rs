@@ -28,6 +28,10 @@ pub struct PlanOptions {
     pub shared: Shared,
     /// Blocks go as bytes with a note to targets that have no blocks, instead of as numbers.
     pub keep_blocks: bool,
+    /// The order of tensors is noted where the target has its own.
+    pub keep_order: bool,
+    /// Metadata is noted with its types where the target has text alone.
+    pub keep_metadata: bool,
 }
 
 /// A model that fits its target.
@@ -41,11 +45,13 @@ pub struct Planned {
     pub casts: CastCounts,
 }
 
-/// Undoes what notes in the metadata tell: stand-in types, second names. Every reader's model
+/// Undoes what notes in the metadata tell: stand-in types, second names, order. Every reader's model
 /// goes through this first.
 pub fn restore(model: &mut Model) -> Result<()> {
+    passes::restore_metadata(model);
     passes::restore_types(model)?;
-    passes::restore_ties(model)
+    passes::restore_ties(model)?;
+    passes::restore_order(model)
 }
 
 /// Takes the tensors that are wanted, under the names that are wanted: the first step of
@@ -94,12 +100,20 @@ pub fn plan(
         !(blockwise && passes::blockwise_type(tensor.dtype()))
     })?;
     passes::cast(&mut model, options.dtype, &casts, &mut records)?;
+    if options.keep_metadata && capabilities.metadata == MetadataKinds::Strings {
+        passes::note_metadata(&mut model);
+    }
+    let order = passes::order_of(&model);
     passes::resolve_ties(
         &mut model,
         capabilities.aliasing,
         options.shared,
         &mut records,
     )?;
+    let kept = capabilities.ordered && order.len() == model.tensors.len();
+    if options.keep_order && !kept && order.len() > 1 {
+        passes::note_order(&mut model, &order);
+    }
     recipe::keep_blocks(&mut model, target, capabilities, stays, &mut records)?;
     passes::fit(&mut model, target, capabilities, stays, &mut records)?;
     note_views(&model, &mut records);

@@ -69,6 +69,8 @@ pub struct WriteOptions {
     pub shard_counts: Vec<u64>,
     /// Put tensors into files beside the model, where the format can: ONNX.
     pub external_data: bool,
+    /// Leave tensors in the files they are in, and point there, where the format can: ONNX.
+    pub external_into: bool,
     /// The output is the model of a repository: files beside it are named as those who load
     /// repositories look for them.
     pub repository: bool,

@@ -1,6 +1,6 @@
 //! The traits a format implements, and the value that describes it.
 
-use crate::{Context, DType, Input, Model, Output, Region, Report, Result, Survey};
+use crate::{Context, DType, Input, Model, Output, Region, Report, Result, Survey, TensorSpec};
 
 /// Reads one format.
 pub trait Reader: Send + Sync {
@@ -30,6 +30,29 @@ pub enum Aliasing {
     Native,
     /// It stores each tensor; a second name is a note in its metadata.
     Note,
+}
+
+/// Where numbers of less than a byte may end, in a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Within a byte, the rest of which is filled up.
+    Anywhere,
+    /// The tensor's last number ends a byte.
+    Bytes,
+    /// So does the last of each row.
+    Rows,
+}
+
+impl Packing {
+    /// Whether a tensor ends where it may.
+    pub fn allows(self, spec: &TensorSpec) -> bool {
+        let count = match self {
+            Self::Anywhere => return true,
+            Self::Bytes => spec.elements(),
+            Self::Rows => spec.shape.last().copied().or(Some(1)),
+        };
+        spec.dtype.fills_bytes(count.unwrap_or(0))
+    }
 }
 
 /// What metadata a format keeps.
@@ -62,8 +85,10 @@ pub struct Capabilities {
     pub metadata: MetadataKinds,
     /// Whether a model may be spread over several files.
     pub shards: bool,
-    /// Whether packed numbers may end within a byte.
-    pub partial_bytes: bool,
+    /// Where packed numbers may end.
+    pub packing: Packing,
+    /// Whether tensors stay in the order in which they are given.
+    pub ordered: bool,
 }
 
 /// What a probe may look at.

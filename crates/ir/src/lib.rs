@@ -65,13 +65,16 @@ mod sniff;
 mod survey;
 mod table;
 mod tensor;
+pub mod typed_text;
 mod validate;
 
 pub use build::{ModelBuilder, PatternCompute};
 pub use context::{Cancel, Context, Open, Progress, ReadOptions, Silent, WriteOptions};
 pub use dtype::{BlockFormat, DType, UnknownDType};
 pub use error::{Class, Diagnose, Error, Fault, Result};
-pub use format::{Aliasing, Capabilities, Format, MetadataKinds, Peek, Reader, Score, Writer};
+pub use format::{
+    Aliasing, Capabilities, Format, MetadataKinds, Packing, Peek, Reader, Score, Writer,
+};
 pub use graph::{
     About, Annotation, Attribute, AttributeKind, AttributeValue, Dim, DimSize, Function, Graph,
     GraphBody, Initializer, Node, Remark, SparseTensor, Training, Value, ValueId, ValueType,

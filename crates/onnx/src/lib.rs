@@ -14,8 +14,8 @@ mod writer;
 
 pub use error::OnnxError;
 pub use probe::probe;
-pub use reader::OnnxReader;
-pub use writer::OnnxWriter;
+pub use reader::{OnnxReader, graph_of_note};
+pub use writer::{OnnxWriter, Place, graph_note, write_around};
 
 /// The format, for the registry.
 pub static FORMAT: ir::Format = ir::Format {

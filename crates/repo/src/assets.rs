@@ -2,7 +2,8 @@
 
 use crate::names::weights_in;
 use crate::set::Set;
-use ir::Asset;
+use ir::{Asset, Context, Result};
+use std::path::Path;
 
 /// Extensions of files that travel along: configurations, tokenizers, texts, a model's own code.
 /// None is parsed, and none is ever run.
@@ -45,6 +46,12 @@ fn inner(set: &Set, folder: &str) -> Vec<String> {
 const MAX: usize = 256;
 /// Names in such a folder; one with more holds something else.
 const LISTED: u64 = 65_536;
+
+/// The files that travel along with the model of a repository ([`crate::home_of`]).
+pub fn side_files(home: &Path, cx: &Context) -> Result<Vec<Asset>> {
+    let set = Set::new(home.to_owned(), cx)?;
+    Ok(assets_of(&set, &mut Vec::new()))
+}
 
 /// The files that travel along, and remarks on those that do not.
 pub(crate) fn assets_of(set: &Set, notes: &mut Vec<String>) -> Vec<Asset> {

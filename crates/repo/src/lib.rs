@@ -17,9 +17,11 @@ mod probe;
 mod reader;
 mod set;
 
+pub use assets::side_files;
 pub use error::RepoError;
 pub use names::{Weights, belongs_to_set, weights_in};
 pub use reader::RepoReader;
+pub use set::home_of;
 
 /// The format's id.
 pub(crate) const ID: &str = "repo";

@@ -69,7 +69,14 @@ fn folder_of(path: &Path) -> PathBuf {
 fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
     let mut set = Set::new(folder.to_owned(), cx)?;
     let files = set.entries.iter().filter(|name| set.is_file(name));
-    let chosen = choose(weights_in(files), is_own_layout(&set.entries));
+    let weights = weights_in(files);
+    if weights.is_empty()
+        && let Some(file) = in_onnx_folder(folder, &set.entries)
+    {
+        set.files = vec![file];
+        return Ok(set);
+    }
+    let chosen = choose(weights, is_own_layout(&set.entries));
     let chosen = chosen.map_err(|error| Error::from(error).in_file(folder));
     let (chosen, others) = chosen?;
     for other in others {
@@ -86,6 +93,49 @@ fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
         set.take_all(&shard);
     }
     Ok(set)
+}
+
+/// The folder below a repository in which `transformers.js` looks for models.
+const ONNX_FOLDER: &str = "onnx";
+
+/// The model in that folder: `model.onnx`, else the only one.
+fn in_onnx_folder(folder: &Path, entries: &[String]) -> Option<String> {
+    entries.iter().find(|name| *name == ONNX_FOLDER)?;
+    let listing = std::fs::read_dir(folder.join(ONNX_FOLDER)).ok()?;
+    let names = listing
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut models: Vec<String> = names
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "onnx"))
+        .take(MODELS)
+        .collect();
+    models.sort();
+    let main = models.iter().find(|name| *name == "model.onnx");
+    let name = main.or(if models.len() == 1 {
+        models.first()
+    } else {
+        None
+    })?;
+    Some(format!("{ONNX_FOLDER}/{name}"))
+}
+
+/// Models in one folder that are looked at.
+const MODELS: usize = 1000;
+
+/// The repository that a model file belongs to: its folder, or for `onnx/model.onnx` the one above.
+/// None where there is no `config.json`.
+pub fn home_of(file: &Path) -> Option<PathBuf> {
+    let described = |folder: &PathBuf| folder.join("config.json").is_file();
+    let folder = folder_of(file);
+    if described(&folder) {
+        return Some(folder);
+    }
+    let full = folder.canonicalize().ok()?;
+    let above = full
+        .file_name()
+        .filter(|name| *name == ONNX_FOLDER)
+        .and(full.parent())?;
+    Some(above.to_owned()).filter(described)
 }
 
 fn of_shard(input: &Input, cx: &Context) -> Result<Set> {

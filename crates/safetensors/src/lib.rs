@@ -16,7 +16,7 @@ mod writer;
 
 pub use error::StError;
 pub use reader::SafetensorsReader;
-pub use writer::SafetensorsWriter;
+pub use writer::{Placed, SafetensorsWriter, places};
 
 /// The format, for the registry.
 pub static FORMAT: ir::Format = ir::Format {

@@ -1,11 +1,11 @@
 //! One conversion, and comparing two models.
 
+use crate::keep_graph::Kept;
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
 use crate::target::{self, Target};
-use crate::{
-    ConvertRequest, FacadeError, Intent, Names, Session, attest, edit, llm, open_input, policy,
-};
+use crate::{ConvertRequest, FacadeError, Intent, Names, Session};
+use crate::{attest, carry, edit, keep_graph, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
@@ -40,11 +40,15 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
             verb: "written",
         })
     })?;
-    if request.external_data && target.format.id != onnx::FORMAT.id {
-        let what = format!(
-            "--external-data is for ONNX, the output is {}",
-            target.format.title
-        );
+    let outside = [
+        (request.external_data, "--external-data"),
+        (request.external_into, "--external-into"),
+    ];
+    if let Some((_, flag)) = outside.iter().find(|(asked, _)| *asked)
+        && target.format.id != onnx::FORMAT.id
+    {
+        let title = target.format.title;
+        let what = format!("{flag} is for ONNX, the output is {title}");
         return Err(Fault::Usage { what }.into());
     }
     // What the weights of a repository are called depends on what they are.
@@ -64,6 +68,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         shard_size: request.shard_size.or(target.shard_size()),
         shard_tensors: request.shard_tensors,
         external_data: request.external_data,
+        external_into: request.external_into,
         repository: target.repository,
         ..WriteOptions::default()
     };
@@ -97,12 +102,20 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if empty && !may_be_empty.contains(&opened.model.provenance.format) {
         return Err(named(FacadeError::NoTensors.into()));
     }
+    let bare = opened.model.assets.is_empty() && opened.format.id == onnx::FORMAT.id;
+    if bare && (target.repository || target.format.id == gguf::FORMAT.id) {
+        side_files(&mut opened.model, request, &cx)?;
+    }
     llm::check(request, &opened.model)?;
     if llm::is_peft(&opened.model) {
         target.for_adapter();
     }
     if new && target.repository {
         target.refuse_existing(&session.places)?;
+    }
+    if request.keep_graph {
+        keep_graph::check(request, &target, &opened.model)?;
+        target::refuse_input(&keep_graph::path(&target), &opened.model)?;
     }
     if !request.dry_run {
         target.refuse_input(&opened.model)?;
@@ -150,12 +163,24 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     Ok(done)
 }
 
+/// The side files of an ONNX model's repository, which lie beside it or one folder up.
+fn side_files(model: &mut Model, request: &ConvertRequest, cx: &Context) -> Result<()> {
+    if request.intent != Some(Intent::Container)
+        && let Some(home) = repo::home_of(&request.input)
+    {
+        model.assets = repo::side_files(&home, cx)?;
+    }
+    Ok(())
+}
+
 /// A model ready for its writer.
 struct Made {
     model: Model,
     records: Vec<Record>,
     /// Of the casts, filled while the data is pulled.
     casts: Vec<CastCounts>,
+    /// The graph to be written beside.
+    kept: Option<Kept>,
 }
 
 /// Makes of the input's model what is asked for: tensors, carried; or what a runtime loads.
@@ -172,20 +197,40 @@ fn make(
         dtype: request.dtype,
         shared: request.shared,
         keep_blocks: request.keep_blocks,
+        keep_order: request.intent == Some(Intent::Container),
+        keep_metadata: request.carry.metadata,
     };
     let mut casts = Vec::new();
     let id = target.format.id;
     let was_graph = model.provenance.format == onnx::FORMAT.id && id != onnx::FORMAT.id;
-    if was_graph && !request.raw_names {
+    // A graph that is carried finds its tensors under its own names, and in its own parts.
+    if was_graph && !request.raw_names && !request.carry.graph {
         if request.intent == Some(Intent::Container) {
             unpack::rejoin_blocks(&mut model)?;
         } else {
-            unpack::unpack_graph(&mut model)?;
-            convert::recover_names(&mut model)?;
+            // A graph that is kept computes with the parts it has.
+            if !request.keep_graph {
+                unpack::unpack_graph(&mut model)?;
+            }
+            convert::recover_names(&mut model, request.keep_graph)?;
         }
     }
+    let kept = request.keep_graph.then(|| keep_graph::keep(&model));
+    if writer.capabilities().graph {
+        carry::restore_graph(&mut model, request, &cx.limits)?;
+    } else if request.carry.graph {
+        carry::note_graph(&mut model)?;
+    } else if kept.is_some() {
+        model.graph = None;
+    }
     // A runtime's file is more than its tensors: which of the two is wanted is said, never guessed.
-    if let Some(turn) = llm::Turn::of(request, target, &model)? {
+    let turn = llm::Turn::of(request, target, &model)?;
+    if turn.is_some() && was_graph && request.carry.graph {
+        let what = "--carry graph goes with --as container: a runtime's model has no place for it";
+        let what = what.to_owned();
+        return Err(Error::from(Fault::Usage { what }));
+    }
+    if let Some(turn) = turn {
         let records = convert::select(&mut model, &options.names, &options.rename)?;
         model.provenance.records.extend(records);
         (model, casts) = turn.take(model, request, target.repository, cx)?;
@@ -207,6 +252,7 @@ fn make(
         model: planned.model,
         records: planned.records,
         casts,
+        kept,
     })
 }
 
@@ -258,6 +304,7 @@ struct Job<'a> {
     target: &'a Target,
     writer: &'a dyn Writer,
     casts: &'a [CastCounts],
+    kept: Option<&'a Kept>,
 }
 
 impl Job<'_> {
@@ -286,8 +333,12 @@ impl Job<'_> {
         let lost = self.casts.iter().flat_map(CastCounts::records);
         let records: Vec<Record> = report.records.iter().cloned().chain(lost).collect();
         refuse_losses(request, &records)?;
+        if let Some(kept) = self.kept {
+            kept.write(model, target, &cx.write, &mut out, cx)
+                .map_err(|error| error.in_file(keep_graph::path(target)))?;
+        }
         if target.repository {
-            copy_assets(model, &request.output, &mut out)?;
+            copy_assets(model, target.side_files(), &mut out)?;
         }
         if request.llm.modelfile {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();

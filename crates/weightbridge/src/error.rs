@@ -60,6 +60,20 @@ pub enum FacadeError {
         /// What is missing or not known.
         what: String,
     },
+    /// Matrices of a graph that no node tells the module of.
+    #[error("{count} matrices of the graph, the first {first:?}, have no name of a module")]
+    UnnamedWeights {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A noted graph that cannot be put over the tensors.
+    #[error("the graph that the metadata notes does not fit: {why}")]
+    GraphNote {
+        /// What is wrong.
+        why: String,
+    },
     /// An edit of the metadata that cannot be read.
     #[error("{text:?}: {why}")]
     BadEdit {
@@ -127,9 +141,13 @@ impl Diagnose for FacadeError {
             | Self::NotInPlace { .. }
             | Self::NoBase { .. }
             | Self::NoArchitecture { .. }
+            | Self::UnnamedWeights { .. }
             | Self::Params { .. } => Class::Unsupported,
             Self::Dangerous { .. } | Self::OutsideWeightsOnly { .. } => Class::Refused,
-            Self::NotInIndex { .. } | Self::NoAdapterConfig | Self::NotAnAccount { .. } => {
+            Self::NotInIndex { .. }
+            | Self::NoAdapterConfig
+            | Self::NotAnAccount { .. }
+            | Self::GraphNote { .. } => {
                 Class::Malformed
             }
             Self::Losses { .. } => Class::Lossy,
@@ -178,6 +196,11 @@ impl Diagnose for FacadeError {
                 "Give what `weightbridge convert --json` or `quantize --json` printed"
             }
             Self::NoTensors => "See what is in it with `weightbridge inspect`",
+            Self::UnnamedWeights { .. } => {
+                "A GGUF for a runtime needs every weight under its name: convert the repository the \
+                 graph was exported from, or carry the tensors with --as container"
+            }
+            Self::GraphNote { .. } => "--as container carries the tensors without it",
             _ => return None,
         };
         Some(text.to_owned())

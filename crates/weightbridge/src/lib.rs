@@ -36,11 +36,13 @@
 #![forbid(unsafe_code)]
 
 mod attest;
+mod carry;
 mod convert;
 mod describe;
 mod edit;
 mod error;
 mod graph_text;
+mod keep_graph;
 mod llm;
 mod open;
 mod policy;
@@ -55,6 +57,7 @@ mod target;
 
 pub use ::sign::{PrivateKey, PublicKey};
 pub use attest::Attest;
+pub use carry::Carry;
 pub use convert::{Converted, compare, convert, diff};
 pub use describe::{Description, QuantizedLine, TensorLine, describe};
 pub use edit::{Edit, chat_template, edit_in_place};

@@ -1,7 +1,7 @@
 //! What a conversion is asked to do.
 
 use crate::session::path;
-use crate::{Attest, Edit, LlmOptions, Policy};
+use crate::{Attest, Carry, Edit, LlmOptions, Policy};
 use convert::recipe::FileType;
 use convert::{DTypeChoice, Shared};
 use ir::ReadOptions;
@@ -48,6 +48,12 @@ pub struct ConvertRequest {
     pub shard_tensors: Option<u64>,
     /// Put tensors into files beside the model, where the format can.
     pub external_data: bool,
+    /// Write no tensor of an ONNX output: point into the files that hold them.
+    pub external_into: bool,
+    /// Write the graph of an ONNX input beside a safetensors output, over its bytes.
+    pub keep_graph: bool,
+    /// What is noted for the way back.
+    pub carry: Carry,
     /// What the result shall be.
     pub intent: Option<Intent>,
     /// Whose names tensors shall have; `None` for those the result needs.
@@ -91,6 +97,9 @@ impl ConvertRequest {
             shard_size: None,
             shard_tensors: None,
             external_data: false,
+            external_into: false,
+            keep_graph: false,
+            carry: Carry::default(),
             intent: None,
             names: None,
             raw_names: false,

@@ -77,6 +77,17 @@ impl Target {
             .map_or_else(|| Path::new(""), PathBuf::as_path)
     }
 
+    /// Where the side files of a repository go: beside the weights, and for a model in a folder
+    /// `onnx/` one up, which is where `transformers.js` looks for both.
+    pub(crate) fn side_files(&self) -> &Path {
+        let folder = self.first().parent().unwrap_or(Path::new(""));
+        let nested = self.format.id == onnx::FORMAT.id && folder.ends_with("onnx");
+        match folder.parent() {
+            Some(above) if nested => above,
+            _ => folder,
+        }
+    }
+
     /// How large a file of the output may be when nothing is said.
     pub(crate) fn shard_size(&self) -> Option<u64> {
         (self.repository && self.format.id == st::FORMAT.id).then_some(SHARD_SIZE)

@@ -16,8 +16,8 @@ pub use error::WriteError;
 use bytes::Bytes;
 use ir::shard::{Shard, render_index, shard_stem, split};
 use ir::{
-    Aliasing, Body, Capabilities, Class, Context, Metadata, MetadataKinds, Model, Output, Record,
-    Report, Result, Tensor, TensorId, Writer,
+    Aliasing, Body, Capabilities, Class, Context, Metadata, MetadataKinds, Model, Output, Packing,
+    Record, Report, Result, Tensor, TensorId, Writer,
 };
 use rebuild::{Storages, has_dtype};
 use std::ffi::OsStr;
@@ -44,7 +44,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Native,
     metadata: MetadataKinds::Typed,
     shards: true,
-    partial_bytes: false,
+    packing: Packing::Rows,
+    ordered: true,
 };
 
 /// Digits of `.data/serialization_id`: two numbers of 64 bits.

@@ -5,10 +5,11 @@
 //! | complex | its real type, one more dimension of 2 | `dtype.NAME` |
 //! | whole-byte elements | an integer of that width | `dtype.NAME` |
 //! | packed elements | `U8`, shape of the bytes | `dtype.NAME`, `shape.NAME` |
-//! | strings | nothing: they are left out | – |
+//! | strings | `U8`, each string behind its length | `dtype.NAME`, `shape.NAME` |
 //!
 //! The notes live in the metadata namespace [`ns::NOTE`]; [`restore_types`] undoes them.
 
+use super::strings;
 use crate::ConvertError;
 use ir::{
     Capabilities, Compute, DType, MetaValue, Metadata, MetadataKinds, Model, Record, Result, Shape,
@@ -118,11 +119,7 @@ pub(crate) fn fit(
     records: &mut Vec<Record>,
 ) -> Result<()> {
     // A type that the target has may still end within a byte, which few targets allow.
-    let fits = |tensor: &Tensor| {
-        let elements = tensor.spec.elements().unwrap_or(0);
-        holds(tensor.dtype())
-            && (capabilities.partial_bytes || tensor.dtype().fills_bytes(elements))
-    };
+    let fits = |tensor: &Tensor| holds(tensor.dtype()) && capabilities.packing.allows(&tensor.spec);
     if model.tensors.iter().all(fits) {
         return Ok(());
     }
@@ -133,16 +130,28 @@ pub(crate) fn fit(
             table.push(tensor.clone())?;
             continue;
         }
-        if tensor.dtype() == DType::Str {
-            let why = format!("{target} has no tensors of strings");
-            records.push(Record::dropped("strings", &tensor.name, why));
-            continue;
-        }
-        let carried = stand_in(&tensor.spec, holds).ok_or_else(|| ConvertError::NoType {
+        let no_type = || ConvertError::NoType {
             target,
             name: tensor.name.clone(),
             dtype: tensor.dtype(),
-        })?;
+        };
+        let stood_in = if tensor.dtype() == DType::Str {
+            let Some(packed) = strings::packed(tensor).filter(|_| noted) else {
+                let why = format!("{target} has no tensors of strings");
+                records.push(Record::dropped("strings", &tensor.name, why));
+                continue;
+            };
+            // As bytes they may still not fit: GGUF has no U8.
+            match stand_in(&packed.spec, holds) {
+                _ if holds(packed.dtype()) => packed,
+                Some(spec) => retype(&packed, spec),
+                None => return Err(no_type().into()),
+            }
+        } else {
+            let spec = stand_in(&tensor.spec, holds).ok_or_else(no_type)?;
+            retype(tensor, spec)
+        };
+        let carried = stood_in.spec.clone();
         let what = format!("carried as {} {}", carried.dtype, carried.shape);
         let name = &tensor.name;
         records.push(if noted {
@@ -161,7 +170,7 @@ pub(crate) fn fit(
             let why = format!("{target} has no {}: {what}", tensor.dtype());
             Record::changed("reinterpreted", name, why)
         });
-        table.push(retype(tensor, carried))?;
+        table.push(stood_in)?;
     }
     model.tensors = table;
     Ok(())
@@ -180,23 +189,40 @@ fn parse_shape(text: &str) -> Option<Shape> {
         .map(Shape::new)
 }
 
-fn original_spec(tensor: &Tensor, notes: &Metadata) -> Option<TensorSpec> {
+/// A tensor with the type and shape that notes tell; none if they do not fit it.
+fn original(tensor: &Tensor, notes: &Metadata, strings: &mut u64) -> Result<Option<Tensor>> {
     let text = |kind: &str| {
         notes
             .get(ns::NOTE, &format!("{kind}.{}", tensor.name))?
             .as_str()
     };
-    let dtype: DType = text("dtype")?.parse().ok()?;
-    let shape = match text("shape") {
-        Some(shape) => parse_shape(shape)?,
-        None if dtype.complex_part() == Some(tensor.dtype()) => {
-            let (&two, rest) = tensor.spec.shape.split_last()?;
-            (two == 2).then(|| Shape::new(rest))?
-        }
-        None => tensor.spec.shape.clone(),
+    let Some(dtype) = text("dtype").and_then(|text| text.parse::<DType>().ok()) else {
+        return Ok(None);
     };
+    let shape = match text("shape") {
+        Some(shape) => parse_shape(shape),
+        None if dtype.complex_part() == Some(tensor.dtype()) => {
+            let pairs = tensor.spec.shape.split_last();
+            pairs.and_then(|(&two, rest)| (two == 2).then(|| Shape::new(rest)))
+        }
+        None => Some(tensor.spec.shape.clone()),
+    };
+    let Some(shape) = shape else {
+        return Ok(None);
+    };
+    if dtype == DType::Str {
+        let bytes = match tensor.dtype() {
+            DType::I8 => {
+                let spec = TensorSpec::new(DType::U8, tensor.spec.shape.clone());
+                retype(tensor, spec)
+            }
+            _ => tensor.clone(),
+        };
+        return strings::unpacked(&bytes, &shape, strings);
+    }
     let spec = TensorSpec { dtype, shape };
-    (spec.byte_len()? == tensor.byte_len()).then_some(spec)
+    let same = spec.byte_len() == Some(tensor.byte_len());
+    Ok(same.then(|| retype(tensor, spec)))
 }
 
 /// Gives tensors back the types and shapes that notes tell, and removes those notes. A note that
@@ -220,17 +246,18 @@ pub(crate) fn restore_types(model: &mut Model) -> Result<()> {
         .collect();
     let mut table = TensorTable::new();
     let mut done = std::collections::HashSet::new();
+    let mut held = strings::HELD_MAX;
     for tensor in &model.tensors {
-        let spec = names
-            .contains(tensor.name.as_str())
-            .then(|| original_spec(tensor, &notes));
-        match spec.flatten() {
-            Some(spec) => {
-                done.insert(tensor.name.clone());
-                table.push(retype(tensor, spec))?;
-            }
-            None => table.push(tensor.clone()).map(drop)?,
+        let noted = names.contains(tensor.name.as_str());
+        let restored = if noted {
+            original(tensor, &notes, &mut held)?
+        } else {
+            None
+        };
+        if restored.is_some() {
+            done.insert(tensor.name.clone());
         }
+        table.push(restored.unwrap_or_else(|| tensor.clone()))?;
     }
     model.tensors = table;
     model.metadata.retain(|entry| {
@@ -246,7 +273,7 @@ pub(crate) fn restore_types(model: &mut Model) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir::{Aliasing, ModelBuilder, PatternCompute};
+    use ir::{Aliasing, ModelBuilder, Packing, PatternCompute};
 
     fn capabilities(dtype: fn(DType) -> bool) -> Capabilities {
         Capabilities {
@@ -258,7 +285,8 @@ mod tests {
             aliasing: Aliasing::Note,
             metadata: MetadataKinds::Strings,
             shards: true,
-            partial_bytes: false,
+            packing: Packing::Bytes,
+            ordered: true,
         }
     }
 

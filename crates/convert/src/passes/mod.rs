@@ -3,10 +3,14 @@
 mod blockwise;
 mod cast;
 mod fit;
+mod keys;
 mod names;
+mod order;
 mod parts;
 mod quantize;
 mod recover;
+mod same;
+mod strings;
 mod ties;
 mod transpose;
 
@@ -18,6 +22,8 @@ pub use recover::recover_names;
 
 pub(crate) use cast::cast;
 pub(crate) use fit::{fit, restore_types, retype};
+pub(crate) use keys::{note_metadata, restore_metadata};
 pub(crate) use names::{filter, rename};
+pub(crate) use order::{names as order_of, note_order, restore_order};
 
 pub(crate) use ties::{resolve_ties, restore_ties};

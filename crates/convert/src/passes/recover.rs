@@ -20,12 +20,16 @@
 //! | `BatchNormalization` | 1 to 4 | `PATH.weight`, `.bias`, `.running_mean`, `.running_var` | |
 //! | `Add` behind a weight of the same path | 0, 1 | `PATH.bias` | |
 //!
+//! A transposed matrix that is, number for number, one that a Gather takes rows of becomes a second
+//! name of it: exporters write the head of a model out again that shares it with the embedding.
+//!
 //! What several nodes name differently, and what would take a name that is taken, stays as it is.
 
+use super::same;
 use super::transpose::transposed;
 use ir::{
-    AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record, Result,
-    Strides, Tensor, TensorId, TensorSpec, TensorTable, View, ns,
+    Attribute, AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload,
+    Record, Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -37,11 +41,19 @@ struct Found {
 }
 
 /// Gives weights of a graph the names their modules have; the graph's own stay in the notes.
-pub fn recover_names(model: &mut Model) -> Result<()> {
+///
+/// A graph that is kept (`keep_graph`) turns what was transposed back again, by nodes of its own.
+pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
     let Some(graph) = &model.graph else {
         return Ok(());
     };
-    let found = candidates(&graph.body, &model.tensors);
+    let mut found = candidates(&graph.body, &model.tensors);
+    if keep_graph {
+        // A caller of the graph may give another value for what is an input too.
+        let fed = fed(&graph.body);
+        found.retain(|id, found| !(found.transposed && fed.contains(id)));
+    }
+    let embeddings = gathered(&graph.body);
     let kept: HashSet<String> = model
         .tensors
         .ids()
@@ -51,6 +63,7 @@ pub fn recover_names(model: &mut Model) -> Result<()> {
     let mut taken = kept;
     let mut table = TensorTable::new();
     let mut records = Vec::new();
+    let mut turned = HashMap::new();
     for (id, tensor) in model.tensors.ids() {
         let better = found.get(&id).and_then(|found| {
             let free = !taken.contains(&found.name);
@@ -73,6 +86,9 @@ pub fn recover_names(model: &mut Model) -> Result<()> {
             "named by the node that takes it"
         };
         let what = format!("{} is {}", tensor.name, better.name);
+        if transposed {
+            turned.insert(id, better.name.clone());
+        }
         records.push(Record::carried("recovered", what, how).flag("--raw-names"));
         let key = format!("onnx-name.{}", better.name);
         let raw = MetaValue::text(tensor.name.clone());
@@ -81,6 +97,86 @@ pub fn recover_names(model: &mut Model) -> Result<()> {
     }
     model.tensors = table;
     model.provenance.records.extend(records);
+    same::tie(model, &turned.keys().copied().collect(), &embeddings)?;
+    if let Some(graph) = model.graph.as_mut().filter(|_| keep_graph) {
+        turn(&mut graph.body, &turned)?;
+    }
+    Ok(())
+}
+
+/// Tables of rows that heads are compared with: a model has one, or a few.
+const TABLES: usize = 16;
+
+/// The tensors that nodes take rows of.
+fn gathered(body: &GraphBody) -> Vec<TensorId> {
+    let tables = body.nodes.iter().filter(|node| node.op == "Gather");
+    let tables: HashSet<usize> = tables
+        .filter_map(|node| Some((*node.inputs.first()?)?.index()))
+        .collect();
+    let dense = body
+        .initializers
+        .iter()
+        .filter_map(|initializer| match initializer {
+            Initializer::Dense(value, id) if tables.contains(&value.index()) => Some(*id),
+            _ => None,
+        });
+    dense.take(TABLES).collect()
+}
+
+/// The initializers that are inputs of the graph too.
+fn fed(body: &GraphBody) -> HashSet<TensorId> {
+    let inputs: HashSet<usize> = body.inputs.iter().map(|value| value.index()).collect();
+    let dense = body
+        .initializers
+        .iter()
+        .filter_map(|initializer| match initializer {
+            Initializer::Dense(value, id) if inputs.contains(&value.index()) => Some(*id),
+            _ => None,
+        });
+    dense.collect()
+}
+
+/// Puts a transposition between each of these tensors, which are the other way round now, and the
+/// value that nodes know. Runtimes fold it when they load the graph.
+fn turn(body: &mut GraphBody, turned: &HashMap<TensorId, String>) -> Result<()> {
+    let values = body.values.iter();
+    let mut taken: HashSet<String> = values.map(|value| value.name.clone()).collect();
+    let mut nodes = Vec::new();
+    for at in 0..body.initializers.len() {
+        let Some(Initializer::Dense(old, id)) = body.initializers.get(at).cloned() else {
+            continue;
+        };
+        let Some(mut name) = turned.get(&id).cloned() else {
+            continue;
+        };
+        while !taken.insert(name.clone()) {
+            name.push('~');
+        }
+        let value = Value {
+            name: name.clone(),
+            ..Value::default()
+        };
+        let Some(value) = body.add_value(value) else {
+            let what = "more values than 32 bits count".to_owned();
+            return Err(ir::Fault::Invalid { what }.into());
+        };
+        if let Some(place) = body.initializers.get_mut(at) {
+            *place = Initializer::Dense(value, id);
+        }
+        nodes.push(Node {
+            name: format!("{name}/Transpose"),
+            op: "Transpose".to_owned(),
+            inputs: vec![Some(value)],
+            outputs: vec![Some(old)],
+            attributes: vec![Attribute {
+                name: "perm".to_owned(),
+                value: AttributeValue::Ints(vec![1, 0]),
+                doc: String::new(),
+            }],
+            ..Node::default()
+        });
+    }
+    body.nodes.splice(0..0, nodes);
     Ok(())
 }
 
@@ -229,7 +325,7 @@ fn joined(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir::{Graph, ModelBuilder, Value};
+    use ir::{Graph, ModelBuilder};
 
     #[test]
     fn containers_are_named_once() {
@@ -275,7 +371,8 @@ mod tests {
             body,
             ..Graph::default()
         });
-        recover_names(&mut model).unwrap();
+        let mut kept = model.clone();
+        recover_names(&mut model, false).unwrap();
         let tensor = model
             .tensors
             .by_name("model.layers.0.up_proj.weight")
@@ -284,5 +381,31 @@ mod tests {
         let bytes = tensor.read_all().unwrap();
         let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
         assert_eq!(values.collect::<Vec<_>>(), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(model.graph.unwrap().body.nodes.len(), 1);
+
+        recover_names(&mut kept, true).unwrap();
+        let body = kept.graph.unwrap().body;
+        let [Initializer::Dense(value, _)] = body.initializers[..] else {
+            panic!("{:?}", body.initializers);
+        };
+        let named = body.value(value).unwrap();
+        assert_eq!(named.name, "model.layers.0.up_proj.weight");
+        let nodes: Vec<_> = body.nodes.iter().map(|node| node.op.as_str()).collect();
+        assert_eq!(nodes, ["Transpose", "MatMul"]);
+        assert_eq!(body.nodes[0].outputs, [Some(w)]);
+        validate_graph(body, kept.tensors);
+    }
+
+    fn validate_graph(body: GraphBody, tensors: TensorTable) {
+        let graph = Some(Graph {
+            body,
+            ..Graph::default()
+        });
+        let model = Model {
+            tensors,
+            graph,
+            ..Model::default()
+        };
+        model.validate(&ir::Limits::default()).unwrap();
     }
 }

@@ -121,7 +121,7 @@ mod tests {
     use crate::passes::restore_types;
     use crate::quantize;
     use crate::recipe::{FileType, QuantizeOptions};
-    use ir::{Aliasing, BlockFormat, ModelBuilder};
+    use ir::{Aliasing, BlockFormat, ModelBuilder, Packing};
 
     fn floats(n: usize) -> Vec<u8> {
         let value = |i: usize| ((i * 37 % 101) as f32 - 50.0) * 0.01;
@@ -153,7 +153,8 @@ mod tests {
             aliasing: Aliasing::Note,
             metadata: MetadataKinds::Strings,
             shards: true,
-            partial_bytes: false,
+            packing: Packing::Bytes,
+            ordered: true,
         };
         let mut bytes = blocks.clone();
         keep_blocks(

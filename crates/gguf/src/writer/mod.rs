@@ -10,8 +10,8 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::ShardName;
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, Output, Payload, Piece,
-    Report, Result, Tensor, Writer,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, Output, Packing, Payload,
+    Piece, Report, Result, Tensor, Writer,
 };
 use metadata::Pair;
 use std::borrow::Cow;
@@ -34,7 +34,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Typed,
     shards: true,
-    partial_bytes: false,
+    packing: Packing::Bytes,
+    ordered: true,
 };
 
 fn has_dtype(dtype: DType) -> bool {

@@ -8,7 +8,8 @@
 
 use super::state::State;
 use crate::OnnxError;
-use ir::{Checksum, Digest, Places, Region, Result};
+use crate::wire::MAX_FILES;
+use ir::{Checksum, Digest, Payload, Places, Region, Result, TensorSpec, TensorTable};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub(super) struct Externals {
     /// The model's folder; `None` for a model that is no file.
     folder: Option<PathBuf>,
     places: Places,
+    /// The tensors that stand for data, by their names, of a graph that was carried without it.
+    table: Option<TensorTable>,
     open: HashMap<String, Region>,
     /// The files, in the order they were first named.
     pub(super) files: Vec<(PathBuf, u64)>,
@@ -36,10 +39,41 @@ impl Externals {
         Self {
             folder: model.map(|path| path.parent().unwrap_or(Path::new("")).to_owned()),
             places: places.clone(),
+            ..Self::among(None)
+        }
+    }
+
+    /// No files: the data are these tensors.
+    pub(super) fn among(table: Option<TensorTable>) -> Self {
+        Self {
+            folder: None,
+            places: Places::default(),
+            table,
             open: HashMap::new(),
             files: Vec::new(),
             checksums: Vec::new(),
         }
+    }
+
+    /// The data of a tensor that is among those given; none where data lie in files.
+    pub(super) fn given(
+        &self,
+        entries: &[(String, String)],
+        spec: &TensorSpec,
+    ) -> Result<Option<Payload>> {
+        let Some(table) = &self.table else {
+            return Ok(None);
+        };
+        let name = entries.iter().find(|(key, _)| key == "location");
+        let name = name.map_or("", |(_, name)| name);
+        let found = table.by_name(name).filter(|tensor| tensor.spec == *spec);
+        let tensor = found.ok_or_else(|| OnnxError::Contradiction {
+            what: format!(
+                "the graph wants a tensor {name:?} of {} {}, which is not there",
+                spec.dtype, spec.shape
+            ),
+        })?;
+        Ok(Some(tensor.payload.clone()))
     }
 
     fn file(&mut self, location: &str, limit: u64) -> Result<Region> {
@@ -173,10 +207,6 @@ pub(super) fn resolve(
     }
     file.slice(offset, expected)
 }
-
-/// Data files of one model: each takes a descriptor. Exporters that give every tensor a file of its
-/// own make some hundreds for the largest models.
-const MAX_FILES: u64 = 4000;
 
 /// Forty hex digits.
 fn sha1(text: &str) -> Option<[u8; 20]> {

@@ -13,7 +13,7 @@ mod types;
 use crate::OnnxError;
 use crate::wire::ID;
 use external::Externals;
-use ir::{Context, Input, Model, Reader, Region, Result, Survey};
+use ir::{Context, Graph, Input, Limits, Model, Reader, Region, Result, Survey, TensorTable};
 use source::Source;
 use state::{Seen, State};
 
@@ -42,6 +42,22 @@ impl Reader for OnnxReader {
             },
         }
     }
+}
+
+/// The graph of a note ([`crate::graph_note`]) over the tensors of `tensors` that it names, in the
+/// order in which it names them.
+pub fn graph_of_note(
+    note: Vec<u8>,
+    tensors: &TensorTable,
+    limits: &Limits,
+) -> Result<(Graph, TensorTable)> {
+    let external = Externals::among(Some(tensors.clone()));
+    let mut state = State::new(Source::new(Region::memory(note)), external, limits);
+    let model = model::model(&mut state)?;
+    let graph = model
+        .graph
+        .ok_or(OnnxError::Missing { what: "the graph" })?;
+    Ok((graph, model.tensors))
 }
 
 /// The model; for a survey also what is wrong with single tensors, which an open refuses.

@@ -183,6 +183,9 @@ fn build(state: &mut State<'_>, raw: &Raw) -> Result<(TensorSpec, Payload)> {
     }
     let expected = spec.byte_len().unwrap_or(0);
     if outside {
+        if let Some(payload) = state.external.given(&raw.external, &spec)? {
+            return Ok((spec, payload));
+        }
         let region = external::resolve(state, &raw.external, expected)?;
         return Ok((spec, Payload::Stored(View::contiguous(region))));
     }

@@ -44,3 +44,5 @@ pub(crate) const KIND_KEY: &str = "weightbridge.kind";
 pub(crate) const NAME_KEY: &str = "weightbridge.name.";
 /// See [`KIND_KEY`].
 pub(crate) const CONTAINER: &str = "container";
+/// Data files a model may have: each is held open, and a process has 1024 files by default.
+pub(crate) const MAX_FILES: u64 = 4000;

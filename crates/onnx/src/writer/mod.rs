@@ -1,11 +1,15 @@
 //! The writer: every message laid out with its tensors left where they are, then one pour a file.
 
+mod around;
 mod container;
+mod existing;
 mod external;
 mod graph;
 mod rope;
 mod tensor;
 mod types;
+
+pub use around::{Place, graph_note, write_around};
 
 use crate::OnnxError;
 use crate::namespace::property;
@@ -14,7 +18,7 @@ use crate::wire::{CONTAINER, KIND_KEY, NAME_KEY, field};
 use external::Layout;
 use ir::{
     Aliasing, Body, Capabilities, Context, DType, Graph, MetadataKinds, Model, OutFile, Output,
-    Piece, Record, Report, Result, Writer,
+    Packing, Piece, Record, Report, Result, Writer,
 };
 use rope::{Part, Rope};
 use std::collections::HashSet;
@@ -36,7 +40,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Typed,
     shards: true,
-    partial_bytes: true,
+    packing: Packing::Anywhere,
+    ordered: true,
 };
 
 /// Official parsers stop at messages of 2 GiB.
@@ -52,37 +57,13 @@ impl Writer for OnnxWriter {
     }
 
     fn write(&self, model: &Model, out: &mut Output, cx: &Context) -> Result<Report> {
-        let layout = Layout::of(model, &cx.write)?;
-        let names = data_names(out, layout.files.len(), cx.write.repository);
-        let tensors = Tensors {
-            table: &model.tensors,
-            remarks: model
-                .graph
-                .iter()
-                .flat_map(|graph| &graph.remarks)
-                .map(|remark| (remark.tensor, remark))
-                .collect(),
-            layout: &layout,
-            names: &names,
-        };
+        let layout = Layout::of(model, out, &cx.write)?;
         let mut report = Report::default();
-        let message = if let Some(graph) = &model.graph {
-            model_message(graph, model, false, &tensors, &mut report)?
-        } else {
-            let graph = container::graph_of(model)?;
-            model_message(&graph, model, true, &tensors, &mut report)?
-        };
-        if message.len() > MESSAGE_MAX {
-            return Err(OnnxError::CannotWrite {
-                why: format!("the model without its data files takes {} bytes, no loader reads more than {MESSAGE_MAX}", message.len()),
-                help: "Much of it is in attributes or in small tensors: try --external-data, or leave tensors out",
-            }
-            .into());
-        }
+        let message = message(model, &layout, &mut report)?;
         report.tensors = model.tensors.len() as u64;
         report.tensor_bytes = model.tensors.byte_len();
         // The model names the data, so it is published after it.
-        for (name, file) in names.iter().zip(&layout.files) {
+        for (name, file) in layout.names.iter().zip(&layout.files) {
             let number = out.side_file(name)?;
             let pieces: Vec<Piece<'_>> = file
                 .iter()
@@ -98,26 +79,58 @@ impl Writer for OnnxWriter {
                     .saturating_add(pour(out.get(number)?, &pieces, cx)?);
         }
         let number = out.main_file()?;
-        let parts = message.into_parts();
-        let mut at = 0u64;
-        let mut pieces = Vec::with_capacity(parts.len());
-        for part in parts {
-            let body = match part {
-                Part::Bytes(bytes) => Body::Bytes(bytes.into()),
-                Part::Tensor(tensor) => Body::Tensor(tensor),
-            };
-            let len = body.byte_len();
-            pieces.push(Piece {
-                offset: at,
-                body,
-                crc: false,
-            });
-            at = at.saturating_add(len);
-        }
-        let len = pour(out.get(number)?, &pieces, cx)?;
+        let len = pour_message(message, out.get(number)?, cx)?;
         report.file_bytes = report.file_bytes.saturating_add(len);
         Ok(report)
     }
+}
+
+/// The whole message of a model, tensors counted and left where they are.
+fn message<'a>(model: &'a Model, layout: &'a Layout, report: &mut Report) -> Result<Rope<'a>> {
+    let tensors = Tensors {
+        table: &model.tensors,
+        remarks: model
+            .graph
+            .iter()
+            .flat_map(|graph| &graph.remarks)
+            .map(|remark| (remark.tensor, remark))
+            .collect(),
+        layout,
+    };
+    let message = if let Some(graph) = &model.graph {
+        model_message(graph, model, false, &tensors, report)?
+    } else {
+        let graph = container::graph_of(model)?;
+        model_message(&graph, model, true, &tensors, report)?
+    };
+    if message.len() > MESSAGE_MAX {
+        return Err(OnnxError::CannotWrite {
+            why: format!("the model without its data files takes {} bytes, no loader reads more than {MESSAGE_MAX}", message.len()),
+            help: "Much of it is in attributes or in small tensors: try --external-data, or leave tensors out",
+        }
+        .into());
+    }
+    Ok(message)
+}
+
+/// Writes a message, and answers the file's length.
+fn pour_message(message: Rope<'_>, file: &OutFile, cx: &Context) -> Result<u64> {
+    let mut at = 0u64;
+    let mut pieces = Vec::new();
+    for part in message.into_parts() {
+        let body = match part {
+            Part::Bytes(bytes) => Body::Bytes(bytes.into()),
+            Part::Tensor(tensor) => Body::Tensor(tensor),
+        };
+        let len = body.byte_len();
+        pieces.push(Piece {
+            offset: at,
+            body,
+            crc: false,
+        });
+        at = at.saturating_add(len);
+    }
+    pour(file, &pieces, cx)
 }
 
 /// Writes pieces, and answers the file's length, which must be where the last one ends.
@@ -132,26 +145,6 @@ fn pour(file: &OutFile, pieces: &[Piece<'_>], cx: &Context) -> Result<u64> {
         return Err(OnnxError::OffPlan { planned, found }.into());
     }
     Ok(found)
-}
-
-/// `model.onnx.data`, or `model-00001-of-00003.onnx.data` and so on; in a repository
-/// `model.onnx_data`, then `model.onnx_data_1`, which `optimum` writes and `transformers.js` asks for.
-fn data_names(out: &Output, count: usize, repository: bool) -> Vec<String> {
-    let name = out.target().file_name();
-    let name = name.map_or("model.onnx".into(), |name| name.to_string_lossy());
-    let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, "onnx"));
-    match count {
-        1.. if repository => std::iter::once(format!("{name}_data"))
-            .chain((1..count).map(|number| format!("{name}_data_{number}")))
-            .collect(),
-        1 => vec![format!("{name}.data")],
-        _ => (1..=count)
-            .map(|number| {
-                let shard = ir::shard::shard_name(stem, number, count, extension);
-                format!("{shard}.data")
-            })
-            .collect(),
-    }
 }
 
 /// A `ModelProto`.

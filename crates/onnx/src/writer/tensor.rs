@@ -13,8 +13,6 @@ pub(super) struct Tensors<'a> {
     pub(super) table: &'a TensorTable,
     pub(super) remarks: HashMap<TensorId, &'a Remark>,
     pub(super) layout: &'a Layout,
-    /// The names of the data files.
-    pub(super) names: &'a [String],
 }
 
 impl<'a> Tensors<'a> {
@@ -44,13 +42,7 @@ impl<'a> Tensors<'a> {
         if let Some(remark) = remark {
             out.some_text(field::tensor::DOC, &remark.doc);
         }
-        if let Some(spot) = self.layout.spots.get(&id).filter(|_| name.is_some()) {
-            let location = self.names.get(spot.file).cloned().unwrap_or_default();
-            let entries = [
-                ("location".to_owned(), location),
-                ("offset".to_owned(), spot.offset.to_string()),
-                ("length".to_owned(), spot.len.to_string()),
-            ];
+        if let Some(entries) = self.layout.entries(id, tensor, name.is_some()) {
             pairs(&mut out, field::tensor::EXTERNAL_DATA, &entries);
             out.int(field::tensor::DATA_LOCATION, 1);
         } else if let Payload::Strings(list) = &tensor.payload {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use header::Place;
 use ir::shard::{Shard, render_index, shard_name, split};
 use ir::{
-    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, OutFile, Output, Piece,
-    Report, Result, TensorTable, Writer,
+    Aliasing, Body, Capabilities, Context, DType, MetadataKinds, Model, OutFile, Output, Packing,
+    Piece, Report, Result, TensorTable, WriteOptions, Writer,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -33,7 +33,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     aliasing: Aliasing::Note,
     metadata: MetadataKinds::Strings,
     shards: true,
-    partial_bytes: false,
+    packing: Packing::Bytes,
+    ordered: false,
 };
 
 fn has_dtype(dtype: DType) -> bool {
@@ -50,24 +51,13 @@ impl Writer for SafetensorsWriter {
 
     fn write(&self, model: &Model, out: &mut Output, cx: &Context) -> Result<Report> {
         let mut report = Report::default();
-        let strings = metadata::strings_of(model, &mut report);
-        let limit = cx.write.shard_size.unwrap_or(u64::MAX);
-        let shards = split(&model.tensors, limit, Aliasing::Note)?;
-        let count = shards.len();
-        let (stem, extension) = name_parts(out.target());
+        let plans = plans(model, out.target(), &cx.write, &mut report)?;
+        let count = plans.len();
         let mut files = Vec::new();
-        for (number, shard) in (1..).zip(&shards) {
-            let strings = if number == 1 {
-                strings.clone()
-            } else {
-                format_only(&strings)
-            };
-            let plan = Plan::new(&model.tensors, shard, strings)?;
-            let (file, name) = if count == 1 {
-                (out.main_file()?, String::new())
-            } else {
-                let name = shard_name(&stem, number, count, &extension);
-                (out.side_file(&name)?, name)
+        for (name, plan) in plans {
+            let file = match count {
+                1 => out.main_file()?,
+                _ => out.side_file(&name)?,
             };
             files.push((file, name, plan));
         }
@@ -82,12 +72,69 @@ impl Writer for SafetensorsWriter {
                 .iter()
                 .flat_map(|(_, name, plan)| plan.places.iter().map(|p| (p.name(), name.as_str())));
             let index = render_index(report.tensor_bytes, places);
+            let (stem, extension) = name_parts(out.target());
             let number = out.side_file(&format!("{stem}.{extension}.index.json"))?;
             out.get(number)?.write_at(0, index.as_bytes())?;
             report.file_bytes = report.file_bytes.saturating_add(index.len() as u64);
         }
         Ok(report)
     }
+}
+
+/// The files that a model becomes, by name.
+fn plans<'a>(
+    model: &'a Model,
+    target: &Path,
+    options: &WriteOptions,
+    report: &mut Report,
+) -> Result<Vec<(String, Plan<'a>)>> {
+    let strings = metadata::strings_of(model, report);
+    let limit = options.shard_size.unwrap_or(u64::MAX);
+    let shards = split(&model.tensors, limit, Aliasing::Note)?;
+    let count = shards.len();
+    let (stem, extension) = name_parts(target);
+    let mut plans = Vec::new();
+    for (number, shard) in (1..).zip(&shards) {
+        let strings = if number == 1 {
+            strings.clone()
+        } else {
+            format_only(&strings)
+        };
+        let name = match count {
+            1 => format!("{stem}.{extension}"),
+            _ => shard_name(&stem, number, count, &extension),
+        };
+        plans.push((name, Plan::new(&model.tensors, shard, strings)?));
+    }
+    Ok(plans)
+}
+
+/// Where a tensor will lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its name.
+    pub name: String,
+    /// The name of its file.
+    pub file: String,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// How many bytes it takes.
+    pub len: u64,
+}
+
+/// Where each tensor will lie when this writer writes a model to `target` with these options.
+pub fn places(model: &Model, target: &Path, options: &WriteOptions) -> Result<Vec<Placed>> {
+    let mut all = Vec::new();
+    for (file, plan) in plans(model, target, options, &mut Report::default())? {
+        let start = plan.header.len() as u64;
+        all.extend(plan.places.iter().map(|place| Placed {
+            name: place.name().to_owned(),
+            file: file.clone(),
+            offset: start.saturating_add(place.begin),
+            len: place.tensor.byte_len(),
+        }));
+    }
+    Ok(all)
 }
 
 /// What every shard says: who may load it. The rest is in the first.

@@ -1,6 +1,6 @@
 //! From a repository to a GGUF model.
 
-use super::{LlmOptions, files, mistral, out_type, own_table};
+use super::{LlmOptions, files, graph, mistral, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{GeneralInput, LowerOptions, Lowered, RepoFacts, front_matter, general, hf_to_gguf};
 use convert::{CastCounts, to_types};
@@ -28,6 +28,9 @@ pub(super) fn lower(
         return Err(error.into());
     };
     files::whole(&model)?;
+    if model.graph.is_some() {
+        graph::weights_of_graph(&mut model)?;
+    }
     model.tensors = by_name_in_each_file(model.tensors)?;
     if let Some(settings) = files::quantization(&model, &config, limits)? {
         unpack::unpack(&mut model, &settings)?;
@@ -140,7 +143,10 @@ fn vocabulary(
 /// The last part of the path of the folder, `.` followed to what it is.
 pub(super) fn folder_name(input: &Path, places: &ir::Places) -> String {
     let full = input.canonicalize().unwrap_or_else(|_| input.to_owned());
-    let folder = if places.is_folder(&full) {
+    let home = repo::home_of(&full);
+    let folder = if home.is_some() && !places.is_folder(&full) {
+        home.as_deref()
+    } else if places.is_folder(&full) {
         Some(full.as_path())
     } else {
         full.parent()

@@ -8,6 +8,7 @@
 mod adapter;
 mod decode;
 mod files;
+mod graph;
 mod lower;
 mod mistral;
 mod modelfile;
@@ -66,7 +67,7 @@ impl Turn {
         let was_onnx = model.provenance.format == onnx::FORMAT.id;
         let needed = if request.intent == Some(Intent::Container) {
             None
-        } else if to_onnx && !was_onnx {
+        } else if to_onnx && model.graph.is_none() && !was_onnx {
             Some(Self::Decode)
         } else if to_gguf && !was_gguf {
             Some(Self::Lower)
@@ -75,7 +76,8 @@ impl Turn {
         } else {
             None
         };
-        let held = was_gguf && to_gguf || was_onnx && to_onnx || target.repository;
+        let has_graph = was_onnx || model.graph.is_some();
+        let held = was_gguf && to_gguf || has_graph && to_onnx || target.repository;
         if request.intent == Some(Intent::Llm) && needed.is_none() && !held {
             let what = format!(
                 "--as llm is for GGUF, ONNX and folders; {} carries tensors",
