@@ -1,4 +1,4 @@
-//! What the operating system gives: file maps, positioned I/O, copies made inside the kernel, and
+//! What the operating system gives: positioned I/O, copies made inside the kernel, and
 //! files that have no name until they are whole.
 //!
 //! This is the only crate of the house that may hold `unsafe`; each block says why it is sound.
@@ -6,10 +6,8 @@
 
 mod beneath;
 mod copy;
-mod map;
 mod publish;
 
-pub use beneath::open_beneath;
+pub use beneath::{open_beneath, open_regular};
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
-pub use map::Map;
 pub use publish::{Unpublished, sync_folder};
