@@ -40,7 +40,8 @@ fn sparse(path: &Path, bytes: u64) {
     });
     let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
     let mut file = File::create(path).unwrap();
-    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
     file.write_all(header.as_bytes()).unwrap();
     file.set_len(8 + header.len() as u64 + 8 * each).unwrap();
 }
@@ -93,10 +94,17 @@ fn a_file_cut_while_it_is_read() {
             fs::write(&out, OLD).unwrap();
             sparse(&input, 512 * MIB);
             let mut command = weightbridge(&[&"convert", &input, &out, &"--overwrite"]);
-            command.args(["--as", "container", "--threads", "2"]).args(way);
+            command
+                .args(["--as", "container", "--threads", "2"])
+                .args(way);
             let mut child = command.spawn().unwrap();
             let in_time = under_way(&mut child, MIB);
-            File::options().write(true).open(&input).unwrap().set_len(MIB).unwrap();
+            File::options()
+                .write(true)
+                .open(&input)
+                .unwrap()
+                .set_len(MIB)
+                .unwrap();
             let done = child.wait_with_output().unwrap();
             assert!(done.status.signal().is_none(), "{:?}", done.status);
             if done.status.success() {
@@ -105,7 +113,10 @@ fn a_file_cut_while_it_is_read() {
             caught += u32::from(in_time);
             assert_eq!(done.status.code(), Some(3), "{}", stderr(&done));
             let told = stderr(&done);
-            assert!(told.contains("in.safetensors") && told.contains("the file ends at byte"), "{told}");
+            assert!(
+                told.contains("in.safetensors") && told.contains("the file ends at byte"),
+                "{told}"
+            );
             assert_eq!(names(&home), [target]);
             assert_eq!(fs::read(&out).unwrap(), OLD);
         }
@@ -116,15 +127,30 @@ fn a_file_cut_while_it_is_read() {
 #[test]
 fn a_source_replaced_while_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    let [input, other, out, wanted] =
-        ["in.safetensors", "other", "out.safetensors", "wanted.safetensors"].map(|name| dir.path().join(name));
+    let [input, other, out, wanted] = [
+        "in.safetensors",
+        "other",
+        "out.safetensors",
+        "wanted.safetensors",
+    ]
+    .map(|name| dir.path().join(name));
     sparse(&input, 64 * MIB);
-    let calm = weightbridge(&[&"convert", &input, &wanted, &"--dtype", &"bf16"]).output().unwrap();
+    let calm = weightbridge(&[&"convert", &input, &wanted, &"--dtype", &"bf16"])
+        .output()
+        .unwrap();
     assert!(calm.status.success(), "{}", stderr(&calm));
     fs::write(&other, b"something else").unwrap();
-    let mut child = weightbridge(&[&"convert", &input, &out, &"--dtype", &"bf16", &"--threads", &"1"])
-        .spawn()
-        .unwrap();
+    let mut child = weightbridge(&[
+        &"convert",
+        &input,
+        &out,
+        &"--dtype",
+        &"bf16",
+        &"--threads",
+        &"1",
+    ])
+    .spawn()
+    .unwrap();
     under_way(&mut child, MIB);
     fs::rename(&other, &input).unwrap();
     // What was opened is what is read, to the end.
@@ -153,7 +179,11 @@ fn an_output_folder_that_goes_away() {
         caught += 1;
         let done = child.wait_with_output().unwrap();
         assert_eq!(done.status.code(), Some(4), "{}", stderr(&done));
-        assert!(stderr(&done).contains("out.safetensors"), "{}", stderr(&done));
+        assert!(
+            stderr(&done).contains("out.safetensors"),
+            "{}",
+            stderr(&done)
+        );
         assert!(!home.exists());
     }
     assert!(caught > 0, "no folder could be taken away in time");
@@ -168,7 +198,11 @@ fn fills(dir: &Path) -> Vec<(PathBuf, &'static str, &'static [&'static str])> {
         (input.clone(), "out.safetensors", &["--dtype", "bf16"]),
         (input.clone(), "out.pt", &[]),
         (input.clone(), "out.gguf", &["--as", "container"]),
-        (input.clone(), "out.gguf", &["--as", "container", "--quantize", "Q8_0"]),
+        (
+            input.clone(),
+            "out.gguf",
+            &["--as", "container", "--quantize", "Q8_0"],
+        ),
         (input, "out.onnx", &["--as", "container", "--external-data"]),
     ]
 }
@@ -191,8 +225,18 @@ fn a_limit_on_file_sizes() {
             .args(options)
             .output()
             .unwrap();
-        assert_eq!(done.status.code(), Some(4), "{name} {options:?}: {:?} {}", done.status, stderr(&done));
-        assert!(stderr(&done).contains("File too large"), "{}", stderr(&done));
+        assert_eq!(
+            done.status.code(),
+            Some(4),
+            "{name} {options:?}: {:?} {}",
+            done.status,
+            stderr(&done)
+        );
+        assert!(
+            stderr(&done).contains("File too large"),
+            "{}",
+            stderr(&done)
+        );
         assert_eq!(names(&home), [name]);
         assert_eq!(fs::read(&out).unwrap(), OLD);
         fs::remove_dir_all(&home).unwrap();
@@ -236,10 +280,23 @@ fn a_full_disk() {
             }
         };
         let told = String::from_utf8_lossy(&done.stdout).into_owned();
-        assert_eq!(told, format!("code 4\nleft {name}\nold the old output\n"), "{options:?} {}", stderr(&done));
-        assert!(stderr(&done).contains("No space left on device"), "{}", stderr(&done));
+        assert_eq!(
+            told,
+            format!("code 4\nleft {name}\nold the old output\n"),
+            "{options:?} {}",
+            stderr(&done)
+        );
+        assert!(
+            stderr(&done).contains("No space left on device"),
+            "{}",
+            stderr(&done)
+        );
     }
-    assert_eq!(names(&home), Vec::<String>::new(), "the mount was not private");
+    assert_eq!(
+        names(&home),
+        Vec::<String>::new(),
+        "the mount was not private"
+    );
 }
 
 #[test]
@@ -249,16 +306,27 @@ fn reads_that_fail() {
     // Nothing is mapped at address 0: a read there is EIO.
     for command in ["convert", "inspect"] {
         let mut command = weightbridge(&[&command, &"-"]);
-        if command.get_args().next().is_some_and(|arg| arg == "convert") {
+        if command
+            .get_args()
+            .next()
+            .is_some_and(|arg| arg == "convert")
+        {
             command.arg(&out);
         }
         command.stdin(File::open("/proc/self/mem").unwrap());
         let done = command.output().unwrap();
         assert_eq!(done.status.code(), Some(4), "{}", stderr(&done));
-        assert!(stderr(&done).contains("Input/output error"), "{}", stderr(&done));
+        assert!(
+            stderr(&done).contains("Input/output error"),
+            "{}",
+            stderr(&done)
+        );
     }
     let mut command = weightbridge(&[&"inspect", &"-"]);
-    let done = command.stdin(File::open(dir.path()).unwrap()).output().unwrap();
+    let done = command
+        .stdin(File::open(dir.path()).unwrap())
+        .output()
+        .unwrap();
     assert_eq!(done.status.code(), Some(4), "{}", stderr(&done));
     // A file of 4096 bytes, says the kernel, whose reads it refuses.
     let odd = Path::new("/sys/class/net/lo/speed");
@@ -271,7 +339,11 @@ fn reads_that_fail() {
             }
             let done = weightbridge(&[&"convert", &odd, &out]).output().unwrap();
             assert_eq!(done.status.code(), Some(4), "{}", stderr(&done));
-            assert!(stderr(&done).contains("speed: cannot read"), "{}", stderr(&done));
+            assert!(
+                stderr(&done).contains("speed: cannot read"),
+                "{}",
+                stderr(&done)
+            );
         }
         other => eprintln!("skipped: {} can be read here: {other:?}", odd.display()),
     }
@@ -295,11 +367,13 @@ fn interrupted(home: &Path, input: &Path, signal: Signal, moment: u64, options: 
     fs::write(&out, OLD).unwrap();
     let mut command = weightbridge(&[&"convert", &input, &out, &"--overwrite", &"--threads", &"2"]);
     let mut child = command.args(options).spawn().unwrap();
-    if moment > 0 {
-        under_way(&mut child, moment);
-    }
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // Not waited for yet, so the number is still its own.
+    // One that has ended has no number any more.
+    let there = moment == 0 || under_way(&mut child, moment);
+    if let Some(pid) = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .filter(|_| there)
+    {
         kill_process(pid, signal).unwrap();
     }
     child.wait_with_output().unwrap()
@@ -321,7 +395,11 @@ fn signals_at_any_moment() {
         match done.status.code() {
             Some(130) => {
                 stopped += 1;
-                assert!(stderr(&done).contains("stopped; no output was left behind"), "{}", stderr(&done));
+                assert!(
+                    stderr(&done).contains("stopped; no output was left behind"),
+                    "{}",
+                    stderr(&done)
+                );
                 assert!(left == OLD);
             }
             // It came too late.
@@ -355,9 +433,15 @@ fn a_kill_at_any_moment() {
         }
         // Between its two last steps, naming the file and putting it in the old one's place, a
         // kill can leave the whole file under a hidden name; nothing else, ever.
-        let beside: Vec<_> = names(&home).into_iter().filter(|name| name != "out.safetensors").collect();
+        let beside: Vec<_> = names(&home)
+            .into_iter()
+            .filter(|name| name != "out.safetensors")
+            .collect();
         for name in &beside {
-            assert!(name.starts_with(".out.safetensors.") && name.ends_with(".part"), "{name}");
+            assert!(
+                name.starts_with(".out.safetensors.") && name.ends_with(".part"),
+                "{name}"
+            );
             fs::remove_file(home.join(name)).unwrap();
         }
     }
@@ -377,7 +461,8 @@ fn a_kill_while_a_file_is_changed_in_place() {
     assert!(made.status.success(), "{}", stderr(&made));
     let old = fs::read(&start).unwrap();
     fs::copy(&start, &file).unwrap();
-    let edit = |value: &str| weightbridge(&[&"convert", &file, &"--in-place", &"--set", &set(value)]);
+    let edit =
+        |value: &str| weightbridge(&[&"convert", &file, &"--in-place", &"--set", &set(value)]);
     let calm = edit("bbbb").output().unwrap();
     assert!(calm.status.success(), "{}", stderr(&calm));
     let new = fs::read(&file).unwrap();
@@ -394,7 +479,10 @@ fn a_kill_while_a_file_is_changed_in_place() {
         let done = edit("bbbb").output().unwrap();
         assert!(done.status.success(), "{}", stderr(&done));
         assert!(fs::read(&file).unwrap() == new);
-        assert_eq!(names(dir.path()), ["file.gguf", "in.safetensors", "start.gguf"]);
+        assert_eq!(
+            names(dir.path()),
+            ["file.gguf", "in.safetensors", "start.gguf"]
+        );
     }
     eprintln!("{between} of 40 kills came while the journal was there");
 }

@@ -29,7 +29,10 @@ fn peak(target: Target, bytes: &[u8]) -> usize {
 }
 
 fn u32s(values: &[u32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 fn gguf_headers() -> Vec<(String, Vec<u8>)> {
@@ -110,21 +113,35 @@ fn safetensors_headers() -> Vec<(String, Vec<u8>)> {
         let deep = open.repeat(900 / open.len());
         all.push((format!("{open} nested"), whole(&deep)));
         let inside = format!(r#"{{"t":{{"dtype":"F32","shape":{deep}"#);
-        all.push((format!("a shape of {open}"), whole(&inside[..HEADER.min(inside.len()) - 8])));
+        all.push((
+            format!("a shape of {open}"),
+            whole(&inside[..HEADER.min(inside.len()) - 8]),
+        ));
     }
     let dims = "0,".repeat(450);
-    let wide = format!(r#"{{"t":{{"dtype":"F32","shape":[{}0],"data_offsets":[0,0]}}}}"#, dims);
+    let wide = format!(
+        r#"{{"t":{{"dtype":"F32","shape":[{}0],"data_offsets":[0,0]}}}}"#,
+        dims
+    );
     all.push(("450 dimensions".to_owned(), whole(&wide)));
     let many: Vec<_> = (0..18)
         .map(|n| format!(r#""{n}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#))
         .collect();
-    all.push(("many empty tensors".to_owned(), whole(&format!("{{{}}}", many.join(",")))));
+    all.push((
+        "many empty tensors".to_owned(),
+        whole(&format!("{{{}}}", many.join(","))),
+    ));
     all
 }
 
 fn pickles() -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
-    for (name, code) in [("BINUNICODE8", 0x8d), ("BINBYTES8", 0x8e), ("BYTEARRAY8", 0x96), ("FRAME", 0x95u8)] {
+    for (name, code) in [
+        ("BINUNICODE8", 0x8d),
+        ("BINBYTES8", 0x8e),
+        ("BYTEARRAY8", 0x96),
+        ("FRAME", 0x95u8),
+    ] {
         for len in [1u64 << 20, 1 << 26, 1 << 31, 1 << 62, u64::MAX] {
             let mut out = vec![0x80, 5, code];
             out.extend(len.to_le_bytes());
@@ -132,7 +149,12 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
             all.push((format!("{name} of {len}"), out));
         }
     }
-    for (name, code) in [("LONG4", 0x8b), ("BINUNICODE", b'X'), ("BINSTRING", b'T'), ("BINBYTES", b'B')] {
+    for (name, code) in [
+        ("LONG4", 0x8b),
+        ("BINUNICODE", b'X'),
+        ("BINSTRING", b'T'),
+        ("BINBYTES", b'B'),
+    ] {
         for len in [1u32 << 20, 1 << 26, i32::MAX as u32, u32::MAX] {
             let mut out = vec![0x80, 5, code];
             out.extend(len.to_le_bytes());
@@ -145,7 +167,10 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
         out.extend(place.to_le_bytes());
         out.push(b'.');
         all.push((format!("memo place {place}"), out));
-        all.push((format!("memo place {place} in text"), format!("Np{place}\n.").into_bytes()));
+        all.push((
+            format!("memo place {place} in text"),
+            format!("Np{place}\n.").into_bytes(),
+        ));
     }
     let repeat = |start: &[u8], part: &[u8], end: &[u8]| {
         let mut out = start.to_vec();
@@ -156,8 +181,18 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
         out
     };
     for (name, start, part, end) in [
-        ("tuples that double", &b"\x80\x02)"[..], &b"2\x86"[..], &b"."[..]),
-        ("lists that double", b"\x80\x02]", b"2\x86q\x00h\x00\x86", b"."),
+        (
+            "tuples that double",
+            &b"\x80\x02)"[..],
+            &b"2\x86"[..],
+            &b"."[..],
+        ),
+        (
+            "lists that double",
+            b"\x80\x02]",
+            b"2\x86q\x00h\x00\x86",
+            b".",
+        ),
         ("lists in lists", b"\x80\x02", b"]", b"."),
         ("lists in lists, closed", b"\x80\x02(", b"(l", b"l."),
         ("dicts in dicts", b"\x80\x02}", b"X\x01\0\0\0a}", b"ssss."),
@@ -166,15 +201,45 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
         ("appended to itself", b"\x80\x02]q\x00", b"h\x00a", b"."),
         ("calls of calls", b"\x80\x02cx\ny\n", b")R", b"."),
         ("states of states", b"\x80\x02cx\ny\n)R", b"}b", b"."),
-        ("integers of text", b"", b"L9999999999999999999999999999999999999999999999999999L\n", b"."),
+        (
+            "integers of text",
+            b"",
+            b"L9999999999999999999999999999999999999999999999999999L\n",
+            b".",
+        ),
         ("one long integer", b"L", b"9", b"L\n."),
         ("many pickles", b"", b"\x80\x02N.", b""),
-        ("text that is joined", b"\x80\x04X\x04\0\0\0abcd", b"2\x93", b"."),
-        ("frames", b"\x80\x04", b"\x95\x00\x00\x00\x00\x00\x00\x00\x00", b"."),
-        ("a dict that is shared at each level", b"\x80\x02}", b"q\x01}X\x01\0\0\0ah\x01sX\x01\0\0\0bh\x01s", b"."),
+        (
+            "text that is joined",
+            b"\x80\x04X\x04\0\0\0abcd",
+            b"2\x93",
+            b".",
+        ),
+        (
+            "frames",
+            b"\x80\x04",
+            b"\x95\x00\x00\x00\x00\x00\x00\x00\x00",
+            b".",
+        ),
+        (
+            "a dict that is shared at each level",
+            b"\x80\x02}",
+            b"q\x01}X\x01\0\0\0ah\x01sX\x01\0\0\0bh\x01s",
+            b".",
+        ),
     ] {
         all.push((name.to_owned(), repeat(start, part, end)));
     }
+    // One tensor, by half a million names.
+    let mut shared = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tR".to_vec();
+    for _ in 0..19 {
+        shared.extend(b"q\x010}X\x01\0\0\0ah\x01sX\x01\0\0\0bh\x01s");
+    }
+    shared.push(b'.');
+    all.push((
+        "a tensor by many names".to_owned(),
+        zip(b"m/data.pkl", shared.len() as u32, &shared, 0, 1, (0, 0)),
+    ));
     all.push(("a tensor of much".to_owned(), {
         let mut out = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ\xff\xff\xff\x7ftQK\0(J\xff\xff\xff\x7ft(K\x01t\x89}tR.".to_vec();
         out.push(0);
@@ -183,7 +248,14 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
     all
 }
 
-fn zip(name: &[u8], size: u32, packed: &[u8], method: u16, count: u16, lies: (u32, u32)) -> Vec<u8> {
+fn zip(
+    name: &[u8],
+    size: u32,
+    packed: &[u8],
+    method: u16,
+    count: u16,
+    lies: (u32, u32),
+) -> Vec<u8> {
     let mut common = vec![20, 0, 0, 0];
     common.extend(method.to_le_bytes());
     common.extend([0; 8]);
@@ -227,13 +299,31 @@ fn archives() -> Vec<(String, Vec<u8>)> {
     // As much as fits: a thousand times its size.
     let zeros = deflated(&vec![0; 800 << 10]);
     assert!(zeros.len() < 900, "{}", zeros.len());
-    for name in ["m/data.pkl", "m/data/0", "m/code/a.py", "a.npy", "m/extra/x.gz"] {
-        all.push((format!("zeros in {name}"), zip(name.as_bytes(), 800 << 10, &zeros, 8, 1, (0, 0))));
-        all.push((format!("{name} of 4 GiB"), zip(name.as_bytes(), u32::MAX, &zeros, 8, 1, (0, 0))));
-        all.push((format!("{name} of 4 GiB, stored"), zip(name.as_bytes(), u32::MAX, b"N.", 0, 1, (0, 0))));
+    for name in [
+        "m/data.pkl",
+        "m/data/0",
+        "m/code/a.py",
+        "a.npy",
+        "m/extra/x.gz",
+    ] {
+        all.push((
+            format!("zeros in {name}"),
+            zip(name.as_bytes(), 800 << 10, &zeros, 8, 1, (0, 0)),
+        ));
+        all.push((
+            format!("{name} of 4 GiB"),
+            zip(name.as_bytes(), u32::MAX, &zeros, 8, 1, (0, 0)),
+        ));
+        all.push((
+            format!("{name} of 4 GiB, stored"),
+            zip(name.as_bytes(), u32::MAX, b"N.", 0, 1, (0, 0)),
+        ));
     }
     for count in [2, 1000, u16::MAX] {
-        all.push((format!("{count} entries"), zip(b"m/data.pkl", 2, b"N.", 0, count, (0, 0))));
+        all.push((
+            format!("{count} entries"),
+            zip(b"m/data.pkl", 2, b"N.", 0, count, (0, 0)),
+        ));
         let far = zip(b"m/data.pkl", 2, b"N.", 0, count, (1 << 30, 0));
         all.push((format!("{count} entries, a directory of 1 GiB"), far));
         let far = zip(b"m/data.pkl", 2, b"N.", 0, count, (u32::MAX, 1 << 31));
@@ -243,13 +333,43 @@ fn archives() -> Vec<(String, Vec<u8>)> {
     let mut text = b"\x80\x02X\0\0\x0a\0".to_vec();
     text.resize(7 + (0x000a_0000), b'a');
     text.push(b'.');
-    all.push(("a long text".to_owned(), zip(b"m/data.pkl", text.len() as u32, &deflated(&text), 8, 1, (0, 0))));
+    all.push((
+        "a long text".to_owned(),
+        zip(
+            b"m/data.pkl",
+            text.len() as u32,
+            &deflated(&text),
+            8,
+            1,
+            (0, 0),
+        ),
+    ));
     let mut many = b"\x80\x02".to_vec();
     many.resize(600 << 10, b'N');
     many.push(b'.');
-    all.push(("600,000 objects".to_owned(), zip(b"m/data.pkl", many.len() as u32, &deflated(&many), 8, 1, (0, 0))));
+    all.push((
+        "600,000 objects".to_owned(),
+        zip(
+            b"m/data.pkl",
+            many.len() as u32,
+            &deflated(&many),
+            8,
+            1,
+            (0, 0),
+        ),
+    ));
     many.fill(b']');
-    all.push(("600,000 lists in each other".to_owned(), zip(b"m/data.pkl", many.len() as u32, &deflated(&many), 8, 1, (0, 0))));
+    all.push((
+        "600,000 lists in each other".to_owned(),
+        zip(
+            b"m/data.pkl",
+            many.len() as u32,
+            &deflated(&many),
+            8,
+            1,
+            (0, 0),
+        ),
+    ));
     let mut layers = vec![0; 200 << 20];
     for layer in 0..4 {
         layers = gzipped(&layers);
@@ -309,8 +429,14 @@ fn protobufs() -> Vec<(String, Vec<u8>)> {
             lie.resize(200, 1);
             all.push((format!("field {number} of {len}"), lie.clone()));
             all.push((format!("graph's field {number} of {len}"), model(&lie)));
-            all.push((format!("tensor's field {number} of {len}"), model(&field(5, &lie))));
-            all.push((format!("node's field {number} of {len}"), model(&field(1, &lie))));
+            all.push((
+                format!("tensor's field {number} of {len}"),
+                model(&field(5, &lie)),
+            ));
+            all.push((
+                format!("node's field {number} of {len}"),
+                model(&field(1, &lie)),
+            ));
         }
         for small in [&[][..], &[0], &[1, 1]] {
             let mut many = Vec::new();
@@ -319,7 +445,10 @@ fn protobufs() -> Vec<(String, Vec<u8>)> {
             }
             all.push((format!("many of field {number}"), many.clone()));
             all.push((format!("many of graph's field {number}"), model(&many)));
-            all.push((format!("many of tensor's field {number}"), model(&field(5, &many))));
+            all.push((
+                format!("many of tensor's field {number}"),
+                model(&field(5, &many)),
+            ));
         }
     }
     // Graphs in attributes of nodes of graphs.
@@ -334,18 +463,37 @@ fn protobufs() -> Vec<(String, Vec<u8>)> {
         tensor.extend([0x10]);
         tensor.extend(varint(kind));
         tensor.extend(field(8, b"t"));
-        all.push((format!("a tensor of type {kind} and 2^120 elements"), model(&field(5, &tensor))));
+        all.push((
+            format!("a tensor of type {kind} and 2^120 elements"),
+            model(&field(5, &tensor)),
+        ));
     }
     all
 }
 
 fn json_texts() -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
-    for open in ["[", "{\"a\":", "{\"weight_map\":", "{\"architectures\":[", "[[0,", "{\"vocab_size\":"] {
-        all.push((format!("{open} nested"), open.repeat(HEADER / open.len()).into_bytes()));
+    for open in [
+        "[",
+        "{\"a\":",
+        "{\"weight_map\":",
+        "{\"architectures\":[",
+        "[[0,",
+        "{\"vocab_size\":",
+    ] {
+        all.push((
+            format!("{open} nested"),
+            open.repeat(HEADER / open.len()).into_bytes(),
+        ));
     }
     for number in ["1e308", "18446744073709551615", "1000000000", "-1", "1e999"] {
-        for key in ["num_hidden_layers", "vocab_size", "num_local_experts", "hidden_size", "num_attention_heads"] {
+        for key in [
+            "num_hidden_layers",
+            "vocab_size",
+            "num_local_experts",
+            "hidden_size",
+            "num_attention_heads",
+        ] {
             let config = format!(
                 r#"{{"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":4,"num_attention_heads":1,"{key}":{number}}}"#
             );
@@ -354,7 +502,10 @@ fn json_texts() -> Vec<(String, Vec<u8>)> {
     }
     let pair = |n| format!(r#""{n}":"model-00001-of-00002.safetensors""#);
     let map = (0..22).map(pair).collect::<Vec<_>>().join(",");
-    all.push(("an index".to_owned(), format!(r#"{{"weight_map":{{{map}}}}}"#).into_bytes()));
+    all.push((
+        "an index".to_owned(),
+        format!(r#"{{"weight_map":{{{map}}}}}"#).into_bytes(),
+    ));
     all
 }
 
@@ -381,12 +532,18 @@ fn tokenizers() -> Vec<(String, Vec<u8>)> {
     for method in 0..20 {
         for text in &texts {
             for number in [0, 1, 5, 8, 13] {
-                let name = format!("method {method}, file {number}: {}", &text[..text.len().min(40)]);
+                let name = format!(
+                    "method {method}, file {number}: {}",
+                    &text[..text.len().min(40)]
+                );
                 all.push((name, bundle(method, number, text.as_bytes())));
             }
         }
         for (_, proto) in protobufs().into_iter().step_by(9) {
-            all.push((format!("method {method}, a SentencePiece model"), bundle(method, 2, &proto)));
+            all.push((
+                format!("method {method}, a SentencePiece model"),
+                bundle(method, 2, &proto),
+            ));
         }
     }
     all
@@ -399,7 +556,11 @@ fn no_header_of_1_kib_takes_8_mib() {
     let mut wrong = Vec::new();
     let mut count = 0;
     let mut measure = |kind: &str, name: &str, target: Target, bytes: &[u8]| {
-        assert!(bytes.len() <= HEADER, "{kind}, {name}: {} bytes", bytes.len());
+        assert!(
+            bytes.len() <= HEADER,
+            "{kind}, {name}: {} bytes",
+            bytes.len()
+        );
         count += 1;
         let start = Instant::now();
         let peak = peak(target, bytes);
@@ -414,7 +575,11 @@ fn no_header_of_1_kib_takes_8_mib() {
     type Made = fn() -> Vec<(String, Vec<u8>)>;
     let made: [(&str, Made, &[Target]); 7] = [
         ("gguf", gguf_headers, &[targets::gguf, targets::scanned]),
-        ("safetensors", safetensors_headers, &[targets::safetensors, targets::probe]),
+        (
+            "safetensors",
+            safetensors_headers,
+            &[targets::safetensors, targets::probe],
+        ),
         ("pickle", pickles, &[targets::ckpt, targets::scanned]),
         ("archive", archives, &[targets::ckpt, targets::scanned]),
         ("onnx", protobufs, &[targets::onnx, targets::probe]),
@@ -452,13 +617,27 @@ fn no_header_of_1_kib_takes_8_mib() {
             }
             let name = weightbridge_tests::short(&path);
             for (target_name, target) in TARGETS {
-                if !matches!(*target_name, "config" | "index" | "vocab" | "pickle" | "pickle_ops" | "ckpt_stream" | "gguf_fields") {
+                if !matches!(
+                    *target_name,
+                    "config"
+                        | "index"
+                        | "vocab"
+                        | "pickle"
+                        | "pickle_ops"
+                        | "ckpt_stream"
+                        | "gguf_fields"
+                ) {
                     measure(target_name, &name, *target, &mutant);
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(count > 20_000, "only {count}");
     assert!(worst.0 > 64 << 10, "nothing was measured: {worst:?}");
     report(count, &worst);
@@ -466,5 +645,9 @@ fn no_header_of_1_kib_takes_8_mib() {
 
 #[allow(clippy::print_stderr)] // shown with --nocapture, and when the test fails
 fn report(count: usize, worst: &(usize, String)) {
-    eprintln!("{count} headers; the most was {} KiB: {}", worst.0 >> 10, worst.1);
+    eprintln!(
+        "{count} headers; the most was {} KiB: {}",
+        worst.0 >> 10,
+        worst.1
+    );
 }

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
 
+use convert::DiffOptions;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use convert::DiffOptions;
 use weightbridge::{ConvertRequest, Names, Policy, Session};
 use weightbridge_tests::targets::{self, TOKENIZER_FILES, Target};
 use weightbridge_tests::{files, folder, short};
@@ -42,25 +42,42 @@ fn cases() -> Vec<Case> {
             };
             let bytes = fs::read(&path).unwrap();
             let name = short(&path);
-            cases.push(Case { name, bytes, target });
+            cases.push(Case {
+                name,
+                bytes,
+                target,
+            });
         }
     }
-    for path in files("arch").into_iter().filter(|path| extension(path) == "json") {
+    for path in files("arch")
+        .into_iter()
+        .filter(|path| extension(path) == "json")
+    {
         let case: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         if let Some(config) = case.get("config") {
             let bytes = serde_json::to_vec(config).unwrap();
-            cases.push(Case { name: short(&path), bytes, target: targets::config });
+            cases.push(Case {
+                name: short(&path),
+                bytes,
+                target: targets::config,
+            });
         }
     }
     for path in files("vocab") {
-        cases.push(Case { name: short(&path), bytes: bundle(&path), target: targets::tokenizer });
+        cases.push(Case {
+            name: short(&path),
+            bytes: bundle(&path),
+            target: targets::tokenizer,
+        });
     }
     assert!(cases.len() > 700, "{} cases", cases.len());
     cases
 }
 
 fn extension(path: &Path) -> &str {
-    path.extension().and_then(|it| it.to_str()).unwrap_or_default()
+    path.extension()
+        .and_then(|it| it.to_str())
+        .unwrap_or_default()
 }
 
 /// The text files of a tokenizer, as its target takes them.
@@ -78,7 +95,11 @@ fn bundle(path: &Path) -> Vec<u8> {
         let Some(number) = TOKENIZER_FILES.iter().position(|own| own == name) else {
             continue;
         };
-        let bytes = match (content.get("json"), content["text"].as_str(), content["base64"].as_str()) {
+        let bytes = match (
+            content.get("json"),
+            content["text"].as_str(),
+            content["base64"].as_str(),
+        ) {
             (Some(json), _, _) => serde_json::to_vec(json).unwrap(),
             (_, Some(text), _) => text.as_bytes().to_vec(),
             (_, _, Some(text)) => base64(text),
@@ -174,7 +195,9 @@ fn cuts(bytes: &[u8]) -> Vec<usize> {
             || bytes[at..].starts_with(b"PK")
             || matches!(bytes[at], b'\n' | b'"' | b'{' | b'}' | b'.')
     };
-    (0..bytes.len()).filter(|at| bytes.len() <= SMALL || edge(*at)).collect()
+    (0..bytes.len())
+        .filter(|at| bytes.len() <= SMALL || edge(*at))
+        .collect()
 }
 
 /// Runs `work` for every case, on as many threads as there are cores.
@@ -182,8 +205,10 @@ fn for_each(cases: &[Case], work: impl Fn(&Case) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                work(case);
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(case);
+                }
             });
         }
     });
@@ -196,7 +221,11 @@ fn survive(case: &Case, how: &str, bytes: &[u8]) {
     if survived.is_err() || took > PATIENCE {
         let path = std::env::temp_dir().join("weightbridge-mutant");
         fs::write(&path, bytes).unwrap();
-        panic!("{}, {how}, {took:?}; it is kept as {}", case.name, path.display());
+        panic!(
+            "{}, {how}, {took:?}; it is kept as {}",
+            case.name,
+            path.display()
+        );
     }
 }
 
@@ -215,7 +244,11 @@ fn flipped_anywhere() {
     for_each(&cases(), |case| {
         let mut random = Random::of(&case.name);
         // A repository's folder is written and read each time.
-        let rounds = if case.name.starts_with("arch") { 200 } else { 1000 };
+        let rounds = if case.name.starts_with("arch") {
+            200
+        } else {
+            1000
+        };
         for round in 0..rounds {
             let mutant = flipped(&case.bytes, &mut random);
             survive(case, &format!("round {round}"), &mutant);
@@ -229,10 +262,17 @@ fn flipped_anywhere() {
 /// What is a model to no reader is scanned all the same, and so is what is one.
 #[test]
 fn scanned_whatever_it_is() {
-    let cases: Vec<_> = cases().into_iter().filter(|case| !case.name.starts_with("arch")).collect();
+    let cases: Vec<_> = cases()
+        .into_iter()
+        .filter(|case| !case.name.starts_with("arch"))
+        .collect();
     for_each(&cases, |case| {
         let mut random = Random::of(&case.name);
-        let case = Case { name: case.name.clone(), bytes: case.bytes.clone(), target: targets::scanned };
+        let case = Case {
+            name: case.name.clone(),
+            bytes: case.bytes.clone(),
+            target: targets::scanned,
+        };
         for round in 0..50 {
             let mutant = flipped(&case.bytes, &mut random);
             survive(&case, &format!("scanned, round {round}"), &mutant);
@@ -252,10 +292,17 @@ fn accepted_means_right() {
     let cases: Vec<_> = paths
         .iter()
         .filter(|path| fs::metadata(path).unwrap().len() < 16 << 10 && extension(path) != "json")
-        .map(|path| Case { name: short(path), bytes: fs::read(path).unwrap(), target: |_| () })
+        .map(|path| Case {
+            name: short(path),
+            bytes: fs::read(path).unwrap(),
+            target: |_| (),
+        })
         .collect();
     let (accepted, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let session = Session { threads: 1, ..Session::default() };
+    let session = Session {
+        threads: 1,
+        ..Session::default()
+    };
     for_each(&cases, |case| {
         let dir = folder();
         let input = dir.path().join("in");
@@ -274,12 +321,16 @@ fn accepted_means_right() {
                 continue;
             }
             accepted.fetch_add(1, Ordering::Relaxed);
-            let report = weightbridge::diff(&input, &out, Names::Raw, DiffOptions::default(), &session);
+            let report =
+                weightbridge::diff(&input, &out, Names::Raw, DiffOptions::default(), &session);
             let report = report.unwrap_or_else(|error| panic!("{}: {error}", case.name));
             assert!(report.same(), "{}: {report:?}", case.name);
             fs::remove_file(&out).unwrap();
         }
     });
     let (accepted, refused) = (accepted.into_inner(), refused.into_inner());
-    assert!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
+    assert!(
+        accepted > 100 && refused > 100,
+        "{accepted} accepted, {refused} refused"
+    );
 }

@@ -24,7 +24,11 @@ fn every_finding_stays_fixed() {
             // A panic names the file by what it prints here.
             println_path(&path);
             run(&bytes);
-            assert!(start.elapsed() < Duration::from_secs(5), "{} is slow", path.display());
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{} is slow",
+                path.display()
+            );
         }
     }
 }
@@ -39,7 +43,15 @@ fn println_path(path: &std::path::Path) {
 fn targets_and_programs_agree() {
     let programs = fs::read_dir(repository().join("fuzz/fuzz_targets")).unwrap();
     let mut programs: Vec<_> = programs
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     programs.sort();
     let mut targets: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();

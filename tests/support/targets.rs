@@ -117,7 +117,7 @@ pub fn ckpt(bytes: &[u8]) {
 /// safetensors.
 pub fn safetensors(bytes: &[u8]) {
     let input = input("model.safetensors", bytes);
-    for reader in st::FORMAT.reader {
+    if let Some(reader) = st::FORMAT.reader {
         read(reader, &input, &context(false));
         judged(reader, &input, &context(false));
     }
@@ -126,7 +126,7 @@ pub fn safetensors(bytes: &[u8]) {
 /// GGUF, and the tokenizer that its keys hold.
 pub fn gguf(bytes: &[u8]) {
     let input = input("model.gguf", bytes);
-    for reader in gguf::FORMAT.reader {
+    if let Some(reader) = gguf::FORMAT.reader {
         if let Some(model) = read(reader, &input, &context(false)) {
             let _ = vocab::from_gguf(&model.metadata, &Limits::default());
         }
@@ -137,7 +137,7 @@ pub fn gguf(bytes: &[u8]) {
 /// ONNX.
 pub fn onnx(bytes: &[u8]) {
     let input = input("nowhere/model.onnx", bytes);
-    for reader in onnx::FORMAT.reader {
+    if let Some(reader) = onnx::FORMAT.reader {
         if let Some(model) = read(reader, &input, &context(false)) {
             let _ = weightbridge::graph_text(&model);
         }
@@ -280,17 +280,16 @@ pub fn tokenizer(bytes: &[u8]) {
 
 /// The registry: which format bytes are in, and that format's reader.
 pub fn probe(bytes: &[u8]) {
-    let input = input("model", bytes);
-    if let Ok(found) = weightbridge::detect(&input) {
-        for reader in found.format.reader {
-            read(reader, &input, &context(false));
-        }
+    let input = input("nowhere/model", bytes);
+    let found = weightbridge::detect(&input).ok();
+    if let Some(reader) = found.and_then(|found| found.format.reader) {
+        read(reader, &input, &context(false));
     }
     // What a name claims makes no reader trust the bytes.
-    for format in weightbridge::registry() {
-        for reader in format.reader.filter(|_| format.id != repo::FORMAT.id) {
-            let _ = reader.open(&input, &context(false));
-        }
+    let formats = weightbridge::registry().iter();
+    for reader in formats.filter_map(|format| format.reader) {
+        // A repository is looked for where the file would lie.
+        let _ = reader.open(&input, &context(false));
     }
 }
 

@@ -49,8 +49,7 @@ pub struct FileSource {
 impl FileSource {
     /// Opens `path`, which must be a regular file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file =
-            native::open_regular(path).map_err(|source| Error::io("open", path, source))?;
+        let file = native::open_regular(path).map_err(|source| Error::io("open", path, source))?;
         match file {
             Some(file) => Self::from_file(file, path.to_owned()),
             None => Err(Error::from(Fault::Unsupported {

@@ -144,7 +144,8 @@ pub(crate) fn what_there_is(packed: &Region) -> Vec<u8> {
 }
 
 /// Unpacks what gzip or zlib packed, up to a cap: for `scan`.
-pub(crate) fn compressed(region: &Region, gzip: bool) -> Vec<u8> {
+pub(crate) fn compressed(region: &Region, gzip: bool, most: u64) -> Vec<u8> {
+    let most = most.min(ALWAYS);
     let mut out = Vec::new();
     let forward = std::io::BufReader::with_capacity(
         CHUNK,
@@ -155,10 +156,10 @@ pub(crate) fn compressed(region: &Region, gzip: bool) -> Vec<u8> {
     );
     let _ = if gzip {
         MultiGzDecoder::new(forward)
-            .take(ALWAYS)
+            .take(most)
             .read_to_end(&mut out)
     } else {
-        ZlibDecoder::new(forward).take(ALWAYS).read_to_end(&mut out)
+        ZlibDecoder::new(forward).take(most).read_to_end(&mut out)
     };
     out
 }
