@@ -91,7 +91,7 @@ impl Limits {
         };
         Self {
             tensors: within(self.tensors, 48, 1),
-            objects: within(self.objects, 48, 64),
+            objects: within(self.objects, 64, 16),
             held_bytes: within(self.held_bytes, 32, 64),
             ..self.clone()
         }
@@ -126,8 +126,8 @@ mod tests {
     fn a_small_file_may_ask_for_little() {
         let limits = Limits::default();
         let small = limits.for_file(1 << 10);
-        assert!(small.objects < 100_000 && small.held_bytes < 3 << 20 && small.tensors < 8_000);
-        assert_eq!(limits.for_file(16 << 20), limits);
+        assert!(small.objects < 50_000 && small.held_bytes < 3 << 20 && small.tensors < 8_000);
+        assert_eq!(limits.for_file(1 << 20), limits);
         assert_eq!(limits.for_file(u64::MAX), limits);
     }
 }
