@@ -307,7 +307,7 @@ mod tests {
     fn a_list_that_holds_itself_is_shown_in_part() {
         let mut objects = Objects::new();
         let list = objects.push(Object::List(Vec::new()), 0).unwrap();
-        if let Object::List(items) = objects.get_mut(list) {
+        if let Some(Object::List(items)) = objects.get_mut(list) {
             items.extend(std::iter::repeat_n(list, 500));
         }
         let text = tree(&objects, &ir::TensorTable::new(), list).to_string();
