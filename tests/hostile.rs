@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
 
-use ir::{Class, ReadOptions};
-use std::fs;
+use ir::Class;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use weightbridge::{ConvertRequest, Policy, Session};
@@ -108,88 +107,4 @@ fn hostile_files_are_refused_and_run_nothing() {
 fn is_onnx(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "onnx")
-}
-
-/// Small good files of every kind, to cut and flip.
-fn seeds() -> Vec<std::path::PathBuf> {
-    let good = files("ckpt/good")
-        .into_iter()
-        .chain(files("safetensors/good"))
-        .chain(files("gguf/good"))
-        .chain(files("onnx/good").into_iter().filter(|path| is_onnx(path)));
-    good.filter(|path| fs::metadata(path).unwrap().len() < 6_000)
-        .collect()
-}
-
-/// Opens bytes and reads every tensor: an answer or an error, never a panic.
-fn open_all(path: &Path) {
-    let session = Session::default();
-    let start = Instant::now();
-    let _ = weightbridge::scan(&[path.to_owned()], &session);
-    let read = ReadOptions {
-        all: true,
-        ..ReadOptions::default()
-    };
-    if let Ok(opened) = weightbridge::open(path, None, read, &session) {
-        for tensor in &opened.model.tensors {
-            if tensor.byte_len() < 1 << 20 {
-                let _ = tensor.read_all();
-            }
-        }
-    }
-    assert!(
-        start.elapsed() < PATIENCE,
-        "{} took {:?}",
-        path.display(),
-        start.elapsed()
-    );
-}
-
-#[test]
-fn cut_anywhere() {
-    let dir = folder();
-    let path = dir.path().join("cut");
-    for seed in seeds() {
-        let bytes = fs::read(&seed).unwrap();
-        // Every byte of the first and last hundred, and a spread between.
-        let step = (bytes.len() / 60).max(1);
-        let cuts = (0..bytes.len()).filter(|i| *i < 100 || *i + 100 > bytes.len() || i % step == 0);
-        for cut in cuts {
-            fs::write(&path, &bytes[..cut]).unwrap();
-            open_all(&path);
-        }
-    }
-}
-
-#[test]
-fn flipped_anywhere() {
-    let dir = folder();
-    let path = dir.path().join("flipped");
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state >> 16).unwrap() % below
-    };
-    for seed in seeds() {
-        let bytes = fs::read(&seed).unwrap();
-        if bytes.is_empty() {
-            continue;
-        }
-        for round in 0..60 {
-            let mut mutant = bytes.clone();
-            for _ in 0..=round % 3 {
-                let at = random(mutant.len());
-                mutant[at] = match random(4) {
-                    0 => 0,
-                    1 => 0xff,
-                    2 => mutant[at] ^ (1 << random(8)),
-                    _ => u8::try_from(random(256)).unwrap(),
-                };
-            }
-            fs::write(&path, &mutant).unwrap();
-            open_all(&path);
-        }
-    }
 }

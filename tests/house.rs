@@ -110,3 +110,25 @@ fn unsafe_lives_in_native_only() {
         );
     }
 }
+
+/// Each block says why it is sound.
+#[test]
+fn unsafe_has_its_reason() {
+    let mut blocks = 0;
+    for path in fs::read_dir(repository().join("crates/native/src")).unwrap() {
+        let text = fs::read_to_string(path.unwrap().path()).unwrap();
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = !line.starts_with("//");
+            if code && (line.contains("unsafe {") || line.contains("unsafe fn")) {
+                blocks += 1;
+                let before = &lines[at.saturating_sub(6)..at];
+                assert!(
+                    before.iter().any(|line| line.starts_with("// SAFETY:")),
+                    "{line}"
+                );
+            }
+        }
+    }
+    assert_eq!(blocks, 1, "docs/safety.md tells how many there are");
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 pub mod samples;
+pub mod targets;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};

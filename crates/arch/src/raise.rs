@@ -10,7 +10,7 @@ use crate::table::{Hf, Row, Table, slot_of};
 use crate::tables::base_hf;
 use crate::template::Places;
 use crate::verb::Verb;
-use ir::{BlockFormat, DType, Model, Record, Result, Tensor, TensorTable, ns};
+use ir::{BlockFormat, DType, Limits, Model, Record, Result, Tensor, TensorTable, ns};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,9 @@ pub struct Raised {
     /// What is not as it was, and which keys of the config are defaults.
     pub records: Vec<Record>,
 }
+
+/// Most experts a stack is taken apart into. Real models have some hundred.
+pub(crate) const EXPERTS_MAX: u64 = 8192;
 
 /// Keys of a config that several families share: what to call a value if a table reads it under
 /// several names and its config class knows none of them.
@@ -297,6 +300,8 @@ impl Gathered<'_> {
         let Some((&n, rest)) = stack.spec.shape.split_first() else {
             return Err(crate::verb::bad(stack, "a stack of experts"));
         };
+        // A stack of nothing may have any number of planes.
+        Limits::check("experts of a layer", n, EXPERTS_MAX)?;
         let each = rest.iter().fold(1u64, |all, dim| all.saturating_mul(*dim));
         let mut list = Vec::new();
         for xid in 0..n {

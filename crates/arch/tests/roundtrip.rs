@@ -177,3 +177,25 @@ fn there_and_back_and_there_again() {
     }
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
+
+/// A stack of experts that hold nothing may claim any number of them, in a header of a few bytes.
+#[test]
+fn a_stack_of_countless_empty_experts_is_refused() {
+    let (_, golden) = goldens()
+        .into_iter()
+        .find(|(name, _)| name == "mixtral")
+        .unwrap();
+    let lowered = lower(&model(&golden), &golden["config"], repo(&golden), None).unwrap();
+    let mut file = gguf(&lowered, "mixtral");
+    let tensors = file.tensors.into_tensors().into_iter().map(|tensor| {
+        if tensor.name != "blk.0.ffn_gate_exps.weight" {
+            return tensor;
+        }
+        let spec = ir::TensorSpec::new(ir::DType::F32, [1 << 40, 0, 8]);
+        let nothing = ir::View::contiguous(ir::Region::memory(Vec::new()));
+        Tensor::stored(tensor.name, spec, nothing)
+    });
+    file.tensors = TensorTable::from_tensors(tensors).unwrap();
+    let error = gguf_to_hf(&file, RaiseOptions::default()).unwrap_err();
+    assert_eq!(error.class(), ir::Class::Limit, "{error}");
+}

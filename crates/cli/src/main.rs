@@ -107,6 +107,11 @@ fn listen() -> ir::Result<Cancel> {
         now.and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
             .map_err(|source| Error::io("listen for signals", "", source))?;
     }
+    // A write beyond the limit on file sizes (`ulimit -f`) is to be an error, not the end: with a
+    // handler, whatever it does, the write fails with EFBIG.
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
+        .map_err(|source| Error::io("listen for signals", "", source))?;
     Ok(Cancel::from_flag(flag))
 }
 

@@ -81,6 +81,22 @@ impl Limits {
         true
     }
 
+    /// The limits for a file of `len` bytes that unpacks, or whose parts may be shared: what a small
+    /// file may ask for is in proportion to it. A header of 1 KiB then costs a few megabytes at most,
+    /// whatever it promises, and every model with its tensors in it is far from these bounds.
+    #[must_use]
+    pub fn for_file(&self, len: u64) -> Self {
+        let within = |limit: u64, floor: u64, a_byte: u64| {
+            limit.min((limit / floor).saturating_add(len.saturating_mul(a_byte)))
+        };
+        Self {
+            tensors: within(self.tensors, 48, 1),
+            objects: within(self.objects, 64, 16),
+            held_bytes: within(self.held_bytes, 32, 64),
+            ..self.clone()
+        }
+    }
+
     /// `Ok` while `found` is at most `limit`.
     pub fn check(what: &'static str, found: u64, limit: u64) -> Result<()> {
         if found > limit {
@@ -104,5 +120,14 @@ mod tests {
         }
         assert_eq!((limits.header_bytes, limits.rank), (0, 9));
         assert!(!limits.set("nothing", 1));
+    }
+
+    #[test]
+    fn a_small_file_may_ask_for_little() {
+        let limits = Limits::default();
+        let small = limits.for_file(1 << 10);
+        assert!(small.objects < 50_000 && small.held_bytes < 3 << 20 && small.tensors < 8_000);
+        assert_eq!(limits.for_file(1 << 20), limits);
+        assert_eq!(limits.for_file(u64::MAX), limits);
     }
 }

@@ -149,7 +149,8 @@ impl Output {
     }
 
     /// Syncs every file, then gives each its name, the last one started last: an index should be
-    /// started after what it points to.
+    /// started after what it points to. Where one cannot get its name, those before it lose theirs,
+    /// unless they replaced a file.
     pub fn commit(mut self) -> Result<Published> {
         let mut published = Vec::new();
         for file in &self.files {
@@ -162,20 +163,37 @@ impl Output {
             }
         }
         let mut folders = BTreeSet::new();
+        let mut fresh = Vec::new();
         for file in std::mem::take(&mut self.files) {
             let path = file.path().to_owned();
             let len = file.len()?;
+            // All or none: what has its name already loses it again.
+            let take_back = |fresh: &[PathBuf]| {
+                for path in fresh {
+                    let _ = fs::remove_file(path);
+                }
+            };
             match file.0 {
-                Draft::There(upload) => upload.publish()?,
+                Draft::There(upload) => {
+                    if let Err(error) = upload.publish() {
+                        take_back(&fresh);
+                        return Err(error);
+                    }
+                }
                 Draft::Here(draft) => {
-                    folders.extend(path.parent().map(Path::to_owned));
-                    draft.publish(self.overwrite).map_err(|source| {
-                        if source.kind() == io::ErrorKind::AlreadyExists {
+                    let is_new = fs::symlink_metadata(&path).is_err();
+                    if let Err(source) = draft.publish(self.overwrite) {
+                        take_back(&fresh);
+                        return Err(if source.kind() == io::ErrorKind::AlreadyExists {
                             Error::from(Fault::OutputExists).in_file(&path)
                         } else {
                             Error::io("name the output", &path, source)
-                        }
-                    })?;
+                        });
+                    }
+                    folders.extend(path.parent().map(Path::to_owned));
+                    if is_new {
+                        fresh.push(path.clone());
+                    }
                 }
             }
             published.push((path, len));
@@ -339,6 +357,20 @@ mod tests {
             .main_file()
             .unwrap_err();
         assert_eq!(again.class(), crate::Class::Usage);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn one_that_cannot_be_named_takes_the_others_with_it() {
+        let dir = folder("undo");
+        let mut out = Output::new(&dir.join("a.bin"), false);
+        out.main_file().unwrap();
+        out.side_file("b.bin").unwrap();
+        // Someone else was faster.
+        fs::write(dir.join("b.bin"), b"theirs").unwrap();
+        assert_eq!(out.commit().unwrap_err().class(), crate::Class::Usage);
+        assert!(!dir.join("a.bin").exists());
+        assert_eq!(fs::read(dir.join("b.bin")).unwrap(), b"theirs");
         fs::remove_dir_all(&dir).unwrap();
     }
 }

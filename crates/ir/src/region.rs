@@ -49,24 +49,14 @@ pub struct FileSource {
 impl FileSource {
     /// Opens `path`, which must be a regular file.
     pub fn open(path: &Path) -> Result<Self> {
-        // Without this a FIFO in a model's folder would block the open for ever.
-        let meta = std::fs::metadata(path).map_err(|source| Error::io("open", path, source))?;
-        if !meta.is_file() {
-            return Err(Error::from(Fault::Unsupported {
+        let file = native::open_regular(path).map_err(|source| Error::io("open", path, source))?;
+        match file {
+            Some(file) => Self::from_file(file, path.to_owned()),
+            None => Err(Error::from(Fault::Unsupported {
                 what: "not a regular file".to_owned(),
             })
-            .in_file(path));
+            .in_file(path)),
         }
-        let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
-        let len = file
-            .metadata()
-            .map_err(|source| Error::io("open", path, source))?
-            .len();
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            len,
-        })
     }
 
     /// Takes a file that is open already; `path` is for messages.

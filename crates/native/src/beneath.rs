@@ -1,4 +1,4 @@
-//! Files that a stranger's file names, opened only if they truly lie where they seem to.
+//! Files opened only if they are what they seem: regular, and lying where a name says.
 
 use std::fs::File;
 use std::io;
@@ -40,6 +40,29 @@ pub fn open_beneath(folder: &Path, relative: &Path) -> io::Result<File> {
         return Err(refused("it is a hard link: the file has another name too"));
     }
     Ok(file)
+}
+
+/// Opens a regular file for reading, or answers `None` for anything else; links on the way are
+/// followed. It is asked what it is before, since opening a device may do something, and after,
+/// since a FIFO put in its place meanwhile would block a read for ever.
+#[cfg(unix)]
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    use rustix::fs::{Mode, OFlags, open};
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// The same where opening does not block.
+#[cfg(not(unix))]
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    File::open(path).map(Some)
 }
 
 /// What `O_NOFOLLOW` answers for a link, in words.

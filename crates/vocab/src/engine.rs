@@ -18,6 +18,9 @@ use tokenizers::{
 
 /// Bytes of one regex: the longest of a known model has 900.
 const MAX_REGEX: usize = 8 << 10;
+/// How often the counted repetitions of a regex may repeat, all multiplied: compiled, each copy takes
+/// memory. Those of known models come to 27.
+const MAX_REPEATS: u64 = 512;
 /// Bytes a normalizer may put in the place of one match.
 const MAX_CONTENT: usize = 256;
 /// Steps of normalizers and pre-tokenizers in all.
@@ -204,6 +207,11 @@ pub(crate) fn inspect(normalizer: &Value, pre_tokenizer: &Value) -> Result<(), S
                 regex.len()
             ));
         }
+        if let Some(repeats) = regex_of(step).map(repeats).filter(|n| *n > MAX_REPEATS) {
+            return Err(format!(
+                "a regex whose repetitions come to {repeats}, {MAX_REPEATS} are allowed"
+            ));
+        }
         for key in ["content", "prepend"] {
             let content = step.get(key).and_then(Value::as_str).unwrap_or_default();
             if content.len() > MAX_CONTENT {
@@ -215,6 +223,18 @@ pub(crate) fn inspect(normalizer: &Value, pre_tokenizer: &Value) -> Result<(), S
         }
     }
     Ok(())
+}
+
+/// The product of all counted repetitions, `{n}`, `{n,}` and `{n,m}`, wherever they stand: nested
+/// ones multiply, and no others are worth telling apart.
+fn repeats(regex: &str) -> u64 {
+    let counts = regex.split('{').skip(1).filter_map(|rest| {
+        let (counts, _) = rest.split_once('}')?;
+        let counts = counts.split(',').filter(|count| !count.is_empty());
+        // A name, as in `\p{Lu}`, is none.
+        counts.map(|count| count.trim().parse().ok()).max()?
+    });
+    counts.fold(1, |all, count: u64| all.saturating_mul(count.max(1)))
 }
 
 fn regex_of(step: &Value) -> Option<&str> {
@@ -239,4 +259,21 @@ pub(crate) fn regexes(pre_tokenizer: &Value) -> Vec<String> {
         }
     });
     list.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetitions_multiply() {
+        for (regex, n) in [
+            (r"\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}", 6),
+            (r"((a{10}){10}){10}", 1000),
+            (r"a{99999999999999999999}b{3}", 3),
+            (r"\{a}{", 1),
+        ] {
+            assert_eq!(repeats(regex), n, "{regex}");
+        }
+    }
 }

@@ -108,11 +108,13 @@ fn what_the_library_is_given_is_bounded() {
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let many = json!({"type": "Sequence", "pretokenizers": vec![byte_level; 40]});
     let long = json!({"type": "Split", "pattern": {"Regex": "a".repeat(10_000)}, "behavior": "Isolated", "invert": false});
+    let large = json!({"type": "Split", "pattern": {"Regex": "((a{100}){100}){100}"}, "behavior": "Isolated", "invert": false});
     let broken = json!({"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated", "invert": false});
     let odd = json!({"type": "NoSuchThing"});
     for (name, pre) in [
         ("many", many),
         ("long", long),
+        ("large", large),
         ("broken", broken),
         ("odd", odd),
     ] {

@@ -288,15 +288,22 @@ fn branch(
     depth: usize,
     budget: &mut usize,
 ) -> Value {
-    if *budget == 0 || depth > TREE_DEPTH {
+    if depth > TREE_DEPTH {
         return Value::from("…");
     }
-    *budget -= 1;
-    let mut below = |id: ObjectId| branch(objects, tensors, id, depth + 1, budget);
+    // What is left out is one sign, not one for each child: a list that holds itself a hundred times
+    // has more children than anyone can count.
+    let mut below = |id: ObjectId| {
+        *budget = budget.checked_sub(1)?;
+        Some(branch(objects, tensors, id, depth + 1, budget))
+    };
     if let Some(pairs) = objects.pairs(id) {
         let mut map = Map::new();
-        for &(key, value) in pairs.iter().take(TREE_OBJECTS) {
-            let value = below(value);
+        for &(key, value) in pairs {
+            let Some(value) = below(value) else {
+                map.insert("…".to_owned(), Value::from("…"));
+                break;
+            };
             map.insert(
                 scan::render(objects, key, 80).trim_matches('\'').to_owned(),
                 value,
@@ -304,17 +311,24 @@ fn branch(
         }
         return Value::Object(map);
     }
+    let mut all = |ids: &[ObjectId]| -> Value {
+        let mut list = Vec::new();
+        for id in ids {
+            let Some(value) = below(*id) else {
+                list.push(Value::from("…"));
+                break;
+            };
+            list.push(value);
+        }
+        Value::Array(list)
+    };
     match objects.get(id) {
         Object::None => Value::Null,
         Object::Bool(b) => Value::from(*b),
         Object::Int(n) => Value::from(*n),
         Object::Float(n) => Value::from(*n),
         Object::Str(text) if text.len() <= 1000 => Value::from(&**text),
-        Object::List(items) | Object::Tuple(items) => items
-            .iter()
-            .take(TREE_OBJECTS)
-            .map(|item| below(*item))
-            .collect(),
+        Object::List(items) | Object::Tuple(items) => all(items),
         Object::Tensor(tensor) => match tensors.get(*tensor) {
             Some(t) => Value::from(format!("tensor {} {}", t.spec.dtype, t.spec.shape)),
             None => Value::Null,
@@ -325,14 +339,27 @@ fn branch(
                 "object".to_owned(),
                 Value::from(scan::render(objects, id, 120)),
             );
-            let states = call
-                .states
-                .iter()
-                .map(|state| below(*state))
-                .collect::<Vec<_>>();
-            map.insert("state".to_owned(), Value::Array(states));
+            map.insert("state".to_owned(), all(&call.states));
             Value::Object(map)
         }
         _ => Value::from(scan::render(objects, id, 200)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pickle of a kilobyte can make one.
+    #[test]
+    fn a_list_that_holds_itself_is_shown_in_part() {
+        let mut objects = Objects::new();
+        let list = objects.push(Object::List(Vec::new()), 0).unwrap();
+        if let Some(Object::List(items)) = objects.get_mut(list) {
+            items.extend(std::iter::repeat_n(list, 500));
+        }
+        let text = tree(&objects, &ir::TensorTable::new(), list).to_string();
+        assert!(text.len() < 200_000, "{} bytes", text.len());
+        assert!(text.contains('…'));
     }
 }

@@ -9,11 +9,13 @@ use crate::error::ArchError;
 use crate::expr::Scope;
 use crate::facts::facts;
 use crate::hparams::hparams;
-use crate::raise::{RaiseOptions, backward, find};
+use crate::raise::{EXPERTS_MAX, RaiseOptions, backward, find};
 use crate::table::{Row, Table};
 use crate::template::Places;
 use crate::verb::Pair;
-use ir::{MetaValue, Model, Record, Region, Result, Tensor, TensorSpec, TensorTable, View, ns};
+use ir::{
+    Limits, MetaValue, Model, Record, Region, Result, Tensor, TensorSpec, TensorTable, View, ns,
+};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -236,6 +238,7 @@ impl Raising<'_> {
         let mut made = Vec::new();
         if let (true, [stack], [template]) = (row.stacks(), pairs.as_slice(), row.hf.as_slice()) {
             let experts = stack.a.spec.shape.first().copied().unwrap_or(0);
+            Limits::check("experts of a layer", experts, EXPERTS_MAX)?;
             for xid in 0..experts {
                 let one = Pair {
                     a: plane(&stack.a, xid)?,

@@ -28,9 +28,31 @@ impl Read for Forward {
         };
         self.region
             .read_at(self.at, part)
-            .map_err(|error| std::io::Error::other(error.to_string()))?;
+            .map_err(|error| std::io::Error::other(Unread(error)))?;
         self.at += n as u64;
         Ok(n)
+    }
+}
+
+/// The error of a source, on its way through a decoder that knows `io::Error` only.
+#[derive(Debug)]
+struct Unread(Error);
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unread {}
+
+/// What a decoder's error means: a source that cannot be read is not damaged data.
+fn failed(error: std::io::Error) -> Error {
+    match error.downcast::<Unread>() {
+        Ok(unread) => unread.0,
+        Err(error) => {
+            CkptError::container("", format!("its deflated data is damaged: {error}")).into()
+        }
     }
 }
 
@@ -67,9 +89,7 @@ fn unpack(packed: &Region, size: u64, mut put: impl FnMut(&[u8]) -> Result<()>) 
     let mut chunk = vec![0; CHUNK];
     let mut done = 0u64;
     loop {
-        let n = decoder.read(&mut chunk).map_err(|error| {
-            CkptError::container("", format!("its deflated data is damaged: {error}"))
-        })?;
+        let n = decoder.read(&mut chunk).map_err(failed)?;
         if n == 0 {
             break;
         }
@@ -124,7 +144,8 @@ pub(crate) fn what_there_is(packed: &Region) -> Vec<u8> {
 }
 
 /// Unpacks what gzip or zlib packed, up to a cap: for `scan`.
-pub(crate) fn compressed(region: &Region, gzip: bool) -> Vec<u8> {
+pub(crate) fn compressed(region: &Region, gzip: bool, most: u64) -> Vec<u8> {
+    let most = most.min(ALWAYS);
     let mut out = Vec::new();
     let forward = std::io::BufReader::with_capacity(
         CHUNK,
@@ -135,10 +156,10 @@ pub(crate) fn compressed(region: &Region, gzip: bool) -> Vec<u8> {
     );
     let _ = if gzip {
         MultiGzDecoder::new(forward)
-            .take(ALWAYS)
+            .take(most)
             .read_to_end(&mut out)
     } else {
-        ZlibDecoder::new(forward).take(ALWAYS).read_to_end(&mut out)
+        ZlibDecoder::new(forward).take(most).read_to_end(&mut out)
     };
     out
 }

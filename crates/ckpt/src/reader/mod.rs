@@ -54,6 +54,10 @@ impl CkptReader {
 
 fn open(input: &Input, cx: &Context) -> Result<Model> {
     let region = input.file()?;
+    let cx = &Context {
+        limits: cx.limits.for_file(region.len()),
+        ..cx.clone()
+    };
     let mut budget = Budget::new(&cx.limits);
     let forest = match Forest::open(region, &mut budget, &cx.scratch) {
         Ok(forest) => forest,

@@ -41,8 +41,9 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
         model.objects = None;
         model
     });
+    let len = input.region().map_or(0, Region::len);
     let mut surveyor = Surveyor {
-        budget: Budget::tolerant(&cx.limits),
+        budget: Budget::tolerant(&cx.limits.for_file(len)),
         out: Survey {
             format: "ckpt",
             ..Survey::default()
@@ -159,7 +160,7 @@ impl Surveyor<'_> {
         }
         let gzip = head.starts_with(b"\x1f\x8b");
         if gzip || matches!(*head, [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) {
-            let inside = container::inflate::compressed(region, gzip);
+            let inside = container::inflate::compressed(region, gzip, self.budget.holdable());
             if !inside.is_empty() {
                 let inner = join(place, "unpacked");
                 return self.region(&Region::memory(inside), &inner);

@@ -44,5 +44,6 @@ pub(crate) const KIND_KEY: &str = "weightbridge.kind";
 pub(crate) const NAME_KEY: &str = "weightbridge.name.";
 /// See [`KIND_KEY`].
 pub(crate) const CONTAINER: &str = "container";
-/// Data files a model may have: each is held open, and a process has 1024 files by default.
+/// Data files a model may have: each is held open. Exporters that give every tensor a file of its
+/// own make some hundreds for the largest models.
 pub(crate) const MAX_FILES: u64 = 4000;

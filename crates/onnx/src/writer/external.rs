@@ -3,7 +3,6 @@
 use super::Place;
 use super::existing;
 use crate::OnnxError;
-use crate::wire::MAX_FILES;
 use ir::{
     DType, Graph, GraphBody, Initializer, Model, Output, Result, Tensor, TensorId, WriteOptions,
 };
@@ -42,6 +41,9 @@ pub(super) struct Layout {
     pub(super) by_name: bool,
 }
 
+/// Data files written at most: loaders hold each open, and a process has 1024 files by default.
+const MAX_WRITTEN: usize = 900;
+
 impl Layout {
     /// Lays out the data files that are asked for or needed; none, most often.
     pub(super) fn of(model: &Model, out: &Output, options: &WriteOptions) -> Result<Self> {
@@ -75,11 +77,11 @@ impl Layout {
     /// Loaders, ours too, keep each data file open.
     fn few_files(&self, help: &'static str) -> Result<()> {
         let count = self.names.len();
-        if count as u64 <= MAX_FILES {
+        if count <= MAX_WRITTEN {
             return Ok(());
         }
         let why =
-            format!("its tensors would lie in {count} files, no more than {MAX_FILES} are read");
+            format!("its tensors would lie in {count} files, loaders open no more than {MAX_WRITTEN}");
         Err(OnnxError::CannotWrite { why, help }.into())
     }
 

@@ -1,0 +1,4 @@
+//! The legacy stream and the old tar.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| weightbridge_tests::targets::ckpt(bytes));

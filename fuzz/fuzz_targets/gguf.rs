@@ -1,0 +1,4 @@
+//! GGUF, and the tokenizer in its keys.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| weightbridge_tests::targets::gguf(bytes));

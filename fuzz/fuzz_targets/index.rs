@@ -1,0 +1,4 @@
+//! The index of a sharded set.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| weightbridge_tests::targets::index(bytes));

@@ -1,0 +1,4 @@
+//! safetensors.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| weightbridge_tests::targets::safetensors(bytes));
