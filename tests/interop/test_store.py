@@ -244,7 +244,15 @@ def test_a_bad_network_gives_the_right_bytes_or_an_error(bucket, model, tmp_path
 
 def test_a_server_that_never_recovers(bucket, model, tmp_path):
     bucket.put("a.bin", model.read_bytes())
-    with Proxy(bucket.port, seed=1, rate=0.97) as proxy:
+    with Proxy(bucket.port) as proxy:
+        seen = []
+
+        def die(method, _path):
+            seen.append(method)
+            if seen.count("GET") == 5:
+                proxy.answer = (503, b"<Error><Code>SlowDown</Code></Error>")
+
+        proxy.before = die
         done = run(proxy.port, "convert", "s3://models/a.bin", tmp_path / "out.safetensors")
     assert done.returncode == 4 and list(tmp_path.iterdir()) == []
 
@@ -339,6 +347,7 @@ def test_http_is_for_reading(bucket, model):
     for arguments, code in [
         (("inspect", f"{url}/none.bin"), 4),
         (("inspect", f"{url}/a.bin?sig={SECRET}"), 2),
+        (("scan", f"{url}/a.bin?sig={SECRET}", "--json"), 2),
         (("inspect", f"http://u:{SECRET}@127.0.0.1/a.bin"), 2),
         (("inspect", "http://192.0.2.1/a.bin"), 2),
         (("inspect", "s3://models/none.bin"), 4),

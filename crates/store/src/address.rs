@@ -80,6 +80,21 @@ impl Address {
     }
 }
 
+/// A name as it may be shown: without user, password and query, which may be secrets.
+pub(crate) fn shown(path: &Path) -> PathBuf {
+    let text = path.to_string_lossy();
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return path.to_owned();
+    };
+    let rest = match scheme {
+        "http" | "https" => rest.split(['?', '#']).next().unwrap_or_default(),
+        _ => rest,
+    };
+    let (host, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    PathBuf::from(format!("{scheme}://{host}/{key}"))
+}
+
 /// A name of one file, as a listing gives it, where it can be one: not `..`, no separators.
 pub(crate) fn safe_name(name: &str) -> bool {
     !name.is_empty()
@@ -132,7 +147,8 @@ mod tests {
             "http://h/..%2f..%2fx",
             "ftp://h/k",
         ] {
-            let error = Address::parse(Path::new(text)).unwrap_err().to_string();
+            let error = Address::parse(Path::new(text)).unwrap_err();
+            let error = error.about(Path::new(text)).to_string();
             assert!(!error.contains("hunter2"), "{text}");
         }
     }

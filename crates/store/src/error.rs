@@ -92,6 +92,7 @@ impl StoreError {
 
     /// As the house's error about a file.
     pub(crate) fn about(self, path: &Path) -> Error {
+        let path = &crate::address::shown(path);
         match self {
             Self::Missing => ir::missing(path),
             Self::Exists => Error::from(Fault::OutputExists).in_file(path),

@@ -257,7 +257,7 @@ impl Upload {
         if cut.count() < 2 {
             let mut state = self.shared.lock();
             if state.single.is_none() {
-                let bytes = self.part(&mut state, cut, 0)?;
+                let bytes = Self::part(&mut state.stage, cut, 0)?;
                 state.single = Some(bytes.into());
             }
             return Ok(());
@@ -268,7 +268,7 @@ impl Upload {
             .collect();
         drop(state);
         for index in left {
-            let bytes = self.part(&mut self.shared.lock(), cut, index)?;
+            let bytes = Self::part(&mut self.shared.lock().stage, cut, index)?;
             self.send(index, bytes)?;
         }
         drop(self.wait_for_room(self.shared.lock(), u64::MAX)?);
@@ -276,9 +276,9 @@ impl Upload {
     }
 
     /// The bytes of a part that never passed through memory: in the file, or zeros.
-    fn part(&self, state: &mut State, cut: Cut, index: usize) -> Result<Vec<u8>, StoreError> {
+    fn part(stage: &mut Stage, cut: Cut, index: usize) -> Result<Vec<u8>, StoreError> {
         let (start, len) = cut.span(index);
-        match &mut state.stage {
+        match stage {
             Stage::Spooling(spool) if len > 0 => spool.read(start, len),
             _ => Ok(vec![0; len]),
         }

@@ -2,7 +2,7 @@
 
 use crate::open::format_of;
 use crate::{Converted, FacadeError, Session};
-use ir::{Array, Error, Input, MetaValue, Model, ReadOptions, Record, Report, Result, ns};
+use ir::{Array, Error, Fault, Input, MetaValue, Model, ReadOptions, Record, Report, Result, ns};
 use serde_json::Value;
 use std::path::Path;
 

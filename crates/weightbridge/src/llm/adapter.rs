@@ -14,7 +14,7 @@ use arch::{
     base_model, general, gguf_to_adapter, gguf_to_hf,
 };
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Context, Error, Fault, Input, Limits, Model, Region, Result};
+use ir::{Context, Error, Fault, Limits, Model, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -57,6 +57,12 @@ const FOLDER_FILES: usize = 1_000_000;
 pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
     let mut report = ScanReport::default();
     for path in paths {
+        // Such a name may hold a secret, and is not repeated in a report.
+        if let Some(Err(error)) = session.places.remote(path).map(|remote| remote.kind(path))
+            && error.class() == ir::Class::Usage
+        {
+            return Err(error);
+        }
         // Of a storage that does not answer, opening the file will tell.
         let folder = session.places.is_folder(path);
         let files = if folder {
