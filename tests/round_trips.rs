@@ -109,9 +109,7 @@ fn way(start: &Path, format: &Format, target: &Format, dir: &Path) -> Option<Str
     if left != right {
         return Some(format!("metadata: {}", parts(&left, &right)));
     }
-    if a.graph.is_none() {
-        return None;
-    }
+    a.graph.as_ref()?;
     // The graph is what comes of the model alone, read and written.
     let direct = dir.join("direct.onnx");
     let request = ConvertRequest {
