@@ -341,7 +341,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::keys::Keys;
