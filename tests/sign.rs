@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // tests
 
 use serde_json::Value;
+use sha2::Digest as _;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -296,12 +297,13 @@ fn a_conversion_carries_its_statement() {
     assert_eq!(read.len(), 1);
     assert_eq!(read[0]["name"], "state_dict.pt");
     // The digests are those of sha256sum.
-    use sha2::Digest as _;
     let digest = |path: &Path| {
         let hash = sha2::Sha256::digest(fs::read(path).unwrap());
-        hash.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        let mut text = String::new();
+        for byte in hash {
+            text += &format!("{byte:02x}");
+        }
+        text
     };
     assert_eq!(read[0]["digest"]["sha256"], digest(&input));
     assert_eq!(

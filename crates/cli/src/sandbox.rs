@@ -95,6 +95,9 @@ fn rights(cli: &Cli) -> Keep {
 /// and scanning it should not fail halfway.
 const NAMES_MAX: usize = 200_000;
 
+/// Most files beside an input that get a right each; with more, the folder gets one.
+const BESIDE_MAX: usize = 10_000;
+
 /// Longest configuration of an adapter looked at here.
 const ADAPTER_MAX: u64 = 1 << 20;
 
@@ -293,9 +296,9 @@ impl Rights {
     /// files. Not what is in folders below it, which may be somebody's home.
     fn beside(&mut self, folder: &Path) {
         self.keep.list.push(folder.to_owned());
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            self.names += 1;
-            if self.names > NAMES_MAX {
+        let listing = fs::read_dir(folder).into_iter().flatten().flatten();
+        for (n, entry) in listing.enumerate() {
+            if n > BESIDE_MAX {
                 return self.keep.read.push(folder.to_owned());
             }
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
@@ -430,7 +433,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::keys::Keys;

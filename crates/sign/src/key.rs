@@ -196,7 +196,7 @@ fn read_text(path: &Path) -> ir::Result<Zeroizing<String>> {
     let mut buffer = Zeroizing::new(vec![0; KEY_MAX + 1]);
     let mut len = 0;
     let mut file: Box<dyn Read> = if path.as_os_str() == "-" {
-        Box::new(std::io::stdin().lock())
+        standard_input().map_err(io)?
     } else {
         Box::new(std::fs::File::open(path).map_err(io)?)
     };
@@ -214,6 +214,20 @@ fn read_text(path: &Path) -> ir::Result<Zeroizing<String>> {
         .get(..len)
         .and_then(|bytes| std::str::from_utf8(bytes).ok());
     Ok(Zeroizing::new(text.unwrap_or_default().to_owned()))
+}
+
+/// Standard input without the buffer that the standard library would keep a copy in.
+#[cfg(unix)]
+fn standard_input() -> std::io::Result<Box<dyn Read>> {
+    use std::os::fd::AsFd as _;
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(Box::new(std::fs::File::from(input)))
+}
+
+/// Standard input.
+#[cfg(not(unix))]
+fn standard_input() -> std::io::Result<Box<dyn Read>> {
+    Ok(Box::new(std::io::stdin()))
 }
 
 #[cfg(test)]
