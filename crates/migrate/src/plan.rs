@@ -259,7 +259,7 @@ impl Planner<'_> {
     fn findings(&self, files: &[String]) -> Vec<Finding> {
         let paths: Vec<_> = files
             .iter()
-            .filter(|file| !file.ends_with(".json"))
+            .filter(|file| place::extension(file) != "json")
             .map(|file| self.root.at(file))
             .collect();
         let Ok(report) = weightbridge::scan(&paths, self.session) else {
