@@ -14,6 +14,7 @@ printed.
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -139,7 +140,12 @@ def main():
     folder = args.folder
     folder.mkdir(parents=True, exist_ok=True)
     tree = folder / f"tree-{args.count}x{args.megabytes}"
-    make(tree, args.count, args.megabytes, args.memory)
+    # In a process of its own: children are born with the memory of this one, which must stay small.
+    maker = multiprocessing.get_context("spawn").Process(target=make, args=(tree, args.count, args.megabytes, args.memory))
+    maker.start()
+    maker.join()
+    if maker.exitcode != 0:
+        raise SystemExit(f"{tree} could not be made")
     (memory if args.memory else rates)(args, folder, tree)
 
 
