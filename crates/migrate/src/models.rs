@@ -25,6 +25,20 @@ pub(crate) struct Candidate {
     pub(crate) why: Option<String>,
 }
 
+impl Candidate {
+    /// A folder of files that belong to no model.
+    pub(crate) fn copy_of(folder: &str) -> Self {
+        Self {
+            model: folder.to_owned(),
+            input: String::new(),
+            files: Vec::new(),
+            main: String::new(),
+            action: Action::Copy,
+            why: None,
+        }
+    }
+}
+
 /// Extensions of weights that a migration to safetensors is about.
 const TORCH: &[&str] = &["bin", "pt", "pth", "ckpt"];
 
