@@ -61,6 +61,8 @@ def main():
     count = args.tasks or lines_of(args.plan)
     # What the program takes besides its buffers: code, headers, names of tensors.
     memory = size(args.memory) + 128 * 2**20
+    # Ray talks on stdout, which is for the answer.
+    sys.stdout = sys.stderr
     ray.init(address=args.address, log_to_driver=False)
     task = ray.remote(slice_of).options(
         num_cpus=args.cpus, memory=memory, max_retries=args.retries, retry_exceptions=True)
@@ -102,7 +104,8 @@ def main():
     for text in broken:
         print(text, file=sys.stderr)
     print(json.dumps({"tasks": count, "models": models, "nbytes_out": written,
-                      "failed": [failure for _, failure in sorted(failed.items())], "broken": broken}))
+                      "failed": [failure for _, failure in sorted(failed.items())], "broken": broken}),
+          file=sys.__stdout__)
     return 4 if broken else 1 if failed else 0
 
 

@@ -38,21 +38,21 @@ def test_a_node_dies_and_every_model_is_done_once(tmp_path):
                     f'echo "end $RAY_NODE_OF_TEST" >> {log}\nexit $code\n')
     slow.chmod(0o755)
 
-    small = dict(object_store_memory=100 * 2**20, memory=2 * 2**30, include_dashboard=False)
+    small = dict(object_store_memory=100 * 2**20, memory=2 * 2**30)
     cluster = Cluster()
-    # The head only coordinates: the two that work are workers, and one of them dies.
-    cluster.add_node(num_cpus=0, node_ip_address="127.0.0.1", **small)
+    # The head only coordinates: the two that work are workers, and one of them dies. Not 127.0.0.1: Ray
+    # takes that for the machine's outer address when a driver connects.
+    cluster.add_node(num_cpus=0, node_ip_address="127.0.0.2", include_dashboard=False, **small)
     nodes = []
-    for name, address in [("one", "127.0.0.1"), ("two", "127.0.0.2")]:
-        nodes.append(cluster.add_node(num_cpus=2, node_ip_address=address, object_store_memory=100 * 2**20,
-                                      memory=2 * 2**30, env_vars={"RAY_NODE_OF_TEST": name}))
+    for name, address in [("one", "127.0.0.2"), ("two", "127.0.0.3")]:
+        nodes.append(cluster.add_node(num_cpus=2, node_ip_address=address, env_vars={"RAY_NODE_OF_TEST": name}, **small))
     driver = None
     try:
-        cluster.wait_for_nodes()
+        cluster.wait_for_nodes(120)
         driver = subprocess.Popen(
             [sys.executable, ROOT / "deploy/ray_migrate.py", plan, "--address", cluster.address,
              "--weightbridge", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and driver.poll() is None:
             text = log.read_text() if log.exists() else ""
             if "end two" in text and text.count("start two") > text.count("end two"):

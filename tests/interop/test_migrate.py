@@ -6,10 +6,13 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "llm"))
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -153,35 +156,33 @@ def test_a_hundred_kills(tmp_path):
 
 
 def test_a_gguf_for_each_type(tmp_path):
-    pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
     gguf = pytest.importorskip("gguf")
+    models = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP")
+    if not models:
+        pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree")
+    import zoo
     folder = tmp_path / "tree/org/tiny"
-    config = transformers.LlamaConfig(vocab_size=32, hidden_size=256, intermediate_size=256, num_hidden_layers=1,
-                                      num_attention_heads=4, num_key_value_heads=4, bos_token_id=0, eos_token_id=1)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    vocabulary = {"<s>": 0, "</s>": 1, "<unk>": 2, **{chr(97 + i): i + 3 for i in range(26)}}
-    vocabulary.update({f"<{i}>": i for i in range(29, 32)})
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>",
-                                         unk_token="<unk>").save_pretrained(folder)
+    zoo.build(zoo.BY_NAME["llama"], folder, Path(models) / "models")
     (folder / "LICENSE").write_text("words")
     plan = tmp_path / "plan.jsonl"
-    migrate("plan", tmp_path / "tree", "--to", "gguf", "--quantize", "Q8_0,Q4_K_M", "--dest", tmp_path / "dest",
-            "-o", plan)
+    migrate("plan", tmp_path / "tree", "--to", "gguf", "--quantize", "Q8_0,Q4_K_M", "--in-place", "-o", plan)
     lines = [json.loads(line) for line in plan.read_text().splitlines()]
-    if any("pre-tokenizer" in (line.get("problem") or "") for line in lines):
-        pytest.skip("this tokenizer's fingerprint is not known")
     assert [line["output"] for line in lines] == ["org/tiny/tiny-Q8_0.gguf", "org/tiny/tiny-Q4_K_M.gguf"], lines
     assert not any(line.get("problem") for line in lines), lines
-    migrate("run", plan)
+    inputs = [folder.parents[1] / file["path"] for line in lines for file in line["inputs"]]
+    assert inputs and all(path.exists() for path in inputs)
+    # The second type is edited to fail: what both are made from must stay.
+    broken = plan.read_text().replace('"action":"convert"', '"action":"convrt"').splitlines()
+    whole = plan.read_text().splitlines()
+    plan.write_text("\n".join([whole[0], broken[1]]))
+    migrate("run", plan, "--delete-originals", code=1)
+    assert all(path.exists() for path in inputs)
+    plan.write_text("\n".join(whole))
+    migrate("run", plan, "--delete-originals")
+    assert not any(path.exists() for path in inputs) and (folder / "config.json").exists()
     for line in lines:
-        reader = gguf.GGUFReader(tmp_path / "dest" / line["output"])
+        reader = gguf.GGUFReader(folder.parents[1] / line["output"])
         assert any(tensor.tensor_type.name == line["settings"]["quantize"][:4] for tensor in reader.tensors)
-    assert (tmp_path / "dest/org/tiny/LICENSE").read_text() == "words"
 
 
 def planned(tmp_path, count=5):

@@ -34,7 +34,9 @@ pub(crate) fn short(text: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A manifest of files and digests, sorted by name.
@@ -43,8 +45,9 @@ pub(crate) fn manifest<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) 
     lines.sort_unstable();
     lines
         .into_iter()
-        .map(|(name, digest)| format!("{digest}  {name}\n"))
-        .collect()
+        .fold(String::new(), |text, (name, digest)| {
+            text + &format!("{digest}  {name}\n")
+        })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod beside;
 mod budget;
 mod digest;
 mod error;

@@ -219,11 +219,10 @@ impl Line {
             return Err("\"sums\" is a name, not a path".to_owned());
         }
         match self.action {
-            Action::Leave => Ok(()),
             Action::Copy if self.dest.is_none() => {
                 Err("there is nothing to copy without a \"dest\"".to_owned())
             }
-            Action::Copy => Ok(()),
+            Action::Copy | Action::Leave => Ok(()),
             Action::Convert => self.check_conversion(),
         }
     }
@@ -354,25 +353,23 @@ fn parse(bytes: &[u8]) -> std::result::Result<Line, String> {
 impl Plan {
     /// Two lines that write one file: neither is followed, for nobody knows which is meant.
     fn refuse_conflicts(&mut self) {
-        let mut takers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (number, line) in self
-            .lines
-            .iter()
-            .filter(|(_, line)| line.action != Action::Leave)
-        {
-            let mut names = vec![line.id()];
-            if !line.sums.is_empty() {
-                names.push(line.sums_path());
-            }
-            for name in names {
-                takers
-                    .entry(format!("{}\0{name}", line.base()))
-                    .or_default()
-                    .push(*number);
+        self.refuse_shared(|line| Some(line.id()));
+        self.refuse_shared(|line| (!line.sums.is_empty()).then(|| line.sums_path()));
+        let bad: Vec<usize> = self.bad.iter().map(|bad| bad.number).collect();
+        self.lines.retain(|(number, _)| !bad.contains(number));
+        self.bad.sort_by_key(|bad| bad.number);
+    }
+
+    /// Tells of lines for which `name` is the same file.
+    fn refuse_shared(&mut self, name: impl Fn(&Line) -> Option<String>) {
+        let mut takers: BTreeMap<(&str, String), Vec<usize>> = BTreeMap::new();
+        let active = |(_, line): &&(usize, Line)| line.action != Action::Leave;
+        for (number, line) in self.lines.iter().filter(active) {
+            if let Some(name) = name(line) {
+                takers.entry((line.base(), name)).or_default().push(*number);
             }
         }
-        for (name, numbers) in takers.iter().filter(|(_, numbers)| numbers.len() > 1) {
-            let name = name.split_once('\0').map_or("", |(_, name)| name);
+        for ((_, name), numbers) in takers.iter().filter(|(_, numbers)| numbers.len() > 1) {
             for number in numbers {
                 let others = numbers.iter().filter(|other| *other != number);
                 let others: Vec<String> = others.map(ToString::to_string).collect();
@@ -381,16 +378,11 @@ impl Plan {
                     others.join(", line ")
                 );
                 if !self.bad.iter().any(|bad| bad.number == *number) {
-                    self.bad.push(BadLine {
-                        number: *number,
-                        what,
-                    });
+                    let number = *number;
+                    self.bad.push(BadLine { number, what });
                 }
             }
         }
-        let bad: Vec<usize> = self.bad.iter().map(|bad| bad.number).collect();
-        self.lines.retain(|(number, _)| !bad.contains(number));
-        self.bad.sort_by_key(|bad| bad.number);
     }
 }
 

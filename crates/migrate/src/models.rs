@@ -25,6 +25,20 @@ pub(crate) struct Candidate {
     pub(crate) why: Option<String>,
 }
 
+impl Candidate {
+    /// A folder of files that belong to no model.
+    pub(crate) fn copy_of(folder: &str) -> Self {
+        Self {
+            model: folder.to_owned(),
+            input: String::new(),
+            files: Vec::new(),
+            main: String::new(),
+            action: Action::Copy,
+            why: None,
+        }
+    }
+}
+
 /// Extensions of weights that a migration to safetensors is about.
 const TORCH: &[&str] = &["bin", "pt", "pth", "ckpt"];
 
@@ -33,18 +47,16 @@ pub(crate) fn in_folder(root: &Place, folder: &str, files: &[Found], to: &str) -
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let sets = weights_in(&names);
     let there: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    match to {
-        "gguf" => repository(root, folder, &sets, &there),
-        _ => {
-            let parts = sets.keys().filter(|main| names::is_part(main)).count();
-            let all = sets.iter().filter_map(|(main, weights)| {
-                let mut one = candidate(folder, main, weights, &there)?;
-                judge(root, &mut one, &there, parts);
-                Some(one)
-            });
-            all.collect()
-        }
+    if to == "gguf" {
+        return repository(root, folder, &sets, &there);
     }
+    let parts = sets.keys().filter(|main| names::is_part(main)).count();
+    let all = sets.iter().filter_map(|(main, weights)| {
+        let mut one = candidate(folder, main, weights, &there)?;
+        judge(root, &mut one, &there, parts);
+        Some(one)
+    });
+    all.collect()
 }
 
 /// The candidate that a set of weights is.
@@ -93,11 +105,7 @@ fn judge(root: &Place, one: &mut Candidate, there: &BTreeSet<&str>, parts: usize
     if let Some(why) = one.files.iter().find_map(|file| placeholder(root, file)) {
         return leave(one, why);
     }
-    let extension = one
-        .main
-        .rsplit_once('.')
-        .map_or("", |(_, extension)| extension);
-    if !TORCH.contains(&extension) {
+    if !TORCH.contains(&place::extension(&one.main)) {
         // It travels with the side files.
         one.action = Action::Copy;
         return;
@@ -116,12 +124,9 @@ fn judge(root: &Place, one: &mut Candidate, there: &BTreeSet<&str>, parts: usize
         );
         return leave(one, why);
     }
-    match format(root, &one.input) {
-        Ok(Some(_)) => {}
-        // Trainers and tokenizers call their files .bin too.
-        Ok(None) => one.action = Action::Copy,
-        // Whatever it is, the dry run will say it best.
-        Err(_) => {}
+    // Trainers and tokenizers call their files .bin too. What cannot be read, the dry run tells best.
+    if let Ok(None) = format(root, &one.input) {
+        one.action = Action::Copy;
     }
 }
 
@@ -167,7 +172,7 @@ fn repository(
         one.action = Action::Leave;
         if let Some(why) = one.files.iter().find_map(|file| placeholder(root, file)) {
             one.why = Some(why);
-        } else if one.main.ends_with(".gguf") {
+        } else if place::extension(&one.main) == "gguf" {
             one.why = Some("it is GGUF already".to_owned());
         } else if !described {
             one.why = Some(

@@ -52,6 +52,12 @@ pub(crate) fn name(relative: &str) -> &str {
     relative.rsplit_once('/').map_or(relative, |(_, name)| name)
 }
 
+/// What stands behind the last point of a name.
+pub(crate) fn extension(relative: &str) -> &str {
+    let parts = name(relative).rsplit_once('.');
+    parts.map_or("", |(_, extension)| extension)
+}
+
 /// `folder/name`, or `name` at the top.
 pub(crate) fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() {

@@ -128,7 +128,7 @@ mod tests {
         }
         for (number, dtype) in [None, Some("f32"), Some("bf16")].into_iter().enumerate() {
             let out = dir.path().join(format!("out{number}"));
-            let made = copy(&line(dtype), &root, &out, &ir::Cancel::default()).unwrap();
+            let made = copy(&line(dtype), &root, &out, &Cancel::default()).unwrap();
             assert_eq!(made.len(), 2);
             let text = fs::read_to_string(out.join("m/config.json")).unwrap();
             assert_eq!(text == config, dtype != Some("bf16"));

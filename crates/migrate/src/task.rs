@@ -76,7 +76,7 @@ mod tests {
             .map(|n| {
                 let text = format!(
                     r#"{{"version":1,"action":"leave","model":"m","root":"/r","output":"{n}","bytes_in":{},"settings":{{"to":"gguf"}}}}"#,
-                    n * n << 24
+                    (n * n) << 24
                 );
                 (1, serde_json::from_str(&text).unwrap())
             })
@@ -97,7 +97,7 @@ mod tests {
             assert!(times.iter().all(|times| *times == 1), "{count}: {times:?}");
             let total: u64 = lines.iter().map(|(_, line)| line.weight()).sum();
             assert!(
-                heaviest <= total / count as u64 + (22 * 22 << 24),
+                heaviest <= total / u64::try_from(count).unwrap() + ((22 * 22) << 24),
                 "{count}"
             );
         }

@@ -125,9 +125,8 @@ impl Walker {
             };
             let path = place::join(relative, &path);
             if entry.file_type().is_dir() {
-                if entry.depth() > 0 && self.passes_over(&path, &entry) {
-                    walk.skip_current_dir();
-                } else if !self.seen.insert(entry.path().to_owned()) {
+                let passed = entry.depth() > 0 && self.passes_over(&path, &entry);
+                if passed || !self.seen.insert(entry.path().to_owned()) {
                     walk.skip_current_dir();
                 }
                 continue;
@@ -203,6 +202,7 @@ fn text_of(path: &Path) -> Option<String> {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used)] // tests
 mod tests {
     use super::*;
     use std::fs;

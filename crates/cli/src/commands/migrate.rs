@@ -1,6 +1,6 @@
 //! `weightbridge migrate`.
 
-use crate::args::{Common, MigrateCommand, MigratePlanArgs, MigrateRunArgs};
+use crate::args::{Common, MigrateCommand, MigrateDType, MigratePlanArgs, MigrateRunArgs};
 use crate::show::{self, Paint, Tone};
 use crate::{exit, workers};
 use ir::{Error, Fault, Result};
@@ -41,7 +41,7 @@ fn plan(args: &MigratePlanArgs, common: &Common, session: &Session) -> Result<u8
         exclude: args.exclude.clone(),
         settings: Settings {
             to: args.to.clone(),
-            dtype: args.dtype.and_then(|dtype| dtype.name()).map(str::to_owned),
+            dtype: args.dtype.and_then(MigrateDType::name).map(str::to_owned),
             quantize: None,
             shard_size: args.shard_size.map(|size| size.0),
             policy,
