@@ -161,6 +161,8 @@ impl Looker {
                     _ => "Python's bytecode",
                 };
                 self.odd(AnomalyKind::NativeCode, place, what);
+                // An archive may stand behind a program, and is opened from its end.
+                self.model(input, place, 15)?;
                 return Ok(true);
             }
             Kind::Json | Kind::Yaml | Kind::Template | Kind::Python => {
