@@ -258,13 +258,19 @@ impl Looker {
         let known = self.look(&inner, &here);
         self.depth -= 1;
         match stopped {
-            // Data that is none of ours, with something behind it.
+            // What was unpacked is none of ours, and something else may follow it.
             Some(error) if known || error.class() == Class::Limit || place.is_empty() => {
                 self.fail(error, &here);
+                Ok(true)
             }
-            _ => {}
+            _ if known => Ok(true),
+            // Named like a model, and none.
+            _ if promises(inner.path()) => {
+                detect(&inner)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        Ok(true)
     }
 
     fn hdf5(&mut self, region: &Region, place: &str) {
