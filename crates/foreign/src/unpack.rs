@@ -38,7 +38,7 @@ pub fn unpack(packed: &Region, how: Wrapping, scratch: &Path) -> Result<(Region,
         )),
         Wrapping::Lzma => Box::new(
             lzma_rust2::LzmaReader::new_mem_limit(source(0), DICTIONARY_KIB, None)
-                .map_err(|error| damaged(io::Error::from(error)))?,
+                .map_err(damaged)?,
         ),
     };
     let limit = packed.len().saturating_mul(TIMES).max(ALWAYS);

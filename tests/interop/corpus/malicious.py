@@ -7,8 +7,10 @@ import io
 import json
 import lzma
 import marshal
+import os
 import pickle
 import struct
+import subprocess
 import tarfile
 import zipfile
 import zlib
@@ -393,6 +395,16 @@ def template(shelf):
         writer.close()
 
 
+# h5py is in the environment of the other scanners only.
+HDF5 = """
+import h5py, numpy, sys
+with h5py.File(sys.argv[1], "w", libver=sys.argv[2]) as file:
+    config = sys.stdin.read()
+    file.attrs["model_config"] = config if sys.argv[2] == "earliest" else numpy.bytes_(config)
+    file.create_group("model_weights").create_dataset("w", data=numpy.zeros(4))
+"""
+
+
 def keras_config(layer):
     return json.dumps({"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}})
 
@@ -415,16 +427,11 @@ def keras(shelf):
             archive.writestr("metadata.json", "{}")
             archive.writestr("config.json", keras_config(layer))
         shelf.add("keras", f"{name}.keras", buffer.getvalue())
-        try:
-            import h5py
-        except ImportError:
-            continue
-        for fixed in (False, True):
-            path = shelf.path("keras", f"{name}_{'fixed' if fixed else 'variable'}.h5")
-            with h5py.File(path, "w", libver="latest" if fixed else None) as file:
-                config = keras_config(layer)
-                file.attrs["model_config"] = numpy.bytes_(config) if fixed else config
-                file.create_group("model_weights").create_dataset("w", data=numpy.zeros(4))
+        python = os.environ.get("WEIGHTBRIDGE_SCANNERS")
+        for layout in ("earliest", "latest") if python else ():
+            path = shelf.path("keras", f"{name}_{layout}.h5")
+            subprocess.run([python, "-c", HDF5, path, layout], input=keras_config(layer), text=True,
+                           check=True)
 
 
 def settings(shelf):

@@ -299,6 +299,13 @@ pub(crate) fn open(region: &Region, budget: &mut Budget) -> Result<Document> {
     if let Some(error) = error {
         return Err(error);
     }
+    let ours = |member: &Member| ["storages", "tensors", "pickle"].contains(&member.name.as_str());
+    if !members.iter().any(ours) {
+        return Err(CkptError::NotACheckpoint {
+            what: "a tar archive without a checkpoint of torch 0.1".to_owned(),
+        }
+        .into());
+    }
     let find = |name: &str| {
         members
             .iter()

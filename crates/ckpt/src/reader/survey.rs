@@ -153,6 +153,7 @@ impl Surveyor<'_> {
             return self.tar(region, place);
         }
         if head.starts_with(b"\x93NUMPY") {
+            self.plain |= place.is_empty();
             return self.npy(region, place);
         }
         if !place.is_empty() && self.beside.look(place, "", region) {

@@ -164,7 +164,7 @@ impl Reader {
         }
         let how = if flags & 8 == 0 { HARD } else { data.byte()? };
         data.skip(if flags & 4 == 0 { 0 } else { 8 })?;
-        data.skip(if flags & 16 == 0 { 0 } else { 1 })?;
+        data.skip(usize::from(flags & 16 != 0))?;
         let len = data
             .len(1 << (flags & 3))
             .filter(|n| (1..65_536).contains(n))?;
@@ -174,10 +174,6 @@ impl Reader {
             HARD => {
                 let address = data.number(self.offset)?;
                 links.push(Link { name, address });
-            }
-            SOFT => {
-                let len = data.len(2)?;
-                data.skip(len)?;
             }
             EXTERNAL => {
                 let len = data.len(2)?;
@@ -190,8 +186,8 @@ impl Reader {
                     file,
                 });
             }
-            // Kinds of links that an application defines.
-            65..=255 => {
+            // To another name of this file, or of a kind that an application defines.
+            SOFT | 65..=255 => {
                 let len = data.len(2)?;
                 data.skip(len)?;
             }

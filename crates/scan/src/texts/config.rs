@@ -40,10 +40,8 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
     for (name, inner) in value.pairs() {
         let shown = || format!("{name}: {}", inner.shown());
         match (name.as_str(), inner) {
-            ("auto_map" | "custom_pipelines", Json::Object(_) | Json::Array(_)) => {
-                ledger.note(rules::REMOTE_CODE, name, 0, shown);
-            }
-            ("trust_remote_code", Json::True) => {
+            ("trust_remote_code", Json::True)
+            | ("auto_map" | "custom_pipelines", Json::Object(_) | Json::Array(_)) => {
                 ledger.note(rules::REMOTE_CODE, name, 0, shown);
             }
             (
@@ -53,7 +51,7 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
                 ledger.note(rules::REMOTE_CODE, name, 0, shown);
             }
             ("parent_library", Json::Text(module)) => {
-                class(&format!("{module}.Model"), name, ledger)
+                class(&format!("{module}.Model"), name, ledger);
             }
             ("_target_", Json::Text(target)) => callable(target, 0, ledger),
             ("chat_template", Json::Text(template)) => jinja::judge(template, 0, ledger),
@@ -90,20 +88,22 @@ fn templates(value: &Json, ledger: &mut Ledger<'_>) {
     }
 }
 
+/// Libraries whose classes are imported by design.
+const CLASSES_OF: &[&str] = &[
+    "sentence_transformers",
+    "transformers",
+    "diffusers",
+    "peft",
+    "timm",
+];
+
 /// A dotted name of a class that a loader imports by itself.
 fn class(name: &str, key: &str, ledger: &mut Ledger<'_>) {
     let Some((module, class)) = name.rsplit_once('.') else {
         return;
     };
-    const KNOWN: &[&str] = &[
-        "sentence_transformers",
-        "transformers",
-        "diffusers",
-        "peft",
-        "timm",
-    ];
     let first = module.split('.').next().unwrap_or_default();
-    if KNOWN.contains(&first) {
+    if CLASSES_OF.contains(&first) {
         return;
     }
     let more = || format!("{key}: {name}");

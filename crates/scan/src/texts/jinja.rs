@@ -94,10 +94,9 @@ fn closing(inside: &str, close: &str) -> usize {
             Some(_) if escaped => escaped = false,
             Some(_) if c == '\\' => escaped = true,
             Some(q) if c == q => quote = None,
-            Some(_) => {}
             None if c == '"' || c == '\'' => quote = Some(c),
             None if inside.get(at..).is_some_and(|r| r.starts_with(close)) => return at,
-            None => {}
+            _ => {}
         }
     }
     inside.len()
@@ -107,6 +106,8 @@ fn expression(text: &str, base: u64, ledger: &mut Ledger<'_>) {
     let all: Vec<_> = tokens(text)
         .filter(|(_, token)| *token != Token::Line)
         .collect();
+    // `{%-` and `{%+` have a sign before the statement.
+    let trimmed = matches!(all.first(), Some((_, Token::Sign('-' | '+'))));
     let escape = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
         let line = shown(text, at);
         ledger.note(rules::TEMPLATE_ESCAPE, what, base + at as u64, || line);
@@ -123,17 +124,14 @@ fn expression(text: &str, base: u64, ledger: &mut Ledger<'_>) {
                 let attribute = before == Some(&Token::Sign('.'));
                 let called = after == Some(&Token::Sign('('));
                 let filter = before == Some(&Token::Sign('|'));
-                if has_double(word) || (attribute && INWARD.contains(word)) {
+                let statement = i == usize::from(trimmed);
+                let inward = attribute && INWARD.contains(word);
+                let runs = attribute && called && CALLED.contains(word);
+                let springboard =
+                    !attribute && SPRINGBOARDS.contains(word) && is_value(before, after);
+                if has_double(word) || inward || runs || (filter && FETCHING.contains(word)) {
                     escape(ledger, word, *at);
-                } else if attribute && called && CALLED.contains(word) {
-                    escape(ledger, word, *at);
-                } else if filter && FETCHING.contains(word) {
-                    escape(ledger, "attr", *at);
-                } else if !attribute && SPRINGBOARDS.contains(word) && is_value(before, after) {
-                    odd(ledger, word, *at);
-                } else if i == usize::from(matches!(all.first(), Some((_, Token::Sign('-' | '+')))))
-                    && LOADING.contains(word)
-                {
+                } else if springboard || (statement && LOADING.contains(word)) {
                     odd(ledger, word, *at);
                 }
             }

@@ -55,13 +55,10 @@ pub(crate) fn judge(text: &str, ledger: &mut Ledger<'_>) {
         let line = || shown(text, *at);
         let attribute = sign(before, '.');
         let called = sign(after, '(') && word(before) != Some("def");
-        if !attribute && called && RUNNERS.contains(name) {
-            ledger.note(rules::PYTHON_DANGER, name, *at as u64, line);
-        } else if !attribute && *name == "compile" && called {
-            ledger.note(rules::PYTHON_DANGER, name, *at as u64, line);
-        } else if matches!(*name, "__builtins__" | "__subclasses__") {
-            ledger.note(rules::PYTHON_DANGER, name, *at as u64, line);
-        } else if matches!(word(before), Some("import" | "from")) && MODULES.contains(name) {
+        let runs = !attribute && called && (RUNNERS.contains(name) || *name == "compile");
+        let reaches = matches!(*name, "__builtins__" | "__subclasses__");
+        let imports = matches!(word(before), Some("import" | "from")) && MODULES.contains(name);
+        if runs || reaches || imports {
             ledger.note(rules::PYTHON_DANGER, name, *at as u64, line);
         } else if attribute {
             let owner = word(before.and_then(|i| i.checked_sub(1)));

@@ -3,14 +3,16 @@
 use crate::{detect, registry};
 use foreign::{Kind, Wrapping};
 use ir::{Anomaly, AnomalyKind, Class, Context, Error, Input, Limits, Region, Survey, Text};
-use scan::{Finding, Verdict};
+use scan::{Finding, Judgement, Verdict};
 
 /// Layers of compression and archives around a file.
 const DEPTH: u8 = 8;
 /// Bytes of a JSON document that is looked at.
-const JSON: u64 = 8 << 20;
+const JSON: u64 = 4 << 20;
 /// Bytes of other text.
 const TEXT: u64 = 2 << 20;
+/// Bytes of all texts of one file.
+const TEXTS: u64 = 24 << 20;
 /// Bytes that all layers of one file may unpack to: this, or a multiple of what the file has.
 const UNPACKED: u64 = 48 << 20;
 const TIMES: u64 = 48;
@@ -32,6 +34,7 @@ pub(super) struct Looker {
     unpacked: u64,
     most: u64,
     parts: u64,
+    texts: u64,
     /// What the file itself is.
     pub(super) format: Option<&'static str>,
     pub(super) findings: Vec<Finding>,
@@ -47,6 +50,7 @@ impl Looker {
             unpacked: 0,
             most: len.saturating_mul(TIMES).max(UNPACKED),
             parts: 0,
+            texts: 0,
             format: None,
             findings: Vec::new(),
             error: None,
@@ -90,6 +94,10 @@ impl Looker {
         if let Some(error) = survey.error.take() {
             self.fail(error, place);
         }
+        self.take(judgement, place);
+    }
+
+    fn take(&mut self, judgement: Judgement, place: &str) {
         self.worse(judgement.verdict);
         for mut finding in judgement.findings {
             if !place.is_empty() {
@@ -161,6 +169,8 @@ impl Looker {
                     _ => "Python's bytecode",
                 };
                 self.odd(AnomalyKind::NativeCode, place, what);
+                // An archive may stand behind a program, and is opened from its end.
+                self.model(input, place, 15)?;
                 return Ok(true);
             }
             Kind::Json | Kind::Yaml | Kind::Template | Kind::Python => {
@@ -248,13 +258,19 @@ impl Looker {
         let known = self.look(&inner, &here);
         self.depth -= 1;
         match stopped {
-            // Data that is none of ours, with something behind it.
+            // What was unpacked is none of ours, and something else may follow it.
             Some(error) if known || error.class() == Class::Limit || place.is_empty() => {
                 self.fail(error, &here);
+                Ok(true)
             }
-            _ => {}
+            _ if known => Ok(true),
+            // Named like a model, and none.
+            _ if promises(inner.path()) => {
+                detect(&inner)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        Ok(true)
     }
 
     fn hdf5(&mut self, region: &Region, place: &str) {
@@ -340,6 +356,8 @@ impl Looker {
             self.odd(AnomalyKind::Unreadable, place, what);
             return Ok(true);
         }
+        self.texts += region.len();
+        Limits::check("bytes of texts in one file", self.texts, TEXTS)?;
         let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
         let bytes = region.bytes(0, len)?;
         let Some(text) = decode(&bytes) else {
@@ -355,14 +373,13 @@ impl Looker {
             language,
             text,
         });
-        let broken =
-            kind == Kind::Json && !settings && scan::judge(&survey).verdict == Verdict::Malformed;
-        if broken {
+        let judgement = scan::judge(&survey);
+        if kind == Kind::Json && !settings && judgement.verdict == Verdict::Malformed {
             // Lines of JSON, comments, fragments: no loader of models reads them.
             return Ok(false);
         }
         self.name(language);
-        self.keep(survey, place);
+        self.take(judgement, place);
         Ok(true)
     }
 }

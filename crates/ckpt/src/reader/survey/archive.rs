@@ -11,6 +11,9 @@ const TEXT: usize = 1 << 20;
 /// Bytes of all texts kept.
 const TEXTS: usize = 16 << 20;
 
+/// Bytes of a numpy header.
+const HEADER: usize = 1 << 20;
+
 /// What an entry's name promises.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Promise {
@@ -237,20 +240,27 @@ impl Surveyor<'_> {
 
     /// A numpy file: of objects, its data is a pickle. See numpy's `format.py`.
     pub(super) fn npy(&mut self, region: &Region, place: &str) {
+        let unreadable = |this: &mut Self, what: &str| {
+            this.odd(AnomalyKind::Unreadable, join(place, "numpy header"), what);
+        };
         let Ok(head) = region.bytes(0, 12.min(usize::try_from(region.len()).unwrap_or(12))) else {
-            return;
+            return unreadable(self, "it is cut short");
         };
         let (len, at) = match *head {
             [_, _, _, _, _, _, 1, _, a, b, ..] => (u64::from(u16::from_le_bytes([a, b])), 10),
-            [_, _, _, _, _, _, _, _, a, b, c, d] => {
+            [_, _, _, _, _, _, 2 | 3, _, a, b, c, d] => {
                 (u64::from(u32::from_le_bytes([a, b, c, d])), 12)
             }
-            _ => return,
+            _ => return unreadable(self, "it is cut short, or of an unknown version"),
         };
-        let text = usize::try_from(len.min(1 << 16))
+        // numpy itself reads no more than 10,000 bytes unless it is told to.
+        let text = usize::try_from(len)
             .ok()
-            .and_then(|n| region.bytes(at, n).ok())
-            .unwrap_or_default();
+            .filter(|len| *len <= HEADER)
+            .and_then(|n| region.bytes(at, n).ok());
+        let Some(text) = text else {
+            return unreadable(self, "it is cut short, or longer than any");
+        };
         // Every type of objects has an O in its description.
         if !text.contains(&b'O') {
             return;
