@@ -313,6 +313,7 @@ fn accepted_means_right() {
             let request = ConvertRequest {
                 policy: Policy::Extract,
                 overwrite: true,
+                keep_blocks: true,
                 ..ConvertRequest::new(&input, &out)
             };
             if weightbridge::convert(&request, &session).is_err() {
