@@ -150,6 +150,9 @@ impl Random {
 fn flipped(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     let mut mutant = bytes.to_vec();
     for _ in 0..=random.below(3) {
+        if mutant.is_empty() {
+            break;
+        }
         let at = random.below(mutant.len());
         match random.below(8) {
             0 => mutant[at] = 0,
@@ -174,9 +177,6 @@ fn flipped(bytes: &[u8], random: &mut Random) -> Vec<u8> {
                 mutant.splice(at..at, part);
             }
             _ => mutant[at] ^= 1 << random.below(8),
-        }
-        if mutant.is_empty() {
-            break;
         }
     }
     mutant
@@ -313,6 +313,8 @@ fn accepted_means_right() {
             let request = ConvertRequest {
                 policy: Policy::Extract,
                 overwrite: true,
+                keep_blocks: true,
+                strict: true,
                 ..ConvertRequest::new(&input, &out)
             };
             if weightbridge::convert(&request, &session).is_err() {
