@@ -204,6 +204,7 @@ fn of_strings(a: &Tensor, b: &Tensor) -> Option<Difference> {
         max_abs: None,
         max_rel: None,
         rmse: None,
+        relative: None,
     })
 }
 

@@ -420,7 +420,7 @@ pub fn diff(
 /// [`Converted::planned`] has it: names, types, shapes and every bit.
 pub fn compare(planned: &Model, written: &Path, session: &Session) -> Result<DiffReport> {
     let cx = session.reading(ReadOptions::default());
-    let input = open_input(written)?;
+    let input = open_input(written, &cx.places)?;
     // As it stands in the file: notes of carried types are not undone on either side.
     let opened = crate::open::open_as_written(&input, &cx)?;
     let pump = session.pump()?;

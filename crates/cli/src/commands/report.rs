@@ -3,11 +3,15 @@
 use crate::args::{Common, ReportArgs};
 use crate::exit;
 use crate::show;
-use ir::{Error, ReadOptions, Result};
+use ir::{Error, Fault, ReadOptions, Result};
 use std::io::Write;
+use std::path::PathBuf;
 use weightbridge::{ReadValues, ReportRequest, Session};
 
 pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Result<u8> {
+    if migrate::is_plan(&args.input) {
+        return of_plan(args, common);
+    }
     let request = ReportRequest {
         output: args.output.clone(),
         overwrite: args.overwrite,
@@ -29,21 +33,54 @@ pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Resu
     let done = weightbridge::report(&request, session)?;
     if common.json {
         show::document(&serde_json::to_value(&done.page).unwrap_or_default());
-    } else if done.file.is_none() {
+    }
+    told(&done.html, done.file.as_ref(), common)?;
+    Ok(exit::OK)
+}
+
+/// The page about a migration: how far a plan is.
+fn of_plan(args: &ReportArgs, common: &Common) -> Result<u8> {
+    let of_models = args.from.is_some()
+        || args.key.is_some()
+        || args.against.is_some()
+        || args.conversion.is_some()
+        || args.all
+        || args.no_values
+        || args.all_values;
+    if of_models {
+        let what = "a plan is given: only --output and --overwrite go with it".to_owned();
+        return Err(Error::from(Fault::Usage { what }).in_file(&args.input));
+    }
+    let page = migrate::page(&args.input)?;
+    let (html, file) = migrate::write_page(&page, args.output.as_deref(), args.overwrite)?;
+    if common.json {
+        show::document(&serde_json::to_value(&page).unwrap_or_default());
+    }
+    told(&html, file.as_ref(), common)?;
+    Ok(exit::OK)
+}
+
+/// Says where the page is, or gives it.
+fn told(html: &str, file: Option<&(PathBuf, u64)>, common: &Common) -> Result<()> {
+    let Some((path, len)) = file else {
+        if common.json {
+            return Ok(());
+        }
         let mut stdout = std::io::stdout().lock();
         let written = stdout
-            .write_all(done.html.as_bytes())
+            .write_all(html.as_bytes())
             .and_then(|()| stdout.flush());
         // A reader that has seen enough is no error.
-        if let Err(error) = written
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
-            return Err(Error::io("write", "standard output", error));
-        }
-    }
-    if let (Some((path, len)), false) = (&done.file, common.quiet) {
+        return match written {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io("write", "standard output", error))
+            }
+            _ => Ok(()),
+        };
+    };
+    if !common.quiet {
         let path = show::printable(&path.to_string_lossy());
         eprintln!("wrote {path}, {}", show::bytes(*len));
     }
-    Ok(exit::OK)
+    Ok(())
 }

@@ -16,7 +16,7 @@ pub(super) fn compare(
     session: &Session,
 ) -> Result<Comparison> {
     let cx = session.reading(ReadOptions::default());
-    let other = open_with(&open_input(against)?, None, &cx)?.model;
+    let other = open_with(&open_input(against, &cx.places)?, None, &cx)?.model;
     let names = request.names.unwrap_or_else(|| shared(&model, &other));
     let named = |model: Model, path: &Path| {
         llm::named(model, path, names, &cx).map_err(|error| error.in_file(path))

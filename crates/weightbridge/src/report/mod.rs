@@ -114,7 +114,7 @@ fn collect(request: &ReportRequest, session: &Session) -> Result<ModelPage> {
         .map(account::read)
         .transpose()?;
     let cx = session.reading(request.read.clone());
-    let input = open_input(&request.input)?;
+    let input = open_input(&request.input, &cx.places)?;
     let opened = match open_with(&input, request.from.as_deref(), &cx) {
         Err(error) if error.class() == ir::Class::Unsupported && json_lines(&input) => {
             return Err(Error::from(FacadeError::JsonLines).in_file(&request.input));
