@@ -29,10 +29,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
             "unpack", "vocab",
         ],
     ),
-    (
-        "migrate",
-        &["convert", "ir", "native", "scan", "weightbridge"],
-    ),
+    ("migrate", &["convert", "ir", "native", "weightbridge"]),
     ("cli", &["convert", "ir", "migrate", "scan", "weightbridge"]),
 ];
 
