@@ -35,7 +35,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ),
     (
         "migrate",
-        &["convert", "ir", "native", "report", "scan", "weightbridge"],
+        &["convert", "ir", "native", "report", "weightbridge"],
     ),
     (
         "cli",
