@@ -4,7 +4,7 @@ use scan::Verdict;
 use weightbridge::{Scanned, Session};
 
 /// Scans bytes under a name.
-pub fn scan(name: &str, bytes: &[u8]) -> Scanned {
+pub(crate) fn scan(name: &str, bytes: &[u8]) -> Scanned {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -13,7 +13,7 @@ pub fn scan(name: &str, bytes: &[u8]) -> Scanned {
 }
 
 /// The file is dangerous, by this rule if one is named.
-pub fn dangerous(name: &str, bytes: &[u8], rule: &str) {
+pub(crate) fn dangerous(name: &str, bytes: &[u8], rule: &str) {
     let scanned = scan(name, bytes);
     assert_eq!(scanned.verdict, Verdict::Dangerous, "{scanned:?}");
     let hit = rule.is_empty() || scanned.findings.iter().any(|f| f.rule == rule);
@@ -21,7 +21,7 @@ pub fn dangerous(name: &str, bytes: &[u8], rule: &str) {
 }
 
 /// The file is refused, with a word in the error.
-pub fn refused(name: &str, bytes: &[u8], word: &str) {
+pub(crate) fn refused(name: &str, bytes: &[u8], word: &str) {
     let scanned = scan(name, bytes);
     assert_eq!(scanned.verdict, Verdict::Malformed, "{scanned:?}");
     let error = scanned
@@ -33,40 +33,40 @@ pub fn refused(name: &str, bytes: &[u8], word: &str) {
 }
 
 /// `module.name`, as protocol 4 names it.
-pub fn global(module: &str, name: &str) -> Vec<u8> {
+pub(crate) fn global(module: &str, name: &str) -> Vec<u8> {
     [text(module), text(name), vec![0x93]].concat()
 }
 
-pub fn text(value: &str) -> Vec<u8> {
+pub(crate) fn text(value: &str) -> Vec<u8> {
     let len = (value.len() as u32).to_le_bytes();
     [b"X", &len[..], value.as_bytes()].concat()
 }
 
 /// A call with these arguments.
-pub fn call(callee: &[u8], args: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn call(callee: &[u8], args: &[&[u8]]) -> Vec<u8> {
     [callee, b"(", &args.concat(), b"tR"].concat()
 }
 
 /// A whole pickle.
-pub fn pickle(body: &[u8]) -> Vec<u8> {
+pub(crate) fn pickle(body: &[u8]) -> Vec<u8> {
     [&b"\x80\x04"[..], body, b"."].concat()
 }
 
 /// `os.system("true")`.
-pub fn payload() -> Vec<u8> {
+pub(crate) fn payload() -> Vec<u8> {
     pickle(&call(&global("os", "system"), &[&text("true")]))
 }
 
 /// An entry of a zip archive.
-pub struct Entry<'a> {
-    pub name: &'a str,
-    pub local_name: &'a str,
-    pub flags: u16,
-    pub crc: Option<u32>,
-    pub bytes: &'a [u8],
+pub(crate) struct Entry<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) local_name: &'a str,
+    pub(crate) flags: u16,
+    pub(crate) crc: Option<u32>,
+    pub(crate) bytes: &'a [u8],
 }
 
-pub fn entry<'a>(name: &'a str, bytes: &'a [u8]) -> Entry<'a> {
+pub(crate) fn entry<'a>(name: &'a str, bytes: &'a [u8]) -> Entry<'a> {
     Entry {
         name,
         local_name: name,
@@ -77,7 +77,7 @@ pub fn entry<'a>(name: &'a str, bytes: &'a [u8]) -> Entry<'a> {
 }
 
 /// A zip archive of stored entries.
-pub fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
+pub(crate) fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for entry in entries {
         let at = (out.len() as u32).to_le_bytes();
@@ -133,7 +133,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// A member of a tar archive.
-pub fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut head = vec![0; 512];
     head[..name.len()].copy_from_slice(name.as_bytes());
     head[100..108].copy_from_slice(b"0000644\0");
@@ -149,7 +149,7 @@ pub fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A GGUF file: counts, then whatever follows.
-pub fn gguf(tensors: u64, pairs: u64, rest: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn gguf(tensors: u64, pairs: u64, rest: &[&[u8]]) -> Vec<u8> {
     let head = [
         &b"GGUF\x03\0\0\0"[..],
         &tensors.to_le_bytes(),
@@ -158,12 +158,12 @@ pub fn gguf(tensors: u64, pairs: u64, rest: &[&[u8]]) -> Vec<u8> {
     [head.concat(), rest.concat()].concat()
 }
 
-pub fn gguf_text(text: &str) -> Vec<u8> {
+pub(crate) fn gguf_text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
 /// A key with a string.
-pub fn gguf_pair(key: &str, value: &str) -> Vec<u8> {
+pub(crate) fn gguf_pair(key: &str, value: &str) -> Vec<u8> {
     [
         gguf_text(key),
         8u32.to_le_bytes().to_vec(),
@@ -173,7 +173,7 @@ pub fn gguf_pair(key: &str, value: &str) -> Vec<u8> {
 }
 
 /// A tensor's row of the header: F32.
-pub fn gguf_tensor(name: &str, dims: &[u64], offset: u64) -> Vec<u8> {
+pub(crate) fn gguf_tensor(name: &str, dims: &[u64], offset: u64) -> Vec<u8> {
     let mut out = gguf_text(name);
     out.extend((dims.len() as u32).to_le_bytes());
     out.extend(dims.iter().flat_map(|d| d.to_le_bytes()));
@@ -183,13 +183,13 @@ pub fn gguf_tensor(name: &str, dims: &[u64], offset: u64) -> Vec<u8> {
 }
 
 /// Pads to GGUF's alignment, and adds data.
-pub fn gguf_data(mut file: Vec<u8>, data: usize) -> Vec<u8> {
+pub(crate) fn gguf_data(mut file: Vec<u8>, data: usize) -> Vec<u8> {
     file.resize(file.len().next_multiple_of(32) + data, 0);
     file
 }
 
 /// One of each, without harm.
-pub fn harmless() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn harmless() -> Vec<(&'static str, Vec<u8>)> {
     let dict = call(&global("collections", "OrderedDict"), &[]);
     let file = gguf(
         1,

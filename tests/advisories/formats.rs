@@ -143,7 +143,7 @@ fn cve_2024_34359() {
 }
 
 /// A safetensors file of one header.
-pub fn safetensors(header: &str, data: usize) -> Vec<u8> {
+pub(crate) fn safetensors(header: &str, data: usize) -> Vec<u8> {
     let len = (header.len() as u64).to_le_bytes();
     [&len[..], header.as_bytes(), &vec![0; data]].concat()
 }
