@@ -119,10 +119,7 @@ fn safetensors_headers() -> Vec<(String, Vec<u8>)> {
         ));
     }
     let dims = "0,".repeat(450);
-    let wide = format!(
-        r#"{{"t":{{"dtype":"F32","shape":[{}0],"data_offsets":[0,0]}}}}"#,
-        dims
-    );
+    let wide = format!(r#"{{"t":{{"dtype":"F32","shape":[{dims}0],"data_offsets":[0,0]}}}}"#);
     all.push(("450 dimensions".to_owned(), whole(&wide)));
     let many: Vec<_> = (0..18)
         .map(|n| format!(r#""{n}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#))
@@ -549,6 +546,9 @@ fn tokenizers() -> Vec<(String, Vec<u8>)> {
     all
 }
 
+/// Makes headers: what each is, and its bytes.
+type Made = fn() -> Vec<(String, Vec<u8>)>;
+
 /// All in one test: what is counted is the whole process.
 #[test]
 fn no_header_of_1_kib_takes_8_mib() {
@@ -572,7 +572,6 @@ fn no_header_of_1_kib_takes_8_mib() {
             worst = (peak, format!("{kind}, {name}"));
         }
     };
-    type Made = fn() -> Vec<(String, Vec<u8>)>;
     let made: [(&str, Made, &[Target]); 7] = [
         ("gguf", gguf_headers, &[targets::gguf, targets::scanned]),
         (
