@@ -29,8 +29,8 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     (
         "weightbridge",
         &[
-            "arch", "ckpt", "convert", "decoder", "foreign", "gguf", "ir", "onnx", "repo", "report",
-            "scan", "sign", "st", "store", "unpack", "vocab",
+            "arch", "ckpt", "convert", "decoder", "foreign", "gguf", "ir", "onnx", "repo",
+            "report", "scan", "sign", "st", "store", "unpack", "vocab",
         ],
     ),
     (

@@ -1,7 +1,10 @@
 //! What this process keeps of its rights, told by the command line alone, before any file of a
 //! stranger is parsed. `docs/sandbox.md` says it in users' words.
 
-use crate::args::{Cli, Command, ConvertArgs, MigrateCommand, QuantizeArgs, ReportArgs, RuleSource, SignArgs, VerifyArgs};
+use crate::args::{
+    Cli, Command, ConvertArgs, MigrateCommand, QuantizeArgs, ReportArgs, RuleSource, SignArgs,
+    VerifyArgs,
+};
 use ir::{Error, Fault};
 use native::{Confined, Keep, confine, holds_unnamed};
 use std::collections::HashSet;
@@ -239,7 +242,14 @@ impl Rights {
     /// A URL, which needs the network and what the system says of it: names of hosts and
     /// certificates, and the file of credentials that the environment names.
     fn storage(&mut self, path: &Path) -> bool {
-        const SYSTEM: [&str; 6] = ["/etc", "/lib", "/usr/lib", "/usr/lib64", "/usr/share", "/run/systemd/resolve"];
+        const SYSTEM: [&str; 6] = [
+            "/etc",
+            "/lib",
+            "/usr/lib",
+            "/usr/lib64",
+            "/usr/share",
+            "/run/systemd/resolve",
+        ];
         const CREDENTIALS: [&str; 6] = [
             "GOOGLE_APPLICATION_CREDENTIALS",
             "GOOGLE_SERVICE_ACCOUNT",

@@ -169,7 +169,7 @@ fn of_shard(input: &Input, cx: &Context) -> Result<Set> {
 }
 
 impl Set {
-    fn new(folder: PathBuf, cx: &Context) -> Result<Self> {
+    pub(crate) fn new(folder: PathBuf, cx: &Context) -> Result<Self> {
         let listed = cx.places.list(&folder, cx.limits.entries);
         let listing = match listed {
             Ok(listing) => listing,

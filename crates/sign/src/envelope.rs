@@ -202,7 +202,7 @@ mod tests {
             let error = spoilt(spoil);
             assert!(matches!(error, SignError::Malformed { .. }), "{error}");
         }
-        let twice = text.replacen("{", "{\"mediaType\":\"x\",", 1);
+        let twice = text.replacen('{', "{\"mediaType\":\"x\",", 1);
         for text in ["", "{}", "[]", "{", &twice] {
             assert!(open(text.as_bytes()).is_err(), "{text}");
         }

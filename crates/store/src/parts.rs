@@ -250,7 +250,7 @@ mod tests {
         let data = bytes(95);
         let spans = [(0, 33), (40, 30), (70, 25)];
         let mut parts = Parts::new(cut, &spans, Spool::default()).unwrap();
-        let mut found = vec![0; 95];
+        let mut found = [0; 95];
         let mut seen = 0;
         let mut order: Vec<usize> = (0..95).filter(|n| !(33..40).contains(n)).collect();
         order.sort_by_key(|n| n * 37 % 95);

@@ -142,6 +142,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         target: &target,
         writer,
         casts: &made.casts,
+        kept: made.kept.as_ref(),
     };
     let mut outs = Vec::new();
     for (file, model) in variants(request, &target, &made, &mut done.report, &cx).map_err(named)? {

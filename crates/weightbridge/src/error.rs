@@ -147,9 +147,7 @@ impl Diagnose for FacadeError {
             Self::NotInIndex { .. }
             | Self::NoAdapterConfig
             | Self::NotAnAccount { .. }
-            | Self::GraphNote { .. } => {
-                Class::Malformed
-            }
+            | Self::GraphNote { .. } => Class::Malformed,
             Self::Losses { .. } => Class::Lossy,
         }
     }

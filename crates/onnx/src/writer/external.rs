@@ -80,8 +80,9 @@ impl Layout {
         if count <= MAX_WRITTEN {
             return Ok(());
         }
-        let why =
-            format!("its tensors would lie in {count} files, loaders open no more than {MAX_WRITTEN}");
+        let why = format!(
+            "its tensors would lie in {count} files, loaders open no more than {MAX_WRITTEN}"
+        );
         Err(OnnxError::CannotWrite { why, help }.into())
     }
 
