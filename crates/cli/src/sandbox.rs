@@ -297,7 +297,13 @@ impl Rights {
                 .extension()
                 .is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
             {
-                self.tree(folder_of(input));
+                let folder = folder_of(input);
+                self.tree(folder);
+                // In the layout of transformers.js the repository is the folder above.
+                let full = folder.canonicalize().unwrap_or_default();
+                if let Some(above) = full.parent().filter(|_| full.ends_with("onnx")) {
+                    self.beside(above);
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ const ALWAYS: u64 = 24 << 20;
 /// How many times its size a larger one may unpack to: weights hardly pack at all.
 const TIMES: u64 = 24;
 /// Bytes kept in memory; what is longer goes to a file without a name.
-const HELD: usize = 8 << 20;
+const HELD: usize = 2 << 20;
 /// Memory for the dictionary of an LZMA stream, in KiB: `xz -6` needs 9 MiB, `xz -8` 33.
 const DICTIONARY_KIB: u32 = 40 << 10;
 /// The header of joblib before 0.10: `ZF`, and a length as text in 19 bytes.

@@ -294,7 +294,10 @@ fn parse(bytes: &[u8]) -> std::result::Result<Vec<Entry>, MigrateError> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice::<Entry>(line) {
+        // By way of a value: with numbers of any length, which a feature of serde_json switches on
+        // for a whole build, tagged forms are read from values only.
+        let entry = serde_json::from_slice::<serde_json::Value>(line);
+        match entry.and_then(serde_json::from_value::<Entry>) {
             Ok(_) if torn.is_some() => break,
             Ok(mut entry) => {
                 // A clock that was set back does not turn a file's order around.

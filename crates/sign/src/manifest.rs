@@ -302,8 +302,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        let good = manifest(Method::Files).statement();
         type Spoil = fn(&mut Value);
+        let good = manifest(Method::Files).statement();
         let spoils: [Spoil; 9] = [
             |s| s["subject"][0]["digest"]["sha256"] = "00".into(),
             |s| s["subject"] = json!([]),

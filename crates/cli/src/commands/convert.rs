@@ -1,6 +1,6 @@
 //! `weightbridge convert`.
 
-use crate::args::{Common, ConvertArgs, IntentArg, SharedArg};
+use crate::args::{Common, ConvertArgs, DTypeArg, IntentArg, SharedArg};
 use crate::exit;
 use crate::keys::Keys;
 use crate::show::{self, Paint, Tone};
@@ -79,6 +79,7 @@ fn request(args: &ConvertArgs, output: &Path, keys: Keys) -> Result<ConvertReque
             arch_map: args.arch_map.clone(),
             base: args.base.clone(),
             pre: args.pre.clone(),
+            half: args.dtype == DTypeArg::Auto,
             modelfile: args.modelfile,
         },
         attest: attest.map(|file| Attest {

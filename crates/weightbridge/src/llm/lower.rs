@@ -2,9 +2,11 @@
 
 use super::{LlmOptions, files, graph, mistral, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
-use arch::{GeneralInput, LowerOptions, Lowered, RepoFacts, front_matter, general, hf_to_gguf};
-use convert::{CastCounts, to_types};
-use ir::{Context, Limits, MetaValue, Model, Result, Tensor, TensorTable};
+use arch::{
+    GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, front_matter, general, hf_to_gguf,
+};
+use convert::{CastCounts, DTypeChoice, to_types};
+use ir::{Context, DType, Limits, MetaValue, Model, Record, Result, Tensor, TensorTable};
 use serde_json::Value;
 use std::path::Path;
 use vocab::{Request, Vocabulary};
@@ -32,9 +34,12 @@ pub(super) fn lower(
         graph::weights_of_graph(&mut model)?;
     }
     model.tensors = by_name_in_each_file(model.tensors)?;
-    if let Some(settings) = files::quantization(&model, &config, limits)? {
-        unpack::unpack(&mut model, &settings)?;
+    let packed = files::quantization(&model, &config, limits)?;
+    if let Some(settings) = &packed {
+        unpack::unpack(&mut model, settings)?;
     }
+    // Numbers that come out of codes have no type of their own to keep.
+    let keep = request.dtype == DTypeChoice::Keep && !options.half && packed.is_none();
     let map = own_table(options.arch_map.as_deref())?;
     let vocabulary = vocabulary(&model, &config, options, limits)?;
     let repo = RepoFacts {
@@ -42,7 +47,10 @@ pub(super) fn lower(
         ..facts(&model, limits)?
     };
     let lowering = LowerOptions {
-        out: out_type(request.dtype)?,
+        out: match out_type(request.dtype)? {
+            OutType::Auto if keep && !has_halves(&model) => OutType::F32,
+            out => out,
+        },
         arch: options.arch.as_deref(),
         map: map.as_ref(),
         drop: Vec::new(),
@@ -62,6 +70,11 @@ pub(super) fn lower(
     let metadata = lowered.metadata(&general, &of_architecture(&lowered, vocabulary.pairs));
     model.provenance.records.extend(lowered.records);
     model.provenance.records.extend(vocabulary.records);
+    if keep {
+        let rows = lowered.tensors.iter();
+        let narrower = rows.filter(|row| row.tensor.dtype() == DType::F32 && is_half(row.target));
+        model.provenance.records.extend(mixed(narrower.count()));
+    }
     let casts = CastCounts::default();
     let planned = lowered.tensors.into_iter();
     model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
@@ -70,6 +83,23 @@ pub(super) fn lower(
     model.assets.retain(|asset| asset.name == super::GENERATION);
     model.objects = None;
     Ok((model, casts))
+}
+
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// Whether any matrix is of 16 bits.
+fn has_halves(model: &Model) -> bool {
+    let mut large = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
+    large.any(|tensor| is_half(tensor.dtype()))
+}
+
+/// Says that a model of more than one type gets one, as the reference gives it.
+fn mixed(count: usize) -> Option<Record> {
+    let what = format!("{count} F32 tensors of a model of 16 bits");
+    let why = "large tensors of a GGUF have one type, that of the first: they are rounded to it";
+    (count > 0).then(|| Record::changed("cast", what, why).flag("--dtype f32"))
 }
 
 /// The tokenizer's keys, with the architecture's name in those that are the architecture's.

@@ -36,6 +36,8 @@ pub struct LlmOptions {
     pub base: Option<PathBuf>,
     /// The pre-tokenizer by its name, whatever the tokenizer's fingerprint says.
     pub pre: Option<String>,
+    /// Of F32 models, 16 bits: what `convert_hf_to_gguf.py` makes when it may choose.
+    pub half: bool,
     /// Write an Ollama `Modelfile` beside the output.
     pub modelfile: bool,
 }
