@@ -2,6 +2,7 @@
 nothing is wider than a phone. The figures on it are numpy's."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 
 import numpy
@@ -267,3 +268,53 @@ def test_without_script_all_of_it_is_there(page, chromium):
     hidden = chromium.value("""[...document.querySelectorAll('[hidden]')]
         .map((it) => it.id || it.className)""")
     assert set(hidden) <= {"theme", "filter"}
+
+
+@pytest.fixture(scope="module")
+def migration(tmp_path_factory):
+    """A tree of good models, a hostile one and a broken one, migrated, and its plan."""
+    folder = tmp_path_factory.mktemp("migration")
+    good = TESTDATA / "ckpt/good/zip/state_dict.pt"
+    for name in ("a", "b", HOSTILE.replace("/", "")):
+        (folder / "tree" / name).mkdir(parents=True)
+        shutil.copy(good, folder / "tree" / name / "model.pt")
+    (folder / "tree/hostile").mkdir()
+    shutil.copy(next((TESTDATA / "ckpt/hostile").rglob("*.pt")), folder / "tree/hostile/model.pt")
+    plan = folder / "plan.jsonl"
+    assert run("migrate", "plan", folder / "tree", "--to", "safetensors", "--dest", folder / "out",
+               "-o", plan).returncode in (DONE, 1)
+    return plan
+
+
+def rows_of(plan):
+    done = run("report", plan, "--json")
+    assert done.returncode == DONE, done.stderr
+    return json.loads(done.stdout)["rows"]
+
+
+@needs_chromium
+def test_a_page_about_a_migration(migration, chromium):
+    before = {row["name"]: row["status"] for row in rows_of(migration)}
+    assert list(before.values()).count("planned") >= 3, before
+    # Sources that go away between plan and run are failures with a message.
+    (migration.parent / "tree/b/model.pt").unlink()
+    assert run("migrate", "run", migration).returncode == 1
+    rows = rows_of(migration)
+    status = {row["name"]: row["status"] for row in rows}
+    assert status["a/model.pt"] == "done" and status["b/model.pt"] == "failed", status
+    assert next(row for row in rows if row["name"] == "b/model.pt")["message"]
+    html = migration.parent / "migration.html"
+    assert run("report", migration, "-o", html).returncode == DONE
+    assert run("report", migration, "-o", html).returncode == USAGE
+    assert run("report", migration, "--against", html).returncode == USAGE
+    for width in (390, 1440):
+        assert chromium.open(html, width, 900) == []
+        assert chromium.requests() == [f"file://{html}"]
+        assert chromium.value("document.documentElement.scrollWidth") <= width
+    assert chromium.value("document.images.length") == 0
+    shown = "[...document.querySelectorAll('#models-table tbody tr')].filter((row) => !row.hidden).length"
+    assert chromium.value(shown) == len(rows)
+    chromium.value("""new Promise((done) => {
+        const input = document.querySelector('.filter[data-for=models-table] input');
+        input.value = 'b/model.pt'; input.dispatchEvent(new Event('input')); setTimeout(done, 200); })""")
+    assert chromium.value(shown) == 1

@@ -6,7 +6,7 @@
 //! | file | Sigstore bundle 0.3, JSON: `mediaType`, `verificationMaterial`, `dsseEnvelope` |
 //! | `verificationMaterial` | `publicKey.hint`: SHA-256, in hex, of the key's PEM text; `tlogEntries`: empty |
 //! | `dsseEnvelope` | `payload` (base64), `payloadType`, `signatures`: one, `sig` (base64 of DER) and an empty `keyid` |
-//! | what is signed | [`pae`] of the payload, with the hash that belongs to the curve |
+//! | what is signed | `pae` of the payload, with the hash that belongs to the curve |
 //! | payload | in-toto Statement 1, JSON: `_type`, `subject`, `predicateType`, `predicate` |
 //! | `subject` | one: the model's name, and SHA-256 over the raw digests of all resources in turn |
 //! | `predicate.serialization` | `method` (`files` or `shards` with `shard_size`), `hash_type`, `allow_symlinks`, `ignore_paths` |

@@ -113,7 +113,7 @@ pub enum FacadeError {
     #[error("there are no tensors in it")]
     NoTensors,
     /// A list of JSON lines where a model is wanted.
-    #[error("these are JSON lines, as a migration plan has them, and not a model")]
+    #[error("these are JSON lines, and neither a model nor a migration plan")]
     JsonLines,
     /// A file that is no account of a conversion.
     #[error("this is no account of a conversion: {why}")]
@@ -189,7 +189,9 @@ impl Diagnose for FacadeError {
             Self::NoBase { .. } => {
                 "Name the base model's folder with --base; only its config.json is needed"
             }
-            Self::JsonLines => "This version makes pages about models only",
+            Self::JsonLines => {
+                "Pages are about models, and about plans as `weightbridge migrate plan` writes them"
+            }
             Self::NotAnAccount { .. } => {
                 "Give what `weightbridge convert --json` or `quantize --json` printed"
             }
