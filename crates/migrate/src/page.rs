@@ -49,7 +49,7 @@ pub fn page(plan: &Path) -> Result<MigrationPage> {
                 }
                 Phase::Failed { message, help, .. } => {
                     row.status = Status::Failed;
-                    let help = help.iter().map(|help| format!("; {help}"));
+                    let help = help.iter().map(|help| format!(". {help}"));
                     row.message = std::iter::once(message.clone()).chain(help).collect();
                 }
             }
