@@ -286,6 +286,12 @@ impl State {
     }
 }
 
+/// Reads an entry. By way of a value: with numbers of any length, which a feature of serde_json
+/// switches on for a whole build, tagged forms are read from values only.
+fn entry(line: &[u8]) -> serde_json::Result<Entry> {
+    serde_json::from_slice::<serde_json::Value>(line).and_then(serde_json::from_value)
+}
+
 /// Reads entries. Torn lines at the end are passed over: what they would have said was not durable.
 fn parse(bytes: &[u8]) -> std::result::Result<Vec<Entry>, MigrateError> {
     let mut entries = Vec::new();
@@ -294,10 +300,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Vec<Entry>, MigrateError> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        // By way of a value: with numbers of any length, which a feature of serde_json switches on
-        // for a whole build, tagged forms are read from values only.
-        let entry = serde_json::from_slice::<serde_json::Value>(line);
-        match entry.and_then(serde_json::from_value::<Entry>) {
+        match entry(line) {
             Ok(_) if torn.is_some() => break,
             Ok(mut entry) => {
                 // A clock that was set back does not turn a file's order around.
@@ -318,9 +321,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Vec<Entry>, MigrateError> {
 
 fn has_more(bytes: &[u8], torn: usize) -> bool {
     let later = bytes.split(|byte| *byte == b'\n').skip(torn);
-    later
-        .into_iter()
-        .any(|line| serde_json::from_slice::<Entry>(line).is_ok())
+    later.into_iter().any(|line| entry(line).is_ok())
 }
 
 fn now() -> u64 {
