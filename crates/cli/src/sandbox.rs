@@ -2,8 +2,8 @@
 //! stranger is parsed. `docs/sandbox.md` says it in users' words.
 
 use crate::args::{
-    Cli, Command, ConvertArgs, MigrateCommand, QuantizeArgs, ReportArgs, RuleSource, SignArgs,
-    VerifyArgs,
+    Cli, Command, ConvertArgs, MigrateCommand, QuantizeArgs, ReportArgs, RuleSource, ScanArgs,
+    SignArgs, VerifyArgs,
 };
 use ir::{Error, Fault};
 use native::{Confined, Keep, confine, holds_unnamed};
@@ -76,7 +76,7 @@ fn rights(cli: &Cli) -> Keep {
         Command::Convert(args) => rights.convert(args),
         Command::Quantize(args) => rights.quantize(args),
         Command::Inspect(args) => rights.looking(&[&args.input]),
-        Command::Scan(args) => rights.looking(&args.inputs.iter().collect::<Vec<_>>()),
+        Command::Scan(args) => rights.scan(args),
         Command::Diff(args) => rights.looking(&[&args.a, &args.b]),
         Command::Sign(args) => rights.sign(args),
         Command::Verify(args) => rights.verify(args),
@@ -117,6 +117,13 @@ impl Rights {
             self.input(input);
         }
         self.scratch(&std::env::temp_dir());
+    }
+
+    fn scan(&mut self, args: &ScanArgs) {
+        self.looking(&args.inputs.iter().collect::<Vec<_>>());
+        if let Some(file) = args.sarif.as_ref().filter(|file| file.as_os_str() != "-") {
+            self.output(file, false);
+        }
     }
 
     fn convert(&mut self, args: &ConvertArgs) {
@@ -572,6 +579,20 @@ mod tests {
         let keep = rights(&cli(&["convert", "--dry-run", &repo, &at("x.gguf")]));
         assert!(keep.write.is_empty() || !holds_unnamed(&root));
         assert!(rights(&cli(&["man"])).write.is_empty());
+    }
+
+    #[test]
+    fn findings_may_be_written_where_the_command_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let file = root.join("log.sarif");
+        let keep = rights(&cli(&["scan", "m.pt", "--sarif", file.to_str().unwrap()]));
+        assert_eq!(keep.write, [root]);
+        assert!(
+            rights(&cli(&["scan", "m.pt", "--sarif", "-"]))
+                .write
+                .is_empty()
+        );
     }
 
     #[test]
