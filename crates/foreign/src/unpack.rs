@@ -2,7 +2,7 @@
 
 use crate::{ForeignError, Wrapping};
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
-use ir::{Error, FileSource, Region, Result};
+use ir::{Error, FileSource, Region, Result, Stream};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,9 +22,13 @@ const OLD_JOBLIB: u64 = 21;
 /// Unpacks a region. `scratch` is a folder for what is too long for memory. With the bytes comes
 /// what stopped it: what was unpacked before damage counts, since a loader sees it too.
 pub fn unpack(packed: &Region, how: Wrapping, scratch: &Path) -> Result<(Region, Option<Error>)> {
-    let source = |at| BufReader::with_capacity(64 << 10, Forward::new(packed, at));
-    let damaged = |error: io::Error| ForeignError::Packed {
-        what: error.to_string(),
+    let source = |at| BufReader::with_capacity(64 << 10, Stream::new(packed, at));
+    let damaged = |error: io::Error| match Stream::source_error(error) {
+        Ok(source) => source,
+        Err(error) => {
+            let what = error.to_string();
+            ForeignError::Packed { what }.into()
+        }
     };
     let mut from: Box<dyn Read> = match how {
         Wrapping::Gzip => Box::new(MultiGzDecoder::new(source(0))),
@@ -58,7 +62,7 @@ pub fn unpack(packed: &Region, how: Wrapping, scratch: &Path) -> Result<(Region,
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // A stream with something else behind it has been read: Python's readers stop there too.
-            Err(error) => break Some(damaged(error).into()),
+            Err(error) => break Some(damaged(error)),
         }
     };
     Ok((sink.close()?, stopped))
@@ -116,34 +120,6 @@ impl Sink {
             }
             None => Ok(Region::memory(self.held)),
         }
-    }
-}
-
-/// Reads a region forward.
-struct Forward {
-    region: Region,
-    at: u64,
-}
-
-impl Forward {
-    fn new(region: &Region, at: u64) -> Self {
-        let region = region.clone();
-        Self { region, at }
-    }
-}
-
-impl Read for Forward {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.region.len().saturating_sub(self.at);
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
-        let Some(part) = out.get_mut(..n) else {
-            return Ok(0);
-        };
-        self.region
-            .read_at(self.at, part)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        self.at += n as u64;
-        Ok(n)
     }
 }
 

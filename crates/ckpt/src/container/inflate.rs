@@ -3,7 +3,7 @@
 
 use crate::error::CkptError;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use ir::{ByteSource, Checksum, Error, Fault, Limits, Region, Result};
+use ir::{ByteSource, Checksum, Error, Fault, Limits, Region, Result, Stream};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,43 +13,10 @@ const CHUNK: usize = 64 << 10;
 /// An entry may unpack to this many bytes however small it is packed.
 const ALWAYS: u64 = 16 << 20;
 
-/// Reads a region forward.
-struct Forward {
-    region: Region,
-    at: u64,
-}
-
-impl Read for Forward {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let left = self.region.len().saturating_sub(self.at);
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
-        let Some(part) = out.get_mut(..n) else {
-            return Ok(0);
-        };
-        self.region
-            .read_at(self.at, part)
-            .map_err(|error| std::io::Error::other(Unread(error)))?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
-
-/// The error of a source, on its way through a decoder that knows `io::Error` only.
-#[derive(Debug)]
-struct Unread(Error);
-
-impl std::fmt::Display for Unread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Unread {}
-
 /// What a decoder's error means: a source that cannot be read is not damaged data.
 fn failed(error: std::io::Error) -> Error {
-    match error.downcast::<Unread>() {
-        Ok(unread) => unread.0,
+    match Stream::source_error(error) {
+        Ok(source) => source,
         Err(error) => {
             CkptError::container("", format!("its deflated data is damaged: {error}")).into()
         }
@@ -81,10 +48,7 @@ fn check_ratio(packed: u64, size: u64, limits: &Limits) -> Result<()> {
 fn unpack(packed: &Region, size: u64, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut decoder = DeflateDecoder::new(std::io::BufReader::with_capacity(
         CHUNK,
-        Forward {
-            region: packed.clone(),
-            at: 0,
-        },
+        Stream::new(packed, 0),
     ));
     let mut chunk = vec![0; CHUNK];
     let mut done = 0u64;
@@ -133,10 +97,7 @@ pub(crate) fn to_memory(packed: &Region, size: u64, limits: &Limits) -> Result<V
 /// Unpacks as much as there is, up to a cap, whatever was promised: for `scan`.
 pub(crate) fn what_there_is(packed: &Region) -> Vec<u8> {
     let mut out = Vec::new();
-    let forward = Forward {
-        region: packed.clone(),
-        at: 0,
-    };
+    let forward = Stream::new(packed, 0);
     let decoder = DeflateDecoder::new(std::io::BufReader::with_capacity(CHUNK, forward));
     // An error ends it; what came before counts.
     let _ = decoder.take(ALWAYS).read_to_end(&mut out);
@@ -147,13 +108,7 @@ pub(crate) fn what_there_is(packed: &Region) -> Vec<u8> {
 pub(crate) fn compressed(region: &Region, gzip: bool, most: u64) -> Vec<u8> {
     let most = most.min(ALWAYS);
     let mut out = Vec::new();
-    let forward = std::io::BufReader::with_capacity(
-        CHUNK,
-        Forward {
-            region: region.clone(),
-            at: 0,
-        },
-    );
+    let forward = std::io::BufReader::with_capacity(CHUNK, Stream::new(region, 0));
     let _ = if gzip {
         MultiGzDecoder::new(forward)
             .take(most)
