@@ -21,11 +21,12 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("unpack", &["ir", "quant"]),
     ("vocab", &["ir"]),
     ("decoder", &["ir"]),
-    ("scan", &["ir"]),
+    ("wording", &[]),
+    ("scan", &["ir", "wording"]),
     ("store", &["ir", "native"]),
     ("sign", &["ir"]),
     ("convert", &["ir", "native", "quant"]),
-    ("report", &[]),
+    ("report", &["wording"]),
     (
         "weightbridge",
         &[
@@ -39,7 +40,15 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["convert", "ir", "migrate", "native", "scan", "weightbridge"],
+        &[
+            "convert",
+            "ir",
+            "migrate",
+            "native",
+            "scan",
+            "weightbridge",
+            "wording",
+        ],
     ),
 ];
 
@@ -63,6 +72,7 @@ const OURS: &[&str] = &[
     "convert",
     "report",
     "weightbridge",
+    "wording",
     "migrate",
 ];
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use convert::DiffOptions;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,26 +104,12 @@ fn bundle(path: &Path) -> Vec<u8> {
         ) {
             (Some(json), _, _) => serde_json::to_vec(json).unwrap(),
             (_, Some(text), _) => text.as_bytes().to_vec(),
-            (_, _, Some(text)) => base64(text),
+            (_, _, Some(text)) => BASE64.decode(text).unwrap(),
             _ => panic!("{name}"),
         };
         out.push(number as u8);
         out.extend_from_slice(&(bytes.len() as u32).to_le_bytes()[..3]);
         out.extend_from_slice(&bytes);
-    }
-    out
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut out, mut held, mut n) = (Vec::new(), 0u32, 0);
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        held = held << 6 | letters.iter().position(|letter| *letter == byte).unwrap() as u32;
-        n += 6;
-        if n >= 8 {
-            n -= 8;
-            out.push((held >> n & 0xff) as u8);
-        }
     }
     out
 }

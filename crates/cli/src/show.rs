@@ -3,6 +3,7 @@
 use crate::args::{Common, When};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
+pub(crate) use wording::printable;
 
 /// Prints a JSON document and a newline. A closed pipe is no error worth telling.
 pub(crate) fn document(value: &Value) {
@@ -15,60 +16,19 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-/// The text without control characters: names in files are a stranger's.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        // Bidirectional overrides re-order what a person reads; newlines are the caller's.
-        let hidden = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c == '\n' || !(c.is_control() || hidden) {
-            out.push(c);
-        } else {
-            out.extend(c.escape_unicode());
-        }
-    }
-    out
-}
-
 /// `13.5 GB`.
 pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if n < 1000 {
-        return format!("{n} B");
-    }
-    let mut value = n as f64;
-    let mut unit = "B";
-    for next in UNITS {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    if value < 10.0 {
-        format!("{value:.2} {unit}")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+    wording::bytes(n, ' ')
 }
 
 /// `1 tensor`, `2 tensors`.
 pub(crate) fn count(n: u64, thing: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {thing}{plural}", thousands(n))
+    wording::count(n, thing, ' ')
 }
 
 /// `1 234 567`.
 pub(crate) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(c);
-    }
-    out
+    wording::thousands(n, ' ')
 }
 
 /// A colour of the terminal.

@@ -1,6 +1,7 @@
 //! Text for people: sizes, counts and figures, and names that cannot deceive.
 
 use maud::{Markup, html};
+pub(crate) use wording::printable;
 
 /// Longest name shown; what is longer loses its middle.
 const NAME_SHOWN: usize = 120;
@@ -10,52 +11,22 @@ const THIN: char = '\u{202f}';
 
 /// `13.5 GB`.
 pub(crate) fn bytes(n: u64) -> String {
-    scaled(n, &["kB", "MB", "GB", "TB", "PB", "EB"], "B")
+    wording::bytes(n, THIN)
 }
 
-/// `6.74 B` of parameters: thousands, millions, billions.
+/// `6.74 B` of parameters.
 pub(crate) fn many(n: u64) -> String {
-    scaled(n, &["K", "M", "B", "T", "Q"], "")
-        .trim_end()
-        .to_owned()
-}
-
-fn scaled(n: u64, units: &[&str], one: &str) -> String {
-    let mut value = n as f64;
-    let mut unit = one;
-    for next in units {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    if n < 1000 {
-        format!("{n}{THIN}{unit}")
-    } else if value < 9.995 {
-        format!("{value:.2}{THIN}{unit}")
-    } else {
-        format!("{value:.1}{THIN}{unit}")
-    }
+    wording::many(n, THIN)
 }
 
 /// `1 tensor`, `2 tensors`.
 pub(crate) fn count(n: u64, thing: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {thing}{plural}", thousands(n))
+    wording::count(n, thing, THIN)
 }
 
 /// `1 234 567`.
 pub(crate) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(THIN);
-        }
-        out.push(c);
-    }
-    out
+    wording::thousands(n, THIN)
 }
 
 /// A figure with four digits that count: `0.02341`, `-1.5`, `3.2e-7`.
@@ -156,21 +127,6 @@ pub(crate) fn short(text: &str, most: usize) -> String {
     out.push('…');
     let end: Vec<char> = text.chars().rev().take(tail).collect();
     out.extend(end.into_iter().rev());
-    out
-}
-
-/// The text with control characters and marks of direction spelled out.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let hidden = matches!(c,
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if c == '\n' || !(c.is_control() || hidden) {
-            out.push(c);
-        } else {
-            out.extend(c.escape_unicode());
-        }
-    }
     out
 }
 

@@ -2,7 +2,7 @@
 
 use crate::computed;
 use crate::objects::DETAIL_CHARS;
-use crate::render::{is_unprintable, render};
+use crate::render::render;
 use ir::{Call, Object, ObjectId, Objects};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -188,7 +188,7 @@ pub(crate) fn explain(objects: &Objects, id: ObjectId, call: &Call) -> String {
         && let Some(name) = computed::name(objects, args)
     {
         text.push_str("\n    which is ");
-        text.extend(name.chars().filter(|c| !is_unprintable(*c)));
+        text.extend(name.chars().filter(|c| !wording::deceives(*c)));
     }
     for code in args.iter().take(8).filter_map(|arg| text_of(objects, *arg)) {
         if code.trim_end().contains('\n') && !code.contains('\0') {
@@ -211,7 +211,7 @@ fn push_block(text: &mut String, code: &str) {
             left -= 1;
             match c {
                 '\t' => text.push_str("    "),
-                c if is_unprintable(c) => text.extend(c.escape_unicode()),
+                c if wording::deceives(c) => text.extend(c.escape_unicode()),
                 c => text.push(c),
             }
         }

@@ -98,7 +98,7 @@ impl Page {
             '\n' => self.push_str("\\n"),
             '\r' => self.push_str("\\r"),
             '\t' => self.push_str("\\t"),
-            c if is_unprintable(c) => {
+            c if wording::deceives(c) => {
                 let mut escape = String::new();
                 let code = u32::from(c);
                 // Writing to a `String` cannot fail.
@@ -166,15 +166,6 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
         }
     }
     page.into_text()
-}
-
-/// Control characters, and those that hide or reorder what stands beside them.
-pub(crate) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 fn show(objects: &Objects, id: ObjectId, depth: u8, page: &mut Page, steps: &mut Vec<Step>) {

@@ -2,7 +2,8 @@
 
 use crate::wire::{self, Bundle, Envelope, Hint, Material, Signature};
 use crate::{PrivateKey, PublicKey, SignError};
-use base64ct::{Base64, Encoding as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::Value;
 
 /// Signs a statement: the text of a bundle.
@@ -18,10 +19,10 @@ pub fn seal(statement: &Value, key: &PrivateKey) -> String {
             tlog_entries: Vec::new(),
         },
         dsse_envelope: Some(Envelope {
-            payload: Base64::encode_string(payload.as_bytes()),
+            payload: BASE64.encode(payload.as_bytes()),
             payload_type: wire::PAYLOAD.to_owned(),
             signatures: vec![Signature {
-                sig: Base64::encode_string(&signature),
+                sig: BASE64.encode(&signature),
                 keyid: String::new(),
             }],
         }),
@@ -101,7 +102,9 @@ pub fn open(text: &[u8]) -> Result<Sealed, SignError> {
         return Err(bad(format!("there are {n} signatures, and one is wanted")));
     };
     let decode = |what: &str, text: &str| {
-        Base64::decode_vec(text).map_err(|_| bad(format!("the {what} is no base64")))
+        BASE64
+            .decode(text)
+            .map_err(|_| bad(format!("the {what} is no base64")))
     };
     let hint = bundle.verification_material.public_key;
     Ok(Sealed {
@@ -168,7 +171,7 @@ mod tests {
     fn another_payload_is_not_signed() {
         let (text, key) = sealed();
         let mut bundle: Value = serde_json::from_str(&text).unwrap();
-        let other = Base64::encode_string(br#"{"_type":"x"}"#);
+        let other = BASE64.encode(br#"{"_type":"x"}"#);
         bundle["dsseEnvelope"]["payload"] = other.into();
         let sealed = open(bundle.to_string().as_bytes()).unwrap();
         assert_eq!(sealed.signed_by(&key), Signed::No);

@@ -13,7 +13,8 @@
 use crate::error::VocabError;
 use crate::files::{json, utf8};
 use crate::pairs::kind;
-use crate::unigram::base64;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use ir::{Error, Limits, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -113,8 +114,9 @@ impl Tekken {
         let special = specials(file.special_tokens, n_special, &version)?;
         let mut ranks = Vec::with_capacity(n_ranks);
         for (rank, token) in file.vocab.iter().take(n_ranks).enumerate() {
-            let bytes = base64(&token.token_bytes)
-                .ok_or_else(|| malformed(format!("the bytes of token {rank} are not base64")))?;
+            let bytes = BASE64
+                .decode(&token.token_bytes)
+                .map_err(|_| malformed(format!("the bytes of token {rank} are not base64")))?;
             Limits::check("bytes of a token", bytes.len() as u64, TOKEN_MAX)?;
             // The first are the single bytes, in their order: the converter builds on that.
             let single = u8::try_from(rank).ok();
@@ -249,7 +251,7 @@ fn letter(byte: u8) -> char {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::unigram::to_base64;
+
     use serde_json::{Value, json};
 
     /// All bytes and these tokens.
@@ -259,7 +261,7 @@ pub(crate) mod tests {
         let vocab: Vec<Value> = bytes
             .chain(words)
             .enumerate()
-            .map(|(rank, token)| json!({"rank": rank, "token_bytes": to_base64(&token), "token_str": null}))
+            .map(|(rank, token)| json!({"rank": rank, "token_bytes": BASE64.encode(&token), "token_str": null}))
             .collect();
         let (n, special) = (vocab.len(), 22);
         json!({

@@ -7,6 +7,8 @@ use crate::json::Words;
 use crate::pairs::{Pairs, Tokens, key, kind};
 use crate::spm;
 use crate::wire::{ModelProto, trainer_spec::ModelType};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
 use ir::{Array, Error, Limits, MetaValue, Record, Result};
 use serde_json::Value;
@@ -158,7 +160,7 @@ fn of_json(files: &Files<'_>, rows: u64) -> Result<Unigram> {
         tokens,
         add_space_prefix: flag("add_prefix_space").unwrap_or(own_class),
         remove_extra_whitespaces: flag("clean_up_tokenization_spaces").unwrap_or(false),
-        charsmap: base64(&charsmap).ok_or_else(|| {
+        charsmap: BASE64.decode(&charsmap).map_err(|_| {
             let why = "precompiled_charsmap is not base64";
             Error::from(VocabError::malformed(why)).in_file(loaded.file)
         })?,
@@ -174,59 +176,4 @@ fn charsmap(normalizer: &Value, depth: u32) -> Option<String> {
         .iter()
         .filter(|_| depth < 16)
         .find_map(|one| charsmap(one, depth + 1))
-}
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Bytes of a base64 text.
-pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut out = Vec::with_capacity(text.len() * 3 / 4);
-    for four in text.as_bytes().chunks(4) {
-        let mut value = 0u32;
-        for byte in four {
-            let at = ALPHABET.iter().position(|own| own == byte)?;
-            value = value << 6 | u32::try_from(at).ok()?;
-        }
-        value <<= 6 * (4 - four.len());
-        let n = four.len().checked_sub(1).filter(|n| *n > 0)?;
-        out.extend(value.to_be_bytes().into_iter().skip(1).take(n));
-    }
-    Some(out)
-}
-
-/// A base64 text of bytes.
-pub(crate) fn to_base64(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let mut value = 0u32;
-        for at in 0..3 {
-            value = value << 8 | u32::from(three.get(at).copied().unwrap_or(0));
-        }
-        for at in 0..4 {
-            let index = (value >> (18 - 6 * at) & 63) as usize;
-            let letter = ALPHABET.get(index).filter(|_| at <= three.len());
-            out.push(letter.map_or('=', |letter| char::from(*letter)));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_both_ways() {
-        for (text, bytes) in [
-            ("", &b""[..]),
-            ("TQ==", b"M"),
-            ("TWE=", b"Ma"),
-            ("TWFu", b"Man"),
-        ] {
-            assert_eq!(base64(text).unwrap(), bytes);
-            assert_eq!(to_base64(bytes), text);
-        }
-        assert!(base64("T").is_none() && base64("T*==").is_none());
-    }
 }

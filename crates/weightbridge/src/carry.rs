@@ -5,7 +5,7 @@
 
 use crate::{ConvertRequest, FacadeError, Intent};
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use ir::{Limits, MetaValue, Model, Record, Result, ns};
 
 const KEY: &str = "graph";
@@ -45,7 +45,7 @@ pub(crate) fn note_graph(model: &mut Model) -> Result<()> {
     let Some(graph) = model.graph.take() else {
         return Ok(());
     };
-    let text = MetaValue::text(BASE64_STANDARD.encode(&note));
+    let text = MetaValue::text(BASE64.encode(&note));
     model.metadata.set(ns::NOTE, KEY, text);
     let what = format!("the graph of {} nodes", graph.body.nodes.len());
     let why = format!(
@@ -72,7 +72,7 @@ pub(crate) fn restore_graph(
         return Ok(());
     };
     let read = || {
-        let note = BASE64_STANDARD
+        let note = BASE64
             .decode(text)
             .map_err(|error| FacadeError::GraphNote {
                 why: error.to_string(),

@@ -208,7 +208,7 @@ def formats(shelf):
         made.save_pretrained(folder)
     shelf.add(family, "tokenizer/tokenizer_config.json", json.dumps(
         {"chat_template": "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}",
-         "tokenizer_file": "/root/.cache/x/tokenizer.json", "model_max_length": 1e30}).encode())
+         "tokenizer_file": "/home/user/.cache/x/tokenizer.json", "model_max_length": 1e30}).encode())
     shelf.add(family, "hydra.yaml", b"model:\n  _target_: torch.nn.Linear\n  in_features: 2\n")
 
 

@@ -175,7 +175,7 @@ mod tests {
         for text in [
             r#"{"architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "rope": {"f": 1e400}}"#
                 .replace("1e400", "1.5").as_str(),
-            r#"{"tokenizer_file": "/root/.cache/tokenizer.json", "chat_template": "{{ messages }}"}"#,
+            r#"{"tokenizer_file": "/home/user/.cache/tokenizer.json", "chat_template": "{{ messages }}"}"#,
             r#"[{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}]"#,
             r#"{"_class_name": "P", "_diffusers_version": "0", "unet": ["diffusers", "UNet"]}"#,
             r#"{"auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama"}}"#,

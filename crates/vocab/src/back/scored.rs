@@ -3,11 +3,12 @@
 use super::{around, bpe, sequence, tokenizer_json};
 use crate::back::facts::Facts;
 use crate::pairs::kind;
-use crate::unigram::to_base64;
 use crate::wire::{
     ModelProto, NormalizerSpec, TrainerSpec, model_proto::SentencePiece,
     model_proto::sentence_piece::Type, trainer_spec::ModelType,
 };
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use ir::Result;
 use prost::Message;
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ pub(crate) fn unigram(facts: &Facts<'_>) -> Result<Vec<(String, Vec<u8>)>> {
     let mut normalizers = Vec::new();
     let charsmap = facts.bytes("precompiled_charsmap");
     if !charsmap.is_empty() {
-        let map = to_base64(charsmap);
+        let map = BASE64.encode(charsmap);
         normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": map}));
     }
     if squeeze {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test uses its part
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
 use ir::{Array, Limits, MetaValue, Result};
 use serde_json::{Value, json};
@@ -44,7 +46,7 @@ fn read(path: &Path) -> Case {
             let bytes = if let Some(text) = content["text"].as_str() {
                 text.as_bytes().to_vec()
             } else if let Some(text) = content["base64"].as_str() {
-                base64(text)
+                BASE64.decode(text).unwrap()
             } else {
                 serde_json::to_vec(&content["json"]).unwrap()
             };
@@ -59,20 +61,6 @@ fn read(path: &Path) -> Case {
         files: files.collect(),
         expected: case["expected"].as_array().unwrap().clone(),
     }
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut out, mut held, mut n) = (Vec::new(), 0u32, 0);
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        held = held << 6 | u32::try_from(letters.iter().position(|l| *l == byte).unwrap()).unwrap();
-        n += 6;
-        if n >= 8 {
-            n -= 8;
-            out.push((held >> n & 0xff) as u8);
-        }
-    }
-    out
 }
 
 impl Case {
