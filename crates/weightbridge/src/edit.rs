@@ -2,7 +2,10 @@
 
 use crate::open::format_of;
 use crate::{Converted, FacadeError, Session};
-use ir::{Array, Error, Fault, Input, MetaValue, Model, ReadOptions, Record, Report, Result, ns};
+use ir::{
+    Array, Error, Fault, Input, MetaValue, Model, ReadOptions, Record, Report, Result, ns,
+    typed_text,
+};
 use serde_json::Value;
 use std::path::Path;
 
@@ -62,22 +65,13 @@ impl Edit {
     }
 }
 
+/// Floats are written in decimals here; everything else is as in a typed text.
 fn scalar(kind: &str, text: &str) -> Option<MetaValue> {
-    Some(match kind {
-        "u8" => MetaValue::U8(text.parse().ok()?),
-        "i8" => MetaValue::I8(text.parse().ok()?),
-        "u16" => MetaValue::U16(text.parse().ok()?),
-        "i16" => MetaValue::I16(text.parse().ok()?),
-        "u32" => MetaValue::U32(text.parse().ok()?),
-        "i32" => MetaValue::I32(text.parse().ok()?),
-        "u64" => MetaValue::U64(text.parse().ok()?),
-        "i64" => MetaValue::I64(text.parse().ok()?),
-        "f32" => MetaValue::F32(text.parse().ok()?),
-        "f64" => MetaValue::F64(text.parse().ok()?),
-        "bool" => MetaValue::Bool(text.parse().ok()?),
-        "str" => MetaValue::text(text),
-        _ => return None,
-    })
+    match kind {
+        "f32" => text.parse().ok().map(MetaValue::F32),
+        "f64" => text.parse().ok().map(MetaValue::F64),
+        _ => typed_text::parse(&format!("{kind}:{text}")),
+    }
 }
 
 fn array(kind: &str, text: &str) -> Option<MetaValue> {

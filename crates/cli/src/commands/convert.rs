@@ -38,7 +38,7 @@ pub(crate) fn run(
 fn request(args: &ConvertArgs, output: &Path, keys: Keys) -> Result<ConvertRequest> {
     let attest = args.attest.clone();
     Ok(ConvertRequest {
-        from: args.from.clone(),
+        from: args.part.from.clone(),
         to: args.to.clone(),
         overwrite: args.overwrite,
         dry_run: args.dry_run,
@@ -49,8 +49,8 @@ fn request(args: &ConvertArgs, output: &Path, keys: Keys) -> Result<ConvertReque
             .dtype()
             .map_or(DTypeChoice::Keep, DTypeChoice::To),
         read: ReadOptions {
-            key: args.key.clone(),
-            all: args.all,
+            key: args.part.key.clone(),
+            all: args.part.all,
         },
         policy: args.policy,
         allow_globals: args.allow_global.clone(),

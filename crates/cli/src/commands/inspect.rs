@@ -12,10 +12,10 @@ const VALUE_SHOWN: usize = 100;
 
 pub(crate) fn run(args: &InspectArgs, common: &Common, session: &Session) -> Result<u8> {
     let read = ReadOptions {
-        key: args.key.clone(),
-        all: args.all,
+        key: args.part.key.clone(),
+        all: args.part.all,
     };
-    let opened = weightbridge::open(&args.input, args.from.as_deref(), read, session)?;
+    let opened = weightbridge::open(&args.input, args.part.from.as_deref(), read, session)?;
     let description = weightbridge::describe(&opened.model);
     if common.json {
         show::document(&serde_json::to_value(&description).unwrap_or_default());

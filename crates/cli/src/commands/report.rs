@@ -15,10 +15,10 @@ pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Resu
     let request = ReportRequest {
         output: args.output.clone(),
         overwrite: args.overwrite,
-        from: args.from.clone(),
+        from: args.part.from.clone(),
         read: ReadOptions {
-            key: args.key.clone(),
-            all: args.all,
+            key: args.part.key.clone(),
+            all: args.part.all,
         },
         values: match (args.no_values, args.all_values) {
             (true, _) => ReadValues::None,
@@ -40,11 +40,11 @@ pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Resu
 
 /// The page about a migration: how far a plan is.
 fn of_plan(args: &ReportArgs, common: &Common) -> Result<u8> {
-    let of_models = args.from.is_some()
-        || args.key.is_some()
+    let of_models = args.part.from.is_some()
+        || args.part.key.is_some()
         || args.against.is_some()
         || args.conversion.is_some()
-        || args.all
+        || args.part.all
         || args.no_values
         || args.all_values;
     if of_models {
