@@ -63,6 +63,14 @@ pub enum RepoError {
     /// A folder without weights.
     #[error("no model weights are in this folder")]
     NoWeights,
+    /// A folder of folders with models.
+    #[error("no model weights are in this folder itself, but in {}", parts.join(", "))]
+    OnlyParts {
+        /// The folders in it that hold weights.
+        parts: Vec<String>,
+        /// Whether diffusers made it: one pipeline of several models.
+        pipeline: bool,
+    },
     /// A folder with weights of several models.
     #[error("the folder holds several models: {}", names.join(", "))]
     SeveralModels {
@@ -85,9 +93,10 @@ pub enum RepoError {
 impl Diagnose for RepoError {
     fn class(&self) -> Class {
         match self {
-            Self::NoWeights | Self::SeveralModels { .. } | Self::TensorParallel { .. } => {
-                Class::Unsupported
-            }
+            Self::NoWeights
+            | Self::OnlyParts { .. }
+            | Self::SeveralModels { .. }
+            | Self::TensorParallel { .. } => Class::Unsupported,
             _ => Class::Malformed,
         }
     }
@@ -120,6 +129,12 @@ impl Diagnose for RepoError {
             }
             Self::NoWeights => {
                 "Looked for model.safetensors, pytorch_model.bin, their indexes, and others"
+            }
+            Self::OnlyParts { pipeline: true, .. } => {
+                "It is a pipeline of diffusers: name one part as the input; migrate takes all of them"
+            }
+            Self::OnlyParts { .. } => {
+                "Name one of these folders as the input; migrate takes all of them"
             }
             Self::SeveralModels { .. } => "Name one of these files as the input",
             Self::TensorParallel { .. } => {

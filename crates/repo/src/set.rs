@@ -40,6 +40,10 @@ const PARTIAL: &[&str] = &[
 ];
 /// Missing shards named in an error.
 const NAMED: usize = 5;
+/// What diffusers writes where the parts of a pipeline are folders.
+const PIPELINE: &str = "model_index.json";
+/// Folders in a folder that are looked into for weights, to name them in an error.
+const PARTS: usize = 64;
 
 /// Finds the files an input stands for, and makes sure that all are there.
 pub(crate) fn resolve(input: &Input, cx: &Context) -> Result<Set> {
@@ -77,8 +81,14 @@ fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
         return Ok(set);
     }
     let chosen = choose(weights, is_own_layout(&set.entries));
-    let chosen = chosen.map_err(|error| Error::from(error).in_file(folder));
-    let (chosen, others) = chosen?;
+    let chosen = chosen.map_err(|error| match (error, set.parts(cx)) {
+        (RepoError::NoWeights, parts) if !parts.is_empty() => RepoError::OnlyParts {
+            parts,
+            pipeline: set.is_file(PIPELINE),
+        },
+        (error, _) => error,
+    });
+    let (chosen, others) = chosen.map_err(|error| Error::from(error).in_file(folder))?;
     for other in others {
         let note = format!("{other} is in the folder too and was not read");
         set.notes.push(note);
@@ -219,6 +229,16 @@ impl Set {
             Some(kind) => *kind == Kind::File,
             None => self.places.is_file(&self.folder.join(name)),
         }
+    }
+
+    /// The folders in it that hold weights.
+    fn parts(&self, cx: &Context) -> Vec<String> {
+        let holds = |name: &&String| {
+            let inside = self.places.list(&self.folder.join(name), cx.limits.entries);
+            inside.is_ok_and(|list| !weights_in(list.names.iter().map(|(name, _)| name)).is_empty())
+        };
+        let folders = self.entries.iter().filter(|name| !self.is_file(name));
+        folders.take(PARTS).filter(holds).cloned().collect()
     }
 
     fn read_index(&mut self, path: &Path, region: &Region, cx: &Context) -> Result<()> {

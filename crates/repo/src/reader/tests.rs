@@ -302,6 +302,16 @@ fn folders_without_one_model_are_explained() {
         folder.refused("", "no model weights").class(),
         Class::Unsupported
     );
+    for part in ["vae", "unet", "tokenizer"] {
+        fs::create_dir(folder.0.join(part)).unwrap();
+    }
+    folder.put("unet/diffusion_pytorch_model.safetensors", "u");
+    folder.put("vae/diffusion_pytorch_model.safetensors", "v");
+    let error = folder.refused("", "in this folder itself, but in unet, vae");
+    assert!(error.help().unwrap().contains("Name one of these folders"));
+    folder.put("model_index.json", "{}");
+    let error = folder.refused("", "but in unet, vae");
+    assert!(error.help().unwrap().contains("pipeline of diffusers"));
     folder.put("b.ckpt", "b");
     assert_eq!(names(&folder.open("").unwrap()), ["b"]);
     folder.put("a.ckpt", "a");

@@ -14,6 +14,8 @@ struct Family {
     /// Text that only templates of this family hold.
     mark: &'static str,
     template: &'static str,
+    /// What stands around a system message, if that is fixed.
+    system: Option<(&'static str, &'static str)>,
     stops: &'static [&'static str],
 }
 
@@ -22,12 +24,17 @@ const FAMILIES: &[Family] = &[
         mark: "<|start_header_id|>",
         template: "{{ range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>\n\n\
                    {{ .Content }}<|eot_id|>{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n",
+        system: Some((
+            "<|start_header_id|>system<|end_header_id|>\n\n",
+            "<|eot_id|>",
+        )),
         stops: &["<|eot_id|>", "<|end_of_text|>"],
     },
     Family {
         mark: "<|im_start|>",
         template: "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n\
                    {{ end }}<|im_start|>assistant\n",
+        system: Some(("<|im_start|>system\n", "<|im_end|>")),
         stops: &["<|im_end|>"],
     },
     Family {
@@ -35,18 +42,21 @@ const FAMILIES: &[Family] = &[
         template: "{{ range .Messages }}<start_of_turn>\
                    {{ if eq .Role \"assistant\" }}model{{ else }}user{{ end }}\n{{ .Content }}\
                    <end_of_turn>\n{{ end }}<start_of_turn>model\n",
+        system: None,
         stops: &["<end_of_turn>"],
     },
     Family {
         mark: "[INST]",
         template: "{{ range .Messages }}{{ if eq .Role \"assistant\" }} {{ .Content }}</s>\
                    {{ else }}[INST] {{ .Content }} [/INST]{{ end }}{{ end }}",
+        system: None,
         stops: &["[INST]", "[/INST]"],
     },
     Family {
         mark: "<|end|>",
         template: "{{ range .Messages }}<|{{ .Role }}|>\n{{ .Content }}<|end|>\n{{ end }}\
                    <|assistant|>\n",
+        system: Some(("<|system|>\n", "<|end|>")),
         stops: &["<|end|>"],
     },
     Family {
@@ -56,6 +66,7 @@ const FAMILIES: &[Family] = &[
                    {{ else if eq .Role \"system\" }}<|SYSTEM_TOKEN|>{{ else }}<|USER_TOKEN|>{{ end }}\
                    {{ .Content }}<|END_OF_TURN_TOKEN|>{{ end }}\
                    <|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        system: None,
         stops: &["<|END_OF_TURN_TOKEN|>"],
     },
 ];
@@ -94,6 +105,10 @@ fn text(file: &Path, metadata: &Metadata, generation: &Value) -> String {
     } else if !template.is_empty() {
         text += "# The chat template is of no known family: Ollama reads it from the file.\n";
     }
+    // Ollama's template tells only what it is told: the default of the model's own goes beside it.
+    if let Some(message) = family.and_then(|family| system(template, family)) {
+        text += &format!("SYSTEM \"\"\"{message}\"\"\"\n");
+    }
     for (parameter, value) in parameters(metadata, generation) {
         text += &format!("PARAMETER {parameter} {value}\n");
     }
@@ -101,6 +116,37 @@ fn text(file: &Path, metadata: &Metadata, generation: &Value) -> String {
         text += &format!("PARAMETER stop {}\n", Value::from(stop));
     }
     text
+}
+
+/// The system message that a template writes where a conversation has none: the one text that
+/// stands, as it is, between the marks of a system turn. None where it is put together of parts, or
+/// where there are several.
+fn system(template: &str, family: &Family) -> Option<String> {
+    let (open, close) = family.system?;
+    // A template's texts are literals of Jinja, in which a line's end is spelled out, or stand free.
+    let spelled = open.replace('\n', "\\n");
+    let mut found: Option<&str> = None;
+    for mark in [open, spelled.as_str()] {
+        for part in template.split(mark).skip(1) {
+            let Some((message, _)) = part.split_once(close) else {
+                continue;
+            };
+            let put_together = ["{{", "{%", "'", "\"", "\\u", "\\x"];
+            // An apostrophe in a literal is spelled with a backslash, or the other quotes are around.
+            let plain = message.replace("\\'", "").replace("\\\"", "");
+            if message.is_empty() || put_together.iter().any(|sign| plain.contains(sign)) {
+                continue;
+            }
+            if found.is_some_and(|other| other != message) {
+                return None;
+            }
+            found = Some(message);
+        }
+    }
+    let message = found?;
+    let message = message.replace("\\n", "\n").replace("\\t", "\t");
+    let message = message.replace("\\'", "'").replace("\\\"", "\"");
+    (!message.contains('\\') && !message.contains("\"\"\"")).then_some(message)
 }
 
 fn parameters(metadata: &Metadata, generation: &Value) -> Vec<(&'static str, String)> {
@@ -187,6 +233,25 @@ mod tests {
         assert!(lines.contains(&"PARAMETER top_k 20"));
         assert!(lines.contains(&"PARAMETER stop \"<|im_end|>\""));
         assert!(lines.contains(&"PARAMETER stop \"<|end\\\"|>\""));
+    }
+
+    #[test]
+    fn a_template_s_own_system_message_is_kept() {
+        let own = |template: &str| {
+            let family = FAMILIES.iter().find(|f| template.contains(f.mark));
+            system(template, family.unwrap())
+        };
+        let tools = "{{- '<|im_start|>system\\n' }}{{- messages[0].content }}";
+        let default = "{{- '<|im_start|>system\\nYou are Q.\\nYou\\'re kind.<|im_end|>\\n' }}";
+        let both = format!("{tools}{default}");
+        assert_eq!(own(&both).unwrap(), "You are Q.\nYou're kind.");
+        assert_eq!(own(tools), None);
+        let other = default.replace("kind", "good");
+        assert_eq!(own(&format!("{both}{other}")), None);
+        let built = "{{- '<|im_start|>system\\nIt is ' + date + '.<|im_end|>\\n' }}";
+        assert_eq!(own(built), None);
+        let free = "<|im_start|>system\nYou are Q.<|im_end|>\n{{ x }}";
+        assert_eq!(own(free).unwrap(), "You are Q.");
     }
 
     #[test]

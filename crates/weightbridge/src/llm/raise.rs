@@ -4,7 +4,9 @@ use super::own_table;
 use crate::ConvertRequest;
 use arch::{ArchError, RaiseOptions, Raised, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Asset, DType, Error, Fault, Limits, Model, Record, Region, Result, TensorTable, ns};
+use ir::{
+    Asset, BlockFormat, DType, Error, Fault, Limits, Model, Record, Region, Result, TensorTable, ns,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +24,12 @@ pub(super) fn raise(
     };
     let map = own_table(options.arch_map.as_deref())?;
     let casts = CastCounts::default();
+    let blocks = model.tensors.iter().map(ir::Tensor::dtype);
+    let blocks = blocks.filter(|dtype| matches!(dtype, DType::Block(_)));
+    let numbers: Vec<(DType, DType)> = blocks.map(|from| (from, to)).collect();
+    let asked = matches!(dtype, DTypeChoice::To(_));
+    let told = dequantized_records(&numbers, NO_BLOCKS, asked);
+    model.provenance.records.extend(told);
     dequantized(&mut model, to, &casts)?;
     let raising = RaiseOptions {
         arch: options.arch.as_deref(),
@@ -74,10 +82,15 @@ pub(super) fn raise_blocks(
         model
             .provenance
             .records
-            .extend(dequantized_records(&numbers));
+            .extend(dequantized_records(&numbers, NO_FORM, true));
         return finish(model, raised, to, DTypeChoice::Keep, casts, limits);
     }
 }
+
+/// Why blocks become numbers in a graph.
+const NO_FORM: &str = "its blocks have no form in a graph of standard operators";
+/// Why they do in a repository.
+const NO_BLOCKS: &str = "repositories of transformers hold numbers";
 
 /// A tensor's name without the number of its layer.
 fn kind(name: &str) -> String {
@@ -86,18 +99,27 @@ fn kind(name: &str) -> String {
     kept.collect::<Vec<_>>().join(".")
 }
 
-fn dequantized_records(numbers: &[(DType, DType)]) -> Vec<Record> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for (from, _) in numbers.iter().filter(|(from, to)| from != to) {
-        *counts.entry(from.to_string()).or_default() += 1;
+/// A record for each type of blocks that becomes numbers: how many tensors, and what that costs.
+fn dequantized_records(numbers: &[(DType, DType)], why: &str, wanted: bool) -> Vec<Record> {
+    let mut counts: BTreeMap<String, (DType, DType, u64)> = BTreeMap::new();
+    for (from, to) in numbers.iter().filter(|(from, to)| from != to) {
+        let row = counts.entry(from.to_string()).or_insert((*from, *to, 0));
+        row.2 += 1;
     }
-    let record = |(from, n): (String, u64)| {
+    let record = |(name, (from, to, n)): (String, (DType, DType, u64))| {
         let tensors = if n == 1 { "tensor" } else { "tensors" };
-        let why = "to F32, every value is kept: its blocks have no form in a graph of standard \
-                   operators";
-        Record::changed("dequantized", format!("{n} {from} {tensors}"), why)
-            .flag("--dtype")
-            .wanted()
+        let what = format!("{n} {name} {tensors}");
+        // The numbers of a block are numbers of 32 bits, which fewer bits round; those of MXFP4 have
+        // two bits and an exponent, for which bfloat16 has room.
+        let (cost, wanted) = match (from, to) {
+            (_, DType::F32) | (DType::Block(BlockFormat::MXFP4), DType::BF16) => {
+                ("every value is kept", true)
+            }
+            _ => ("values are rounded to it", wanted),
+        };
+        let record = Record::changed("dequantized", what, format!("to {to}, {cost}: {why}"));
+        let record = record.flag("--dtype");
+        if wanted { record.wanted() } else { record }
     };
     counts.into_iter().map(record).collect()
 }
@@ -125,7 +147,8 @@ fn finish(
         let files = vocab::from_gguf(&model.metadata, limits)?;
         let files = files.into_iter().map(|(name, bytes)| asset(&name, bytes));
         model.assets.extend(files);
-        model.provenance.records.extend(defaults(&model.assets));
+        let told = defaults(&model.metadata, &model.assets);
+        model.provenance.records.extend(told);
     }
     model.metadata = ir::Metadata::new();
     model.objects = None;
@@ -133,7 +156,7 @@ fn finish(
 }
 
 /// What the files say that the GGUF file does not.
-fn defaults(assets: &[Asset]) -> Vec<Record> {
+fn defaults(metadata: &ir::Metadata, assets: &[Asset]) -> Vec<Record> {
     let why = "GGUF has no keys for padding, truncation and the clean-up of spaces: the class's \
                defaults count";
     let mut all = vec![Record::carried(
@@ -141,6 +164,18 @@ fn defaults(assets: &[Asset]) -> Vec<Record> {
         "tokenizer_config.json",
         why,
     )];
+    let model = metadata.get(ns::GGUF, "tokenizer.ggml.model");
+    if model.and_then(ir::MetaValue::as_str) == Some("llama") {
+        let why = "GGUF has no key for `legacy` of the class: texts that begin with spaces, or stand \
+                   behind a special token, may split otherwise";
+        all.push(Record::carried("class-defaults", "tokenizer.json", why));
+    }
+    let generation = assets.iter().find(|a| a.name == super::GENERATION);
+    if generation.is_some() {
+        let why = "GGUF has keys for three ids that end a text (eos, eot, eom): a model's own list \
+                   may have been longer";
+        all.push(Record::carried("class-defaults", super::GENERATION, why));
+    }
     let template = assets.iter().find(|a| a.name == "chat_template.jinja");
     if template.is_some_and(|asset| asset.bytes.is_empty()) {
         let why = "all templates of the file have names: the default beside them is empty";
