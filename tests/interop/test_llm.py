@@ -333,6 +333,40 @@ def test_a_modelfile_has_what_the_generation_settings_say(small, tmp_path):
     assert "eos_token_id 5" in done.stderr
 
 
+def test_a_modelfile_keeps_the_default_system_message(small, tmp_path):
+    """Ollama's template writes a system turn only where it is told one; the model's own has a default."""
+    folder = tmp_path / "hf"
+    shutil.copytree(small, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    template = (Path(TREE) / "models/templates/Qwen-Qwen2.5-7B-Instruct.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(template)
+    done = judge.run("convert", folder, tmp_path / "m.gguf", "--modelfile")
+    assert done.returncode == judge.DONE, done.stderr
+    from transformers import AutoTokenizer
+    told = AutoTokenizer.from_pretrained(folder)
+    alone = told.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    default = alone.split("<|im_start|>system\n")[1].split("<|im_end|>")[0]
+    assert f'SYSTEM """{default}"""' in (tmp_path / "Modelfile").read_text().splitlines()
+
+
+def test_what_the_way_back_rounds_is_told(small, tmp_path):
+    quantized = tmp_path / "q.gguf"
+    done = judge.run("convert", small, quantized, "--dtype", "q8_0")
+    assert done.returncode == judge.DONE, done.stderr
+    strict = judge.run("convert", quantized, str(tmp_path / "no") + "/", "--strict")
+    assert strict.returncode != judge.DONE and "Q8_0" in strict.stderr and "--dtype" in strict.stderr
+    assert not (tmp_path / "no").exists()
+    back = judge.run("convert", quantized, str(tmp_path / "back") + "/", "--json")
+    assert back.returncode == judge.DONE, back.stderr
+    records = {r["kind"]: r for r in json.loads(back.stdout)["report"]}
+    assert records["dequantized"]["loss"] and "rounded" in records["dequantized"]["why"]
+    wide = judge.run("convert", quantized, str(tmp_path / "wide") + "/", "--dtype", "f32", "--json")
+    records = {r["kind"]: r for r in json.loads(wide.stdout)["report"]}
+    assert not records["dequantized"]["loss"]
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 @pytest.fixture
