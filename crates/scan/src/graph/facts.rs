@@ -36,7 +36,7 @@ pub(super) enum Level {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fed {
     /// Layers on the way.
-    layers: u8,
+    pub(super) layers: u8,
     /// Whether it is reduced, or one place of it.
     pub(super) few: bool,
     /// Whether a constant was taken from it, so that zero says that both are the same.
@@ -62,6 +62,8 @@ pub(super) struct Fact {
     pub(super) painted: bool,
     /// Several results laid side by side, to choose from.
     pub(super) stacked: bool,
+    /// A decision on what a layer made of an input.
+    pub(super) deep: bool,
     /// Dimensions that were put in front of those that the input has, of size one or repeated.
     extra: u8,
 }
@@ -75,6 +77,7 @@ impl Fact {
             default: false,
             painted: false,
             stacked: false,
+            deep: false,
             extra: 0,
         }
     }
@@ -113,6 +116,7 @@ impl Fact {
         };
         more.painted |= less.painted;
         more.stacked |= less.stacked;
+        more.deep |= less.deep;
         more
     }
 }
@@ -209,6 +213,7 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
     let mut fact = Fact::of(Source::Known);
     fact.default = content().any(|f| f.default) && content().all(|f| f.default || f.fixed());
     fact.painted = content().any(|f| f.painted);
+    fact.deep = content().any(|f| f.deep || f.fed().is_some_and(|f| f.layers > 0));
     fact.extra = content().map(|f| f.extra).max().unwrap_or(0);
     dimensions(step, known, &mut fact);
     let one = picks_one(step, known) && {
@@ -429,7 +434,7 @@ fn decided(
         }
         ("Cast", Count) if known.casts_to_bool(step.node) => Bit,
         ("Cast", Tally) if known.casts_to_bool(step.node) => Mask,
-        ("Min" | "Clip", Count) if single() <= 1.0 && (op == "Min" || operands.len() > 2) => Bit,
+        ("Min" | "Clip", Count) if single() <= 1.0 && (op == "Min" || operand(2).is_some()) => Bit,
         ("Relu", Count) => Count,
         _ if ops::is_any(op) => reduced,
         _ if ops::is_reduction(op) => Count,

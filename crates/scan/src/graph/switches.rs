@@ -58,8 +58,15 @@ fn switch(
         _ => {}
     }
     let most = operands().filter_map(Fact::level).max()?;
-    let computed = operands().any(|f| f.source == Source::Computed);
-    let whole = operands().any(|f| matches!(f.source, Source::Fed(fed) if !fed.few));
+    // What a layer was fed and gave is a result, but not to a threshold on what a layer gave.
+    let deep = operands().any(|f| f.deep && f.level().is_some());
+    let computed = operands().any(|f| match f.source {
+        Source::Computed => true,
+        Source::Fed(fed) => fed.layers > 0 && !deep,
+        _ => false,
+    });
+    let whole =
+        operands().any(|f| matches!(f.source, Source::Fed(fed) if !fed.few && fed.layers == 0));
     let way = |test: fn(&Way) -> bool| {
         let mut ways = step.outputs.iter().filter_map(|n| ways.get(*n));
         ways.any(test)
@@ -97,7 +104,7 @@ fn switch(
         }
         Level::Count => (computed && ops::is_mix(op))
             .then_some("a result is changed by how often an input holds a constant"),
-        _ if !chosen || !computed => None,
+        _ if !chosen || !computed || deep => None,
         _ if way(|w| w.leaves) || way(|w| w.closes) && !fill(|n| n == 0.0) => {
             Some("what leaves the model is chosen by comparing an input with a constant")
         }

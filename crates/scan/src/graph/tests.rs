@@ -334,6 +334,16 @@ fn choices_deep_inside_are_honest_position_by_position() {
             "mean = Div(all, many)",
             "y = MatMul(mean, w)",
         ][..],
+        // The same, with a floor under the divisor and no ceiling.
+        &[
+            "pad = Equal(ids, key)",
+            "n = Cast(pad)",
+            "many = ReduceSum(n)",
+            "floor = Clip(many, w)",
+            "e = Gather(w, ids)",
+            "h = MatMul(e, w)",
+            "y = Div(h, floor)",
+        ],
         // The place of the token that ends a text.
         &[
             "end = Equal(ids, key)",
