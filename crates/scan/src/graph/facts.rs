@@ -1,7 +1,7 @@
 //! What is known of each value before a graph runs, from its inputs on.
 
 use super::flat::{Flat, Step, states};
-use super::known::Known;
+use super::known::{Known, attribute, casts_to_bool, casts_to_whole};
 use super::ops;
 
 /// Where a value comes from.
@@ -82,34 +82,34 @@ impl Fact {
         }
     }
 
-    pub(super) fn level(&self) -> Option<Level> {
+    pub(super) fn level(self) -> Option<Level> {
         match self.source {
             Source::Decided(level) => Some(level),
             _ => None,
         }
     }
 
-    fn fed(&self) -> Option<Fed> {
+    fn fed(self) -> Option<Fed> {
         match self.source {
             Source::Fed(fed) => Some(fed),
             _ => None,
         }
     }
 
-    fn fixed(&self) -> bool {
+    fn fixed(self) -> bool {
         matches!(self.source, Source::Known | Source::Shape)
     }
 
     /// The more uncertain of two.
     fn join(self, other: Self) -> Self {
-        let rank = |fact: &Self| match fact.source {
+        let rank = |fact: Self| match fact.source {
             Source::Known => 0,
             Source::Shape => 1,
             Source::Decided(level) => 2 + level as u8,
             Source::Fed(fed) => 6 + u8::from(!fed.few) + fed.layers.min(1) * 2,
             Source::Computed => 10,
         };
-        let (mut more, less) = if rank(&self) < rank(&other) {
+        let (mut more, less) = if rank(self) < rank(other) {
             (other, self)
         } else {
             (self, other)
@@ -167,7 +167,7 @@ fn given(step: &Step<'_>, at: usize, operands: &[Option<Fact>], facts: &[Fact]) 
     let joined = bodies.filter_map(|n| facts.get(*n)).copied();
     let mut fact = joined.reduce(Fact::join)?;
     if step.node.op == "If" {
-        let level = operands.first().copied().flatten().and_then(|f| f.level());
+        let level = operands.first().copied().flatten().and_then(Fact::level);
         if let (Some(_), true) = (level, fact.fixed() || fact.level().is_some()) {
             fact.source = Source::Decided(Level::Bit);
         }
@@ -230,7 +230,7 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
         Source::Computed
     } else if content().any(|f| f.fed().is_some()) {
         fed(step, operands, known, one)
-    } else if let Some(level) = content().filter_map(|f| f.level()).max() {
+    } else if let Some(level) = content().filter_map(Fact::level).max() {
         let numbers = paint(step, operands, known);
         fact.painted |= numbers > 1;
         decided(step, operands, known, level, one, numbers)
@@ -267,7 +267,7 @@ fn picks_one(step: &Step<'_>, known: &Known<'_>) -> bool {
             let ints = |at, name| {
                 known
                     .whole(input(at))
-                    .or_else(|| known.attribute(step.node, name))
+                    .or_else(|| attribute(step.node, name))
             };
             let (Some(starts), Some(ends)) = (ints(1, "starts"), ints(2, "ends")) else {
                 return false;
@@ -319,12 +319,7 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
         return Source::Computed;
     }
     let offsets = || fed().map(|(_, f)| f.offset);
-    let looked_up = op == "Gather"
-        && operands
-            .first()
-            .copied()
-            .flatten()
-            .is_some_and(|f| f.fixed());
+    let looked_up = op == "Gather" && operands.first().copied().flatten().is_some_and(Fact::fixed);
     let moves = partner
         && matches!(op, "Sub" | "Add" | "BitwiseXor" | "Xor" | "Mod")
         && !step.inputs.iter().any(|n| known.single(*n) == Some(0.0));
@@ -351,14 +346,14 @@ fn hardens(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> boo
     match step.node.op.as_str() {
         "Sign" | "Not" | "Relu" | "HardSigmoid" | "ThresholdedRelu" | "Floor" | "Ceil"
         | "Round" => true,
-        "Cast" => known.casts_to_whole(step.node),
+        "Cast" => casts_to_whole(step.node),
         // A floor under a divisor is no threshold.
         "Clip" | "Max" | "Min" => {
             let fixed = step
                 .inputs
                 .iter()
                 .zip(operands)
-                .filter(|(_, f)| f.is_some_and(|f| f.fixed()));
+                .filter(|(_, f)| f.is_some_and(Fact::fixed));
             let values: Vec<f64> = fixed.filter_map(|(n, _)| known.single(*n)).collect();
             !matches!(values.as_slice(), [small] if *small > 0.0 && *small <= 1e-3)
         }
@@ -373,7 +368,7 @@ fn paint(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> usize
         return 1;
     }
     let fixed = step.inputs.iter().zip(operands);
-    let fixed = fixed.filter(|(_, f)| f.is_some_and(|f| f.fixed()));
+    let fixed = fixed.filter(|(_, f)| f.is_some_and(Fact::fixed));
     let most = fixed.map(|(n, f)| match f.map(|f| f.source) {
         Some(Source::Shape) => 3,
         _ => n.map_or(1, |n| known.different(n)),
@@ -412,7 +407,7 @@ fn decided(
         ("Where", Bit)
             if !operand(0).is_some_and(|f| f.painted) && {
                 let sides = operands.iter().skip(1).flatten();
-                sides.filter_map(Fact::level).max() == Some(Count)
+                sides.filter_map(|f| f.level()).max() == Some(Count)
             } =>
         {
             Count
@@ -432,13 +427,13 @@ fn decided(
                 Mask
             }
         }
-        ("Cast", Count) if known.casts_to_bool(step.node) => Bit,
-        ("Cast", Tally) if known.casts_to_bool(step.node) => Mask,
+        ("Cast", Count) if casts_to_bool(step.node) => Bit,
+        ("Cast", Tally) if casts_to_bool(step.node) => Mask,
         ("Min" | "Clip", Count) if single() <= 1.0 && (op == "Min" || operand(2).is_some()) => Bit,
         ("Relu", Count) => Count,
         _ if ops::is_any(op) => reduced,
         _ if ops::is_reduction(op) => Count,
-        ("Gather", _) if operand(0).is_some_and(|f| f.fixed()) => {
+        ("Gather", _) if operand(0).is_some_and(Fact::fixed) => {
             // A row of a table is chosen: of two, that is the decision; of many, an embedding.
             let rows = known.dims(step.inputs.first().copied().flatten());
             match rows.and_then(|d| d.first()) {

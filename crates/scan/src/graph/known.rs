@@ -193,24 +193,24 @@ impl<'a> Known<'a> {
         self.dims(Some(number))
             .is_some_and(|d| d.len() < 2 || d.last() == Some(&1))
     }
+}
 
-    /// An attribute of whole numbers, where old versions have one in the place of an input.
-    pub(super) fn attribute(&self, node: &Node, name: &str) -> Option<Vec<i64>> {
-        node.attributes.iter().find_map(|a| match &a.value {
-            AttributeValue::Ints(list) if a.name == name => Some(list.clone()),
-            AttributeValue::Int(n) if a.name == name => Some(vec![*n]),
-            _ => None,
-        })
-    }
+/// An attribute of whole numbers, where old versions have one in the place of an input.
+pub(super) fn attribute(node: &Node, name: &str) -> Option<Vec<i64>> {
+    node.attributes.iter().find_map(|a| match &a.value {
+        AttributeValue::Ints(list) if a.name == name => Some(list.clone()),
+        AttributeValue::Int(n) if a.name == name => Some(vec![*n]),
+        _ => None,
+    })
+}
 
-    pub(super) fn casts_to_bool(&self, node: &Node) -> bool {
-        self.attribute(node, "to") == Some(vec![9])
-    }
+pub(super) fn casts_to_bool(node: &Node) -> bool {
+    attribute(node, "to") == Some(vec![9])
+}
 
-    pub(super) fn casts_to_whole(&self, node: &Node) -> bool {
-        let to = self.attribute(node, "to");
-        to.is_some_and(|to| matches!(to.as_slice(), [2..=7 | 9 | 12 | 13]))
-    }
+pub(super) fn casts_to_whole(node: &Node) -> bool {
+    let to = attribute(node, "to");
+    to.is_some_and(|to| matches!(to.as_slice(), [2..=7 | 9 | 12 | 13]))
 }
 
 /// The sizes of what a Constant node holds.

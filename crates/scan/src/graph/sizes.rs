@@ -1,7 +1,7 @@
 //! Values larger than any memory: declared so, or computed so from constants.
 
 use super::flat::{Flat, Step};
-use super::known::Known;
+use super::known::{Known, attribute};
 use super::{TOLD, bodies, ops, show};
 use crate::finding::Finding;
 use crate::judge::plain;
@@ -144,7 +144,7 @@ fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Op
             .or_else(|| known.dims(Some(number)).map(<[u64]>::to_vec))
     };
     let whole = |at: usize| known.whole(input(at));
-    let ints = |name: &str| known.attribute(node, name);
+    let ints = |name: &str| attribute(node, name);
     let least = |list: Vec<i64>| -> Sizes {
         // A size that is to be copied or found out is one at the least.
         list.iter()
@@ -152,7 +152,7 @@ fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Op
             .collect()
     };
     let sizes = match node.op.as_str() {
-        "ConstantOfShape" => least(whole(0)?),
+        "ConstantOfShape" | "HannWindow" | "HammingWindow" | "BlackmanWindow" => least(whole(0)?),
         "Expand" => broadcast(&of(0).unwrap_or_default(), &least(whole(1)?)),
         "Tile" => {
             let repeats = least(whole(1).or_else(|| ints("repeats"))?);
@@ -161,7 +161,6 @@ fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Op
         }
         "RandomNormal" | "RandomUniform" => least(ints("shape")?),
         "CenterCropPad" => least(whole(1)?),
-        "HannWindow" | "HammingWindow" | "BlackmanWindow" => least(whole(0)?),
         "OneHot" => {
             let mut sizes = of(0).unwrap_or_default();
             sizes.extend(least(whole(1)?));

@@ -44,7 +44,7 @@ fn switch(
     }
     let fact = |at: usize| facts.get(step.inputs.get(at).copied().flatten()?);
     let operands = || step.inputs.iter().flatten().filter_map(|n| facts.get(*n));
-    let level = |at: usize| fact(at).and_then(Fact::level);
+    let level = |at: usize| fact(at).and_then(|f| f.level());
     match op {
         "If" => {
             return level(0).map(|_| "a branch is chosen by comparing an input with a constant");
@@ -53,11 +53,10 @@ fn switch(
             return Some("a loop runs or not by comparing an input with a constant");
         }
         // What these do is judged by the steps that they are made of.
-        "Loop" | "Scan" | "SequenceConstruct" => return None,
-        "Shape" | "Size" => return None,
+        "Loop" | "Scan" | "SequenceConstruct" | "Shape" | "Size" => return None,
         _ => {}
     }
-    let most = operands().filter_map(Fact::level).max()?;
+    let most = operands().filter_map(|f| f.level()).max()?;
     // What a layer was fed and gave is a result, but not to a threshold on what a layer gave.
     let deep = operands().any(|f| f.deep && f.level().is_some());
     let computed = operands().any(|f| match f.source {
@@ -82,7 +81,7 @@ fn switch(
             .skip(at)
             .flatten()
             .filter_map(|n| facts.get(*n));
-        let by = by.filter_map(Fact::level).max()?;
+        let by = by.filter_map(|f| f.level()).max()?;
         return (by == Level::Bit && computed || stacked)
             .then_some("one of several results is picked by comparing an input with a constant");
     }
