@@ -34,8 +34,9 @@ pub fn judge(survey: &Survey) -> Judgement {
         findings.extend(texts::judge(text));
     }
     findings.extend(survey.anomalies.iter().map(anomaly));
-    let graph = model.and_then(|model| model.graph.as_ref());
-    findings.extend(graph.map(graph::judge).into_iter().flatten());
+    if let Some((model, graph)) = model.and_then(|m| Some((m, m.graph.as_ref()?))) {
+        findings.extend(graph::judge(graph, &model.tensors));
+    }
     findings.sort_by_key(|finding| Reverse(finding.severity));
     Judgement {
         verdict: verdict(survey, &findings),

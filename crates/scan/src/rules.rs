@@ -90,7 +90,7 @@ rules! {
     EXTERNAL_PATH = suspicious("external-path", "names tensor data outside the model's own folder, or behind a link");
     CUSTOM_OPERATOR = suspicious("custom-operator", "is an operator that neither ONNX nor its runtimes have: a library that the loader brings decides what it does");
     INPUT_SWITCH = suspicious("input-switch", "switches what the model gives by comparing an input with a constant, as a backdoor in an architecture does");
-    OVERSIZED_SHAPE = suspicious("oversized-shape", "is declared larger than any memory");
+    OVERSIZED_SHAPE = suspicious("oversized-shape", "is declared or computed larger than any memory, or runs longer than anyone can wait");
     UNFOLLOWED_GRAPH = suspicious("unfollowed-graph", "is too much to follow whole");
     REMOTE_CODE = suspicious("remote-code", "is a setting that makes a loader run code of this repository or of another, if it is told to trust it");
     PYTHON_CODE = suspicious("python-code", "is code beside the model");

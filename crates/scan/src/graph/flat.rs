@@ -1,15 +1,20 @@
 //! A graph without its nesting: branches, loops and functions written out into one list of steps.
 //!
 //! Logic can hide in a branch or behind a function's name, so rules look at the list: each value is
-//! a number, each step an operator over numbers. What a branch gives is what its `If` gives.
+//! a number, each step an operator over numbers. A body's steps stand before the step of the node
+//! that has it. A loop's body stands there twice, the second time fed with what the first gave.
 
-use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node};
-use std::collections::HashMap;
+use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node, TensorId};
+use std::collections::{HashMap, HashSet};
 
-/// Steps that are written out; functions that call functions can ask for any number.
-const STEPS: usize = 2_000_000;
+/// Steps that are written out; functions that call functions can ask for any number. So many, and
+/// some for each node of the file.
+const STEPS: usize = 100_000;
+const TIMES: usize = 4;
 /// Bodies in bodies, calls in calls.
 const DEPTH: usize = 64;
+/// Loops in loops whose bodies are written out twice.
+const TWICE: usize = 3;
 
 /// A step: a node as it would run.
 pub(super) struct Step<'a> {
@@ -19,6 +24,8 @@ pub(super) struct Step<'a> {
     pub(super) inputs: Vec<Option<usize>>,
     /// The values it gives.
     pub(super) outputs: Vec<usize>,
+    /// What its branches, or its loop's body, give in the places of its outputs.
+    pub(super) given: Vec<Vec<usize>>,
 }
 
 /// A graph written out.
@@ -29,22 +36,58 @@ pub(super) struct Flat<'a> {
     /// How many values there are.
     pub(super) values: usize,
     /// What is fed.
-    pub(super) inputs: Vec<usize>,
+    pub(super) inputs: HashSet<usize>,
     /// What comes out.
     pub(super) outputs: Vec<usize>,
-    /// What is known before it runs.
-    pub(super) constants: Vec<usize>,
+    /// What is known before it runs, and the tensor if it is a dense one.
+    pub(super) constants: HashMap<usize, Option<TensorId>>,
+    /// Counters of loops.
+    pub(super) counters: Vec<usize>,
     /// Whether it was too much to write out whole.
     pub(super) cut: bool,
     functions: HashMap<(&'a str, &'a str, &'a str), &'a Function>,
+    /// Nodes that were written out, calls included.
+    work: usize,
+    most: usize,
+    loops: usize,
 }
 
-/// The number of each name that can be seen.
-type Scope<'a> = HashMap<&'a str, usize>;
+/// The number of each name that can be seen, and what a body must take back when it ends.
+#[derive(Default)]
+struct Scope<'a> {
+    numbers: HashMap<&'a str, usize>,
+    before: Vec<(&'a str, Option<usize>)>,
+}
+
+impl<'a> Scope<'a> {
+    fn get(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
+    }
+
+    fn set(&mut self, name: &'a str, number: usize) {
+        let before = self.numbers.insert(name, number);
+        self.before.push((name, before));
+    }
+
+    /// Forgets what was set since `mark`.
+    fn back(&mut self, mark: usize) {
+        while self.before.len() > mark {
+            match self.before.pop() {
+                Some((name, Some(number))) => self.numbers.insert(name, number),
+                Some((name, None)) => self.numbers.remove(name),
+                None => None,
+            };
+        }
+    }
+}
 
 /// Writes a graph out.
 pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
-    let mut flat = Flat::default();
+    let nodes: usize = super::bodies(graph).iter().map(|b| b.nodes.len()).sum();
+    let mut flat = Flat {
+        most: STEPS + TIMES * nodes,
+        ..Flat::default()
+    };
     for function in &graph.functions {
         let key = (
             function.domain.as_str(),
@@ -53,17 +96,15 @@ pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
         );
         flat.functions.insert(key, function);
     }
-    let mut scope = Scope::new();
+    let mut scope = Scope::default();
     for id in &graph.body.inputs {
         let number = flat.fresh();
-        flat.inputs.push(number);
-        scope.extend(graph.body.value(*id).map(|v| (v.name.as_str(), number)));
+        flat.inputs.insert(number);
+        if let Some(value) = graph.body.value(*id) {
+            scope.set(&value.name, number);
+        }
     }
     flat.outputs = flat.body(&graph.body, &mut scope, 0);
-    // An input with a default is a constant to those who do not feed it, and an input to others.
-    let (inputs, mut constants) = (flat.inputs.clone(), std::mem::take(&mut flat.constants));
-    constants.retain(|number| !inputs.contains(number));
-    flat.constants = constants;
     flat
 }
 
@@ -73,60 +114,121 @@ impl<'a> Flat<'a> {
         self.values - 1
     }
 
+    /// The number of a name, a new one if it has none yet.
+    fn number(&mut self, scope: &mut Scope<'a>, name: &'a str) -> usize {
+        scope.get(name).unwrap_or_else(|| {
+            let number = self.fresh();
+            scope.set(name, number);
+            number
+        })
+    }
+
     /// Writes a body out and answers the numbers of what it gives. The recursion is bounded.
     fn body(&mut self, body: &'a GraphBody, scope: &mut Scope<'a>, depth: usize) -> Vec<usize> {
         for initializer in &body.initializers {
-            let (Initializer::Dense(id, _) | Initializer::Sparse(id, _)) = initializer;
+            let (id, tensor) = match initializer {
+                Initializer::Dense(id, tensor) => (id, Some(*tensor)),
+                Initializer::Sparse(id, _) => (id, None),
+            };
             if let Some(value) = body.value(*id) {
-                let known = scope.get(value.name.as_str()).copied();
-                let number = known.unwrap_or_else(|| self.fresh());
-                scope.insert(&value.name, number);
-                self.constants.push(number);
+                // An input may have a default; else a name that is known is shadowed.
+                let known = scope.get(&value.name).filter(|n| self.inputs.contains(n));
+                let number = known.filter(|_| depth == 0).unwrap_or_else(|| self.fresh());
+                scope.set(&value.name, number);
+                self.constants.insert(number, tensor);
             }
         }
         for node in &body.nodes {
-            if self.steps.len() >= STEPS || depth > DEPTH {
+            if self.work >= self.most || depth > DEPTH {
                 self.cut = true;
                 break;
             }
+            self.work += 1;
             self.node(node, body, scope, depth);
         }
-        let names = body.outputs.iter().map(|id| body.value(*id));
-        names
-            .map(|value| {
-                let known = value.and_then(|v| scope.get(v.name.as_str()).copied());
-                known.unwrap_or_else(|| self.fresh())
-            })
-            .collect()
+        let names = body.outputs.iter().filter_map(|id| body.value(*id));
+        names.map(|value| self.number(scope, &value.name)).collect()
+    }
+
+    /// Writes out a body of a node, with these values for its inputs.
+    fn inner(
+        &mut self,
+        inner: &'a GraphBody,
+        inputs: &[usize],
+        scope: &mut Scope<'a>,
+        depth: usize,
+    ) -> Vec<usize> {
+        let mark = scope.before.len();
+        for (id, number) in inner.inputs.iter().zip(inputs) {
+            if let Some(value) = inner.value(*id) {
+                scope.set(&value.name, *number);
+            }
+        }
+        let given = self.body(inner, scope, depth + 1);
+        scope.back(mark);
+        given
+    }
+
+    /// Writes out a loop's body, and answers what it gives in the places of the loop's outputs.
+    fn turns(
+        &mut self,
+        node: &Node,
+        inner: &'a GraphBody,
+        inputs: &[Option<usize>],
+        scope: &mut Scope<'a>,
+        depth: usize,
+    ) -> Vec<usize> {
+        // A Loop's body takes the counter and the condition, and gives the condition, before its state.
+        let (before, after) = if node.op == "Loop" { (2, 1) } else { (0, 0) };
+        let numbers = inputs.iter().map(|n| n.unwrap_or_else(|| self.fresh()));
+        let mut numbers: Vec<usize> = numbers.collect();
+        if let Some(counter) = numbers.first_mut().filter(|_| before > 0) {
+            *counter = self.fresh();
+            self.counters.push(*counter);
+        }
+        self.loops += 1;
+        let mut given = self.inner(inner, &numbers, scope, depth);
+        if self.loops <= TWICE {
+            let states = states(node, inputs.len());
+            let carried = given.iter().skip(after).take(states).copied();
+            for (number, carried) in numbers.iter_mut().skip(before).zip(carried) {
+                *number = carried;
+            }
+            given = self.inner(inner, &numbers, scope, depth);
+        }
+        self.loops -= 1;
+        given.drain(..after.min(given.len()));
+        given
     }
 
     fn node(&mut self, node: &'a Node, body: &'a GraphBody, scope: &mut Scope<'a>, depth: usize) {
         let name = |id: ir::ValueId| body.value(id).map(|value| value.name.as_str());
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for id in &node.inputs {
-            inputs.push(id.and_then(name).map(|name| {
-                let known = scope.get(name).copied();
-                known.unwrap_or_else(|| {
-                    let number = self.fresh();
-                    scope.insert(name, number);
-                    number
-                })
-            }));
+            let name = id.and_then(name);
+            inputs.push(name.map(|name| self.number(scope, name)));
         }
         let key = (
             node.domain.as_str(),
             node.op.as_str(),
             node.overload.as_str(),
         );
-        let mut given: Vec<Vec<usize>> = Vec::new();
         if let Some(function) = self.functions.get(&key).copied() {
-            let mut inner = Scope::new();
-            for (id, number) in function.body.inputs.iter().zip(&inputs) {
-                let number = number.unwrap_or_else(|| self.fresh());
-                inner.extend(function.body.value(*id).map(|v| (v.name.as_str(), number)));
+            // A function sees its parameters only.
+            let mut own = Scope::default();
+            let numbers = inputs.iter().map(|n| n.unwrap_or_else(|| self.fresh()));
+            let numbers: Vec<usize> = numbers.collect();
+            let given = self.inner(&function.body, &numbers, &mut own, depth);
+            // A call gives what its function gives.
+            for (at, id) in node.outputs.iter().enumerate() {
+                let number = given.get(at).copied().unwrap_or_else(|| self.fresh());
+                if let Some(name) = id.and_then(name) {
+                    scope.set(name, number);
+                }
             }
-            given.push(self.body(&function.body, &mut inner, depth + 1));
+            return;
         }
+        let mut given = Vec::new();
         for attribute in &node.attributes {
             let bodies = match &attribute.value {
                 AttributeValue::Graph(inner) => std::slice::from_ref(&**inner),
@@ -134,39 +236,38 @@ impl<'a> Flat<'a> {
                 _ => &[],
             };
             for inner in bodies {
-                let mut within = scope.clone();
-                // A loop's body takes the node's inputs, the iteration and the condition first.
-                let skip = if node.op == "Loop" {
-                    0
+                given.push(if node.op == "If" {
+                    self.inner(inner, &[], scope, depth)
                 } else {
-                    inner.inputs.len().saturating_sub(inputs.len())
-                };
-                for (id, number) in inner.inputs.iter().zip(inputs.iter().skip(skip)) {
-                    let number = number.unwrap_or_else(|| self.fresh());
-                    within.extend(inner.value(*id).map(|v| (v.name.as_str(), number)));
-                }
-                given.push(self.body(inner, &mut within, depth + 1));
+                    self.turns(node, inner, &inputs, scope, depth)
+                });
             }
         }
-        let called = self.functions.contains_key(&key);
         let mut outputs = Vec::with_capacity(node.outputs.len());
-        for (at, id) in node.outputs.iter().enumerate() {
-            let one = given.first().and_then(|list| list.get(at)).copied();
-            // A call gives what its function gives; a branch is chosen by a step of its own.
-            let number = match one.filter(|_| called) {
-                Some(number) => number,
-                None => self.fresh(),
-            };
-            scope.extend(id.and_then(name).map(|name| (name, number)));
+        for id in &node.outputs {
+            let number = self.fresh();
+            if let Some(name) = id.and_then(name) {
+                scope.set(name, number);
+            }
             outputs.push(number);
         }
-        if !called {
-            inputs.extend(given.into_iter().flatten().map(Some));
-            self.steps.push(Step {
-                node,
-                inputs,
-                outputs,
-            });
-        }
+        self.steps.push(Step {
+            node,
+            inputs,
+            outputs,
+            given,
+        });
     }
+}
+
+/// How many values a loop carries from turn to turn.
+pub(super) fn states(node: &Node, inputs: usize) -> usize {
+    if node.op == "Loop" {
+        return inputs.saturating_sub(2);
+    }
+    let scanned = node.attributes.iter().find_map(|a| match a.value {
+        AttributeValue::Int(n) if a.name == "num_scan_inputs" => usize::try_from(n).ok(),
+        _ => None,
+    });
+    inputs.saturating_sub(scanned.unwrap_or(1))
 }
