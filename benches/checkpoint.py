@@ -12,15 +12,12 @@ medians. Our outputs are synced to disk, as are those of `cp A B && sync B`; the
 """
 
 import argparse
-import glob
 import os
-import statistics
 import subprocess
 import sys
-import time
 
-PROGRAM = os.environ.get("WEIGHTBRIDGE") or os.path.join(
-    os.path.dirname(os.path.abspath(__file__)), "..", "target", "release", "weightbridge")
+import turns
+from turns import COPY, ours
 
 LAYERS, WIDTH, HIDDEN, KEY_VALUE, WORDS = 10, 2048, 5632, 256, 32000
 
@@ -67,39 +64,21 @@ def peer(mode):
     return [sys.executable, __file__, "--work", mode, "{source}", "{target}.safetensors"]
 
 
-def ours(*arguments):
-    return [PROGRAM, *arguments]
-
-
 ROWS = [
     # label, command, the label its ratio is taken of
-    ("cp A B && sync B", ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "cp", "{source}", "{target}.copy"], None),
-    (".pt to .safetensors", ours("convert", "-q", "{source}", "{target}.safetensors"), "cp A B && sync B"),
+    COPY,
+    (".pt to .safetensors", ours("convert", "-q", "{source}", "{target}.safetensors"), COPY[0]),
     (".pt to .safetensors, 1 thread",
-     ours("convert", "-q", "--threads", "1", "{source}", "{target}.safetensors"), "cp A B && sync B"),
+     ours("convert", "-q", "--threads", "1", "{source}", "{target}.safetensors"), COPY[0]),
     (".pt to .safetensors, bf16",
-     ours("convert", "-q", "--dtype", "bf16", "{source}", "{target}.safetensors"), "cp A B && sync B"),
-    (".safetensors to .pt", ours("convert", "-q", "{tensors}", "{target}.pt"), "cp A B && sync B"),
+     ours("convert", "-q", "--dtype", "bf16", "{source}", "{target}.safetensors"), COPY[0]),
+    (".safetensors to .pt", ours("convert", "-q", "{tensors}", "{target}.pt"), COPY[0]),
     ("inspect --json", ours("inspect", "--json", "{source}"), None),
     ("scan", ours("scan", "{source}"), None),
-    ("torch mmap + safetensors (not synced)", peer("mmap"), "cp A B && sync B"),
-    ("torch + safetensors (not synced)", peer("plain"), "cp A B && sync B"),
+    ("torch mmap + safetensors (not synced)", peer("mmap"), COPY[0]),
+    ("torch + safetensors (not synced)", peer("plain"), COPY[0]),
     ("torch mmap, list the tensors", peer("list"), None),
 ]
-
-
-def measure(command, paths):
-    for path in glob.glob(glob.escape(paths["target"]) + ".*"):
-        os.unlink(path)
-    os.sync()
-    command = [part.format(**paths) for part in command]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status != 0:
-        raise SystemExit(f"{command} failed with status {status}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def bench(folder, runs, peers):
@@ -108,30 +87,9 @@ def bench(folder, runs, peers):
     if not os.path.exists(paths["source"]):
         make(paths["source"])
     if not os.path.exists(paths["tensors"]):
-        subprocess.run([PROGRAM, "convert", "-q", paths["source"], paths["tensors"]], check=True)
+        subprocess.run([turns.PROGRAM, "convert", "-q", paths["source"], paths["tensors"]], check=True)
     rows = [row for row in ROWS if peers or "--work" not in row[1]]
-    seen = {label: [] for label, _, _ in rows}
-    for turn in range(runs + 1):
-        for label, command, _ in rows:
-            figures = measure(command, paths)
-            if turn > 0:  # the first turn fills the page cache
-                seen[label].append(figures)
-    middle = {label: [statistics.median(column) for column in zip(*figures)]
-              for label, figures in seen.items()}
-    print(f"| {os.path.getsize(paths['source']) / 1e9:.2f} GB, {runs} runs, medians | wall | against cp | CPU | peak |")
-    print("|---|---|---|---|---|")
-    for label, _, base in rows:
-        wall, cpu, peak = middle[label]
-        # A ratio of each turn's pair, then the median: what the machine did in between drops out.
-        ratio = ""
-        if base:
-            pairs = zip(seen[label], seen[base])
-            ratio = f"{statistics.median(a[0] / b[0] for a, b in pairs):.2f}"
-        time_text = f"{wall:.2f} s" if wall > 0.1 else f"{wall * 1000:.1f} ms"
-        cpu_text = f"{cpu:.2f} s" if cpu > 0.1 else f"{cpu * 1000:.1f} ms"
-        print(f"| {label} | {time_text} | {ratio} | {cpu_text} | {peak:.0f} MiB |")
-    for path in glob.glob(glob.escape(paths["target"]) + ".*"):
-        os.unlink(path)
+    turns.table(f"{os.path.getsize(paths['source']) / 1e9:.2f} GB", rows, paths, runs)
 
 
 def main():
