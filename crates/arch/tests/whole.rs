@@ -164,6 +164,39 @@ fn a_head_is_missed_only_where_the_config_wants_one() {
 }
 
 #[test]
+fn a_size_that_the_config_lacks_is_that_of_the_tensors() {
+    for (name, golden) in goldens() {
+        let lowered = |config: &Value| {
+            let options = LowerOptions::default();
+            hf_to_gguf(&model(&golden), config, &options).map_err(|error| error.to_string())
+        };
+        let of = |records: &[ir::Record]| {
+            let mut records = records.iter();
+            records.any(|record| record.kind == "of-tensors" && record.what == "intermediate_size")
+        };
+        // Falcon's and GPT-2's tables take four times the width, which these models have.
+        let mut config = golden["config"].clone();
+        let Ok(whole) = lowered(&config) else {
+            continue;
+        };
+        let given = config.get("intermediate_size").is_some();
+        assert!(
+            !given || !of(&whole.records),
+            "{name}: a note on what is there"
+        );
+        if ["llama", "gemma3", "qwen3", "deepseek3"].contains(&&name[..]) {
+            config.as_object_mut().unwrap().remove("intermediate_size");
+            let lacking = lowered(&config).unwrap();
+            assert!(of(&lacking.records), "{name}");
+            assert_eq!(lacking.params, whole.params, "{name}");
+            config["intermediate_size"] = json!(7);
+            let error = lowered(&config).unwrap_err();
+            assert!(error.contains("\"intermediate_size\""), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_map_says_what_may_be_missing() {
     let text = r#"
         name = "mine"
@@ -173,7 +206,7 @@ fn a_map_says_what_may_be_missing() {
         let map = Table::parse(map, "mine")?;
         let mut builder = ir::ModelBuilder::new();
         for name in names {
-            builder = builder.tensor(*name, ir::DType::F32, [1, 1], vec![0; 4]);
+            builder = builder.tensor(name, ir::DType::F32, [1, 1], vec![0; 4]);
         }
         let model = builder.build()?;
         let options = LowerOptions {

@@ -270,9 +270,12 @@ pub(super) fn ranges(numbers: &BTreeSet<u64>) -> String {
     let mut words: Vec<String> = runs
         .iter()
         .take(SHOWN)
-        .map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
         })
         .collect();
     if runs.len() > SHOWN {

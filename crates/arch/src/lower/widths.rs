@@ -8,7 +8,7 @@ use super::Planned;
 use crate::error::ArchError;
 use crate::expr::Scope;
 use crate::hparams::lifted;
-use crate::table::Table;
+use crate::table::{Key, Table};
 use ir::{MetaValue, Record, Result};
 use serde_json::{Map, Value, json};
 
@@ -101,17 +101,25 @@ pub(super) fn feed_forward(
     let apart = table.kv.iter().any(|key| key.name == EXPERTS.key);
     let widths: &[Width] = if apart { &[DENSE, EXPERTS] } else { &[ONE] };
     for Width { key, parts, name } in widths {
-        let Some(row) = table.kv.iter().rfind(|row| row.name == *key) else {
+        let rows: Vec<&Key> = table.kv.iter().filter(|row| row.name == *key).collect();
+        if rows.is_empty() {
             continue;
-        };
+        }
         let Some(width) = row_length(tensors, parts) else {
             continue;
         };
-        let now = row.value.eval(&Scope::new(root)).unwrap_or(Value::Null);
+        // The last row that gives a value counts, as it does for the key.
+        let scope = Scope::new(root);
+        let values = rows
+            .iter()
+            .rev()
+            .filter_map(|row| row.value.eval(&scope).ok());
+        let now = values.into_iter().find(|value| !value.is_null());
+        let now = now.unwrap_or(Value::Null);
         if now.is_array() || now.as_u64() == Some(width) {
             continue;
         }
-        let keys = row.value.keys();
+        let keys: Vec<String> = rows.iter().flat_map(|row| row.value.keys()).collect();
         // Where the config has no size for experts, the table reads that of dense layers.
         let asked = keys.iter().filter(|asked| apart_from(name, asked));
         let contradicted = asked
