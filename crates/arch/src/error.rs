@@ -67,6 +67,27 @@ pub enum ArchError {
         /// What it lacks, the first few.
         missing: Vec<String>,
     },
+    /// Tensors that the architecture needs are not there.
+    #[error(
+        "{count} tensors that architecture {table:?} needs are not there: {}",
+        missing.join("; ")
+    )]
+    MissingTensors {
+        /// The table.
+        table: String,
+        /// How many.
+        count: usize,
+        /// Their names in the source, the first few, and the blocks that have them.
+        missing: Vec<String>,
+    },
+    /// Blocks of which no tensor is there.
+    #[error("config.json: num_hidden_layers is {count}, and no tensor of layer {missing} is there")]
+    MissingBlocks {
+        /// How many there are to be, those that predict further tokens among them.
+        count: u64,
+        /// Which are missing, the first few.
+        missing: String,
+    },
     /// A tensor's shape or type is not what a verb works with.
     #[error("tensor {tensor:?} of type {dtype} and shape {shape} does not fit: {wanted}")]
     Shape {
@@ -167,6 +188,8 @@ impl Diagnose for ArchError {
             Self::MissingKey { .. }
             | Self::BadValue { .. }
             | Self::MissingParts { .. }
+            | Self::MissingTensors { .. }
+            | Self::MissingBlocks { .. }
             | Self::Shape { .. }
             | Self::Unpaired { .. }
             | Self::Ranks { .. }
@@ -185,7 +208,7 @@ impl Diagnose for ArchError {
             Self::Table { .. } => "docs/architectures.md explains the format of a map",
             Self::MissingKey { .. } => {
                 "If the model is of another architecture, name it with --arch NAME; if the key is \
-                 only missing, add it to config.json"
+                 only missing, add it to config.json; --as container carries the tensors as they are"
             }
             Self::Leftover { .. } => {
                 "Leave them out with --drop REGEX, or rename them with --rename"
@@ -206,8 +229,20 @@ impl Diagnose for ArchError {
                 "The adapter may be saved in part, or mixed of two: save it again"
             }
             Self::NeedsBase { .. } => "Name the base model's folder with --base",
-            Self::MissingParts { .. } => "A shard may be missing: compare with the index",
-            _ => return None,
+            Self::MissingBlocks { .. } => {
+                "A shard may be missing, or the key another model's: download the weights again, or \
+                 put the number of layers there are into config.json; --as container carries the \
+                 tensors that are there"
+            }
+            Self::MissingParts { .. } | Self::MissingTensors { .. } => {
+                "A shard may be missing, or cut short: compare with the index or download the weights \
+                 again; --as container carries the tensors that are there"
+            }
+            Self::Shape { .. } => {
+                "config.json may be of another model, or lack a key: put the model's own sizes there; \
+                 --as container carries the tensors as they are"
+            }
+            Self::AdapterValue { .. } | Self::Nothing { .. } => return None,
         };
         Some(text.to_owned())
     }

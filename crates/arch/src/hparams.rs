@@ -36,15 +36,38 @@ pub(crate) fn lifted(config: &Value) -> Map<String, Value> {
     root
 }
 
-fn text_part(root: &Map<String, Value>) -> Option<Map<String, Value>> {
-    NESTED.iter().find_map(|path| {
-        let (first, rest) = path.split_first()?;
-        let mut here = root.get(*first)?;
-        for key in rest {
-            here = here.get(key)?;
+/// Sets a key of the text model.
+pub(crate) fn set(config: &mut Value, key: &str, value: Value) {
+    let path = config.as_object().and_then(text_path).unwrap_or_default();
+    let mut here = config;
+    for name in path {
+        match here.get_mut(*name) {
+            Some(inner) => here = inner,
+            None => return,
         }
-        here.as_object().cloned()
-    })
+    }
+    if let Value::Object(map) = here {
+        map.insert(key.to_owned(), value);
+    }
+}
+
+/// Where the text model's part is.
+fn text_path(root: &Map<String, Value>) -> Option<&'static [&'static str]> {
+    let part = |path: &&&[&str]| text_at(root, path).is_some();
+    NESTED.iter().find(part).copied()
+}
+
+fn text_part(root: &Map<String, Value>) -> Option<Map<String, Value>> {
+    text_at(root, text_path(root)?).cloned()
+}
+
+fn text_at<'a>(root: &'a Map<String, Value>, path: &[&str]) -> Option<&'a Map<String, Value>> {
+    let (first, rest) = path.split_first()?;
+    let mut here = root.get(*first)?;
+    for key in rest {
+        here = here.get(key)?;
+    }
+    here.as_object()
 }
 
 /// What configs call the number of blocks, which tables know as `block_count`.

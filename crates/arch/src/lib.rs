@@ -32,6 +32,7 @@ mod hparams;
 mod keys;
 mod lora;
 mod lower;
+mod need;
 mod raise;
 mod table;
 mod tables;

@@ -2,6 +2,7 @@
 
 use crate::error::ArchError;
 use crate::expr::Expr;
+use crate::need::Needs;
 use crate::template::{Places, Template};
 use crate::verb::Verb;
 use ir::Result;
@@ -30,6 +31,14 @@ struct File {
     tensors: Vec<Vec<OneOrMore>>,
     #[serde(default)]
     accept: Vec<Vec<OneOrMore>>,
+    #[serde(default)]
+    optional: Vec<OneOrMore>,
+    #[serde(default)]
+    biased: Vec<String>,
+    #[serde(default)]
+    either: Vec<Vec<Vec<String>>>,
+    #[serde(default)]
+    only_if: Vec<[String; 2]>,
     #[serde(default)]
     f32: Vec<String>,
     #[serde(default)]
@@ -121,6 +130,7 @@ pub struct Table {
     /// What blocks beyond the last are called in HF: see [`Table::beyond_in`].
     pub(crate) beyond: Vec<(String, String)>,
     pub(crate) rows: Vec<Row>,
+    pub(crate) needs: Needs,
     pub(crate) f32: Vec<Regex>,
     pub(crate) generate: Vec<Generate>,
     pub(crate) config: Vec<ConfigClass>,
@@ -229,6 +239,17 @@ impl Table {
                 rows.push(Row::build(row, accept_only)?);
             }
         }
+        let needs = Needs {
+            optional: file
+                .optional
+                .iter()
+                .map(|one| one.list().to_vec())
+                .collect(),
+            biased: file.biased.clone(),
+            either: file.either.clone(),
+            only_if: exprs(&file.only_if)?,
+        };
+        needs.check(&rows)?;
         let rename = file
             .rename
             .iter()
@@ -274,6 +295,7 @@ impl Table {
                 .map(|[a, b]| (a.clone(), b.clone()))
                 .collect(),
             rows,
+            needs,
             f32: regexes(&file.f32)?,
             generate: generate.collect::<Result<_, String>>()?,
             config: config.collect::<Result<_, String>>()?,

@@ -17,13 +17,15 @@ fn tens_of_thousands_of_experts_are_planned_in_seconds() {
     let mut config = golden["config"].clone();
     config["num_hidden_layers"] = json!(61);
     config["n_routed_experts"] = json!(256);
-    let block: Vec<_> = model(&golden)
+    let (blocks, mut tensors): (Vec<_>, Vec<_>) = model(&golden)
         .tensors
         .into_tensors()
         .into_iter()
+        .partition(|t| t.name.starts_with("model.layers."));
+    let block: Vec<_> = blocks
+        .into_iter()
         .filter(|t| t.name.starts_with("model.layers.1."))
         .collect();
-    let mut tensors = Vec::new();
     for layer in 0..61 {
         for tensor in &block {
             let name = tensor

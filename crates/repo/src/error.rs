@@ -117,14 +117,20 @@ impl Diagnose for RepoError {
                 ..
             } => {
                 return Some(format!(
-                    "{partial} is there: a download did not finish, resume it"
+                    "{partial} is there: a download did not finish, resume it; no flag makes up for it"
                 ));
             }
-            Self::MissingShards { .. } => "Download them into the same folder",
+            Self::MissingShards { .. } => {
+                "Download them into the same folder: no flag makes up for them"
+            }
             Self::Placeholder { help, .. } => help,
             Self::Index { .. } => "Download the index again",
             Self::UnsafeName { .. } => "No honest index does that: do not trust this repository",
-            Self::MissingTensor { .. } | Self::DuplicateTensor { .. } => {
+            Self::MissingTensor { .. } => {
+                "Index and shards may be of two versions: download all of them again, or take the \
+                 index away to use what the shards hold"
+            }
+            Self::DuplicateTensor { .. } => {
                 "Index and shards may be of two versions: download all of them again"
             }
             Self::NoWeights => {

@@ -2,7 +2,8 @@
 
 use ir::{Class, DType, Diagnose, Shape};
 
-const CUT_SHORT: &str = "The download may be cut short: compare its size with the original's";
+const CUT_SHORT: &str = "The download may be cut short: compare its size with the original's and fetch it \
+     again";
 const DAMAGED: &str = "The header is damaged or was written by hand: get the file again, or \
                        write it again with the safetensors library";
 

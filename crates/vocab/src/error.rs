@@ -22,15 +22,15 @@ pub enum VocabError {
     },
     /// Tokens beyond the embedding's rows.
     #[error(
-        "the vocabulary is larger than the model: {} tokens with {token:?} of id {id}, but the \
-         embedding has {rows} rows ({rows_from})", id.saturating_add(1)
+        "the vocabulary is larger than the model: {} tokens with {token:?} of id {id}, but \
+         {rows_from} gives it {rows} rows", id.saturating_add(1)
     )]
     TooLarge {
         /// The token of the highest id.
         token: String,
         /// Its id.
         id: u64,
-        /// Rows of the embedding.
+        /// Rows that the model has for tokens.
         rows: u64,
         /// Where that number is from.
         rows_from: &'static str,
@@ -114,7 +114,8 @@ impl Diagnose for VocabError {
             Self::Malformed { .. } => "The download may be cut short: fetch the file again",
             Self::TooLarge { .. } => {
                 "The tokenizer may be of another model; or added tokens were never given rows: \
-                 resize the embedding, or take them out of added_tokens"
+                 resize the embedding, or take them out of added_tokens. --as container carries the \
+                 tensors without a tokenizer"
             }
             Self::BadId { .. } => "Correct the id in the file",
             Self::UnknownPre { .. } => {

@@ -23,7 +23,7 @@ pub struct Request<'a> {
     pub config: &'a Value,
     /// `vocab_size` where the config alone does not say it: transformers' default.
     pub vocab_size: Option<u64>,
-    /// Rows of the embedding, for the lint.
+    /// Rows of the embedding.
     pub embedding_rows: Option<u64>,
     /// `--pre NAME`: the pre-tokenizer, whatever its fingerprint.
     pub pre: Option<&'a str>,
@@ -95,7 +95,8 @@ pub fn to_gguf(source: &dyn Source, request: &Request<'_>) -> Result<Vocabulary>
     })
 }
 
-/// `vocab_size`, from the text model's part of the config if there is one.
+/// `vocab_size`, from the text model's part of the config if there is one; where it is not there,
+/// the rows of the embedding, as every row needs a token.
 fn rows(request: &Request<'_>) -> Option<u64> {
     let size = |at: &Value| at.get("vocab_size").and_then(Value::as_u64);
     let inner = request.config.get("text_config").and_then(size);
@@ -103,6 +104,7 @@ fn rows(request: &Request<'_>) -> Option<u64> {
         .vocab_size
         .or(inner)
         .or_else(|| size(request.config))
+        .or(request.embedding_rows)
 }
 
 struct Work<'a> {
@@ -125,10 +127,11 @@ impl Work<'_> {
                 _ => Method::Llama,
             }
         };
-        let why = format!(
-            "no method is known for class {:?}; by its files it is taken as {method:?}",
-            self.request.hf_class
-        );
+        let class = match self.request.hf_class {
+            "" => "config.json names no class".to_owned(),
+            class => format!("no method is known for class {class:?}"),
+        };
+        let why = format!("{class}; by its files it is taken as {method:?}");
         self.records
             .push(Record::changed("vocab-guess", "tokenizer", why).wanted());
         Ok(method)

@@ -93,6 +93,12 @@ def gpt_oss(layers):
                     [p + "mlp.experts.down_proj_bias", "BF16", [4, 64]]]
 
 
+def on_the_hub(tensors):
+    """Qwen3-VL's released experts: `[expert, from, to]`, where transformers 5 saves `[expert, to, from]`."""
+    turned = lambda t: t.reshape(t.shape[0], t.shape[2], t.shape[1])
+    return {name: turned(t) if ".mlp.experts." in name else t for name, t in tensors.items()}
+
+
 def mtp(tensors, like="model.layers.3."):
     """Adds a multi-token-prediction block as the hub's files have it: transformers does not keep it."""
     import torch
@@ -249,7 +255,7 @@ MODELS = [
         "text_config": dict(SMALL, head_dim=16, rope_parameters=dict(rope_type="default", rope_theta=1000000.0, mrope_section=[4, 2, 2])),
         "vision_config": dict(depth=2, hidden_size=32, intermediate_size=48, num_heads=2, out_hidden_size=64, patch_size=8,
                               deepstack_visual_indexes=[0, 1], num_position_embeddings=16)}},
-    {"name": "qwen3vlmoe", "class": "Qwen3VLMoeForConditionalGeneration", "config_class": "Qwen3VLMoeConfig", "config": {
+    {"name": "qwen3vlmoe", "names": on_the_hub, "class": "Qwen3VLMoeForConditionalGeneration", "config_class": "Qwen3VLMoeConfig", "config": {
         "text_config": dict(SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
                             rope_parameters=dict(rope_type="default", rope_theta=1000000.0, mrope_section=[4, 2, 2])),
         "vision_config": dict(depth=2, hidden_size=32, intermediate_size=48, num_heads=2, out_hidden_size=64, patch_size=8,

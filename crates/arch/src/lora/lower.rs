@@ -52,7 +52,7 @@ pub fn adapter_to_gguf(
     let mut records = Vec::new();
     let (matrices, pairs, norms) = sort(model, &mut records)?;
     let table = for_hf(&matrices, config, choice)?;
-    let root = hparams(table, config, &repo_facts(&matrices, options))?;
+    let root = hparams(table, config, &repo_facts(&matrices, config, options))?;
     let mut tensors = whole(table, &norms, options, &root, &mut records)?;
     let out = decided(options.out, &pairs);
     let mut left = Vec::new();

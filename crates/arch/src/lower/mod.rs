@@ -2,20 +2,23 @@
 
 mod gather;
 mod sizes;
+mod whole;
+mod widths;
 
 use crate::choose::{Choice, for_hf};
 use crate::compute::constant;
 use crate::error::ArchError;
 use crate::expr::Scope;
 use crate::generate;
-use crate::hparams::hparams;
-use crate::keys::pairs;
+use crate::hparams::{hparams, lifted};
+use crate::keys::{full_name, pairs};
 use crate::table::Table;
 use crate::target::{OutType, target};
 pub(crate) use gather::{Gathered, Order, gather};
 use ir::{BlockFormat, DType, MetaValue, Metadata, Model, Record, Result, Tensor, ns};
 use regex::Regex;
 use serde_json::{Map, Value, json};
+use sizes::Facts;
 
 /// What a lowering is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,8 @@ pub struct LowerOptions<'a> {
 pub struct RepoFacts {
     /// Tokens the tokenizer really has: Gemma 3 cuts its embedding to them.
     pub vocab_tokens: Option<u64>,
+    /// Rows of the embedding, which are the `vocab_size` that a config does not give.
+    pub embedding_rows: Option<u64>,
     /// `1_Pooling/config.json`: 1 mean, 2 cls, 3 last token.
     pub pooling_type: Option<u32>,
     /// The kind of model in `tokenizer.json`: `BPE`, `WordPiece`, `Unigram`.
@@ -152,8 +157,11 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     };
     let table = for_hf(model, config, choice)?;
     let out = options.out.decided(model);
-    let mut root = hparams(table, config, &repo_facts(model, options))?;
-    let mut records = Vec::new();
+    let mut config = config.clone();
+    let mut records = widths::defaults(table, &config);
+    records.extend(widths::vocabulary(&mut config, options.repo.embedding_rows));
+    let config = &config;
+    let mut root = hparams(table, config, &repo_facts(model, config, options))?;
     let mut made = Vec::new();
     for extra in &table.generate {
         let scope = Scope::new(&root);
@@ -163,7 +171,7 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
         }
     }
     let gathered = gather(table, model, options, &root, &mut records)?;
-    for group in gathered {
+    for group in &gathered {
         group.emit(table, &root, &mut made)?;
     }
     made.sort_by_key(|(order, _)| *order);
@@ -187,9 +195,24 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
         out.file_type()
     };
     root.insert("file_type".to_owned(), json!(file_type));
+    let changes = widths::feed_forward(table, config, &mut root, &tensors, &mut records)?;
     let mut params = pairs(table, &table.kv, &root)?;
+    for (key, value) in changes {
+        let key = full_name(table, key);
+        if let Some(slot) = params.iter_mut().find(|(name, _)| *name == key) {
+            slot.1 = value;
+        }
+    }
     params.push(("general.quantization_version".to_owned(), MetaValue::U32(2)));
-    sizes::check(&table.gguf, options.map.is_some(), &params, &tensors)?;
+    sizes::check(&Facts {
+        table,
+        config: &lifted(config),
+        own: options.map.is_some(),
+        tokens: options.repo.vocab_tokens,
+        params: &params,
+        tensors: &tensors,
+    })?;
+    whole::check(table, &gathered, &root)?;
     Ok(Lowered {
         table: table.name.clone(),
         gguf_arch: table.gguf.clone(),
@@ -202,7 +225,11 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     })
 }
 
-pub(crate) fn repo_facts(model: &Model, options: &LowerOptions<'_>) -> Map<String, Value> {
+pub(crate) fn repo_facts(
+    model: &Model,
+    config: &Value,
+    options: &LowerOptions<'_>,
+) -> Map<String, Value> {
     let facts = &options.repo;
     let mut map = Map::new();
     let mut set = |key: &str, value: Option<Value>| {
@@ -228,5 +255,24 @@ pub(crate) fn repo_facts(model: &Model, options: &LowerOptions<'_>) -> Map<Strin
             .ok()
     });
     set("mtp_layers", mtp.max().map(|last| Value::from(last + 1)));
+    set("untied", Some(Value::from(untied(model, config))));
     map
+}
+
+/// Whether the model must have a head of its own: the config says that it is not the embedding, and
+/// nowhere that it is, for a class with a head. What was saved as the bare model has none, and its
+/// names lack the `model.` before them.
+fn untied(model: &Model, config: &Value) -> bool {
+    let text = Value::Object(lifted(config));
+    let said = |config: &Value| config.get("tie_word_embeddings").and_then(Value::as_bool);
+    let class = |config: &Value| {
+        let first = config.get("architectures").and_then(|list| list.get(0));
+        first.and_then(Value::as_str).map(str::to_owned)
+    };
+    let headed = class(config).is_some_and(|class| {
+        class.ends_with("ForCausalLM") || class.ends_with("ForConditionalGeneration")
+    });
+    let whole = model.tensors.iter().any(|t| t.name.contains("model."));
+    let tied = [said(config), said(&text)];
+    headed && whole && tied.contains(&Some(false)) && !tied.contains(&Some(true))
 }

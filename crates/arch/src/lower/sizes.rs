@@ -4,9 +4,15 @@
 //! that; where a key was lost, the default is wrong, and a wrong number of heads would shuffle rows.
 
 use super::Planned;
+use super::whole::ranges;
 use crate::error::ArchError;
+use crate::table::Table;
 use ir::{MetaValue, Result};
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+
+/// Missing blocks beyond the last there is that are named in an error.
+const NAMED: u64 = 64;
 
 /// Refuses blocks beyond the config's count, and blocks of which there is no tensor. Those that
 /// predict further tokens may be left out.
@@ -28,111 +34,209 @@ fn blocks(count: Option<u64>, beyond: u64, tensors: &[Planned]) -> Result<()> {
         return Ok(());
     };
     if last >= count {
-        let why = format!("it is {count}, and there are tensors of block {last}");
+        let why = format!(
+            "it is {count}, and there are tensors of layer {last}; --drop REGEX leaves them out"
+        );
         let what = "num_hidden_layers".to_owned();
         return Err(ArchError::BadValue { what, why }.into());
     }
     let needed = count.saturating_sub(beyond);
-    let gone: Vec<String> = (0..needed)
-        .filter(|block| !there.contains(block))
-        .take(8)
-        .map(|block| format!("all of block {block}"))
-        .collect();
+    // Beyond the last there are blocks enough that are not.
+    let most = last.saturating_add(NAMED);
+    let gone = (0..needed.min(most)).filter(|block| !there.contains(block));
+    let gone: BTreeSet<u64> = gone.collect();
     if gone.is_empty() {
         return Ok(());
     }
-    let target = format!("a model of {count} blocks");
-    Err(ArchError::MissingParts {
-        target,
-        missing: gone,
+    let mut missing = ranges(&gone);
+    if needed > most {
+        missing = format!("{missing} and so on");
     }
-    .into())
+    Err(ArchError::MissingBlocks { count, missing }.into())
 }
 
-/// Refuses a width or a number of heads that is missing (a user's `own` map may go without) or that
-/// the tensors contradict.
-pub(super) fn check(
-    arch: &str,
-    own: bool,
-    params: &[(String, MetaValue)],
-    tensors: &[Planned],
-) -> Result<()> {
-    let value = |key: &str| {
-        let found = params.iter().find(|(name, _)| {
-            let name = name.strip_prefix(arch).and_then(|n| n.strip_prefix('.'));
+/// A size by its GGUF key, and what configs call it.
+struct Size {
+    key: &'static str,
+    names: &'static [&'static str],
+}
+
+const WIDTH: Size = Size {
+    key: "embedding_length",
+    names: &["hidden_size", "n_embd", "d_model", "dim"],
+};
+
+const HEADS: Size = Size {
+    key: "attention.head_count",
+    names: &["num_attention_heads", "n_head", "n_heads"],
+};
+
+const KEY_HEADS: Size = Size {
+    key: "attention.head_count_kv",
+    names: &[
+        "num_key_value_heads",
+        "num_kv_heads",
+        "n_head_kv",
+        "n_kv_heads",
+    ],
+};
+
+/// What the sizes are held against.
+pub(super) struct Facts<'a> {
+    pub(super) table: &'a Table,
+    /// `config.json`, the text model's part lifted to the top.
+    pub(super) config: &'a Map<String, Value>,
+    /// A user's own map may go without some.
+    pub(super) own: bool,
+    /// Tokens of the vocabulary, if there is one.
+    pub(super) tokens: Option<u64>,
+    pub(super) params: &'a [(String, MetaValue)],
+    pub(super) tensors: &'a [Planned],
+}
+
+impl Facts<'_> {
+    fn value(&self, key: &str) -> Option<&MetaValue> {
+        let gguf = &self.table.gguf;
+        let found = self.params.iter().find(|(name, _)| {
+            let name = name.strip_prefix(gguf).and_then(|n| n.strip_prefix('.'));
             name == Some(key)
         });
         found.map(|(_, value)| value)
-    };
-    let number = |key: &str| match value(key) {
-        Some(MetaValue::U32(n)) if *n > 0 => Some(u64::from(*n)),
-        _ => None,
-    };
-    let shape = |wanted: &dyn Fn(&str) -> bool| {
-        let found = tensors.iter().find(|p| wanted(&p.tensor.name));
+    }
+
+    fn number(&self, key: &str) -> Option<u64> {
+        match self.value(key) {
+            Some(MetaValue::U32(n)) if *n > 0 => Some(u64::from(*n)),
+            _ => None,
+        }
+    }
+
+    /// Rows and columns of the first tensor whose name fits.
+    fn shape(&self, wanted: &dyn Fn(&str) -> bool) -> Option<(u64, u64)> {
+        let found = self.tensors.iter().find(|p| wanted(&p.tensor.name));
         match found.map(|p| &p.tensor.spec.shape[..]) {
             Some(&[rows, columns]) => Some((rows, columns)),
             _ => None,
         }
-    };
-    let refuse = |what: &str, why: String| {
+    }
+
+    fn rows(&self, part: &str) -> Option<u64> {
+        let found = self.shape(&|name| name.starts_with("blk.") && name.ends_with(part));
+        found.map(|(rows, _)| rows)
+    }
+
+    /// What the config calls a size, and whether it has it; else what the table would ask for.
+    fn name(&self, size: &Size) -> (&'static str, bool) {
+        let given = |name: &&&str| {
+            self.config
+                .get(**name)
+                .is_some_and(|value| !value.is_null())
+        };
+        if let Some(name) = size.names.iter().find(given) {
+            return (name, true);
+        }
+        let rows = self.table.kv.iter().filter(|row| row.name == size.key);
+        let keys: Vec<String> = rows.flat_map(|row| row.value.keys()).collect();
+        let asked = |name: &&&str| keys.iter().any(|key| key == **name);
+        let first = size.names.iter().find(asked).or(size.names.first());
+        (first.copied().unwrap_or(size.key), false)
+    }
+
+    fn refuse(&self, size: &Size, why: &str) -> Result<()> {
+        let (what, given) = self.name(size);
         let what = what.to_owned();
-        let why = format!("{why}; without the key it is the default of the class");
+        let why = if given {
+            why.to_owned()
+        } else {
+            format!("{why}; the config lacks the key, so it is the default of the class")
+        };
         Err(ArchError::BadValue { what, why }.into())
-    };
-    let lacks = |key: &str, config: &str| {
-        let gguf_key = format!("{arch}.{key}");
-        let keys = vec![config.to_owned()];
+    }
+
+    fn lacks(&self, size: &Size) -> Result<()> {
+        let gguf_key = format!("{}.{}", self.table.gguf, size.key);
+        let keys = vec![self.name(size).0.to_owned()];
         Err(ArchError::MissingKey { gguf_key, keys }.into())
-    };
+    }
+}
+
+/// Refuses a width or a number of heads that is missing or that the tensors contradict.
+pub(super) fn check(facts: &Facts<'_>) -> Result<()> {
     blocks(
-        number("block_count"),
-        number("nextn_predict_layers").unwrap_or(0),
-        tensors,
+        facts.number("block_count"),
+        facts.number("nextn_predict_layers").unwrap_or(0),
+        facts.tensors,
     )?;
-    let embedding = shape(&|name| name == "token_embd.weight");
-    let Some(width) = number("embedding_length") else {
+    let embedding = facts.shape(&|name| name == "token_embd.weight");
+    let tokens = facts.tokens.filter(|tokens| *tokens > 0);
+    if let (Some(tokens), Some((rows, _))) = (tokens, embedding)
+        && tokens != rows
+    {
+        let why = format!("the vocabulary has {tokens} tokens, the embedding {rows} rows");
+        let what = "vocab_size".to_owned();
+        return Err(ArchError::BadValue { what, why }.into());
+    }
+    let Some(width) = facts.number(WIDTH.key) else {
         return match embedding {
-            Some(_) if !own => lacks("embedding_length", "hidden_size"),
+            Some(_) if !facts.own => facts.lacks(&WIDTH),
             _ => Ok(()),
         };
     };
     if let Some((_, columns)) = embedding.filter(|(_, columns)| *columns != width) {
         let why = format!("it is {width}, and the rows of the embedding have {columns} values");
-        return refuse("hidden_size", why);
+        return facts.refuse(&WIDTH, &why);
     }
-    let part = |name: &str| {
-        let found = shape(&|at| at.starts_with("blk.") && at.ends_with(name));
-        found.map(|(rows, _)| rows)
-    };
-    let (query, key) = (part(".attn_q.weight"), part(".attn_k.weight"));
-    if !own && query.is_some() && value("attention.head_count").is_none() {
-        return lacks("attention.head_count", "num_attention_heads");
+    heads(facts, width)
+}
+
+/// Heads times their size are the rows of queries and keys.
+fn heads(facts: &Facts<'_>, width: u64) -> Result<()> {
+    let (query, key) = (facts.rows(".attn_q.weight"), facts.rows(".attn_k.weight"));
+    if !facts.own && query.is_some() && facts.value(HEADS.key).is_none() {
+        return facts.lacks(&HEADS);
     }
     // Latent attention and layers of different heads have other shapes.
     let special = ["attention.key_length_mla", "attention.key_length_swa"];
     let (Some(heads), false) = (
-        number("attention.head_count"),
-        special.iter().any(|key| value(key).is_some()),
+        facts.number(HEADS.key),
+        special.iter().any(|key| facts.value(key).is_some()),
     ) else {
         return Ok(());
     };
-    let head = number("attention.key_length")
-        .unwrap_or(width / heads)
-        .max(1);
+    let told = facts.number("attention.key_length");
+    // Linear attention has a fused tensor of other sizes.
+    let fused = facts.rows(".attn_qkv.weight").filter(|_| query.is_none());
+    let attends = query.is_some() || fused.is_some();
+    if attends && told.is_none() && !width.is_multiple_of(heads) {
+        let why = format!("{heads} heads do not go into a width of {width}");
+        return facts.refuse(&HEADS, &why);
+    }
+    let head = told.unwrap_or(width / heads).max(1);
     // A query may have a gate of its own size beside it; a key has not.
     let wanted = heads.saturating_mul(head);
     if let Some(rows) = query.filter(|rows| rows % wanted != 0) {
         let why = format!("{heads} heads of {head} do not go into the {rows} rows of a query");
-        return refuse("num_attention_heads", why);
+        return facts.refuse(&HEADS, &why);
     }
-    let Some(shared) = number("attention.head_count_kv") else {
+    let shared = facts.number(KEY_HEADS.key);
+    let both = heads.saturating_add(shared.unwrap_or(heads).saturating_mul(2));
+    if let Some(rows) = fused.filter(|rows| *rows != both.saturating_mul(head)) {
+        let shared = shared.unwrap_or(heads);
+        let why = format!(
+            "{heads} heads and {shared} key heads of {head} are not the {rows} rows of queries, \
+             keys and values"
+        );
+        return facts.refuse(&HEADS, &why);
+    }
+    let Some(shared) = shared else {
         return Ok(());
     };
     let wanted = shared.saturating_mul(head);
     if let Some(rows) = key.filter(|rows| *rows != wanted) {
         let why = format!("{shared} key heads of {head} are not the {rows} rows of a key");
-        return refuse("num_key_value_heads", why);
+        // The size of a head, and often the number of key heads, follow from the number of heads.
+        let (_, given) = facts.name(&HEADS);
+        return facts.refuse(if given { &KEY_HEADS } else { &HEADS }, &why);
     }
     Ok(())
 }

@@ -56,7 +56,9 @@ pub(super) fn permute(tensor: &Tensor, label: &str, heads: u64, there: bool) -> 
     let Some(per) = per else {
         return Err(bad(
             tensor,
-            format!("rows for {heads} heads of an even size"),
+            format!(
+                "rows for {heads} heads of an even size (num_attention_heads, num_key_value_heads)"
+            ),
         ));
     };
     let half = rows / per;

@@ -41,9 +41,11 @@ pub(super) fn lower(
     // Numbers that come out of codes have no type of their own to keep.
     let keep = request.dtype == DTypeChoice::Keep && !options.half && packed.is_none();
     let map = own_table(options.arch_map.as_deref())?;
-    let vocabulary = vocabulary(&model, &config, options, limits)?;
+    let rows = embedding_rows(&model);
+    let vocabulary = vocabulary(&model, &config, rows, options, limits)?;
     let repo = RepoFacts {
         vocab_tokens: Some(vocabulary.tokens),
+        embedding_rows: rows,
         ..facts(&model, limits)?
     };
     let lowering = LowerOptions {
@@ -136,33 +138,39 @@ pub(super) fn card(model: &Model, limits: &Limits) -> Result<Option<Value>> {
     Ok(card.map(|text| front_matter(&String::from_utf8_lossy(&text))))
 }
 
-/// The tokenizer's keys.
-fn vocabulary(
-    model: &Model,
-    config: &Value,
-    options: &LlmOptions,
-    limits: &Limits,
-) -> Result<Vocabulary> {
-    /// How the matrix is called that has a row for each token.
-    const EMBEDDINGS: [&str; 5] = [
+/// Rows of the matrix that has one for each token.
+fn embedding_rows(model: &Model) -> Option<u64> {
+    /// How it is called.
+    const NAMES: [&str; 5] = [
         "embed_tokens.weight",
         "wte.weight",
         "word_embeddings.weight",
         "embed_in.weight",
         "tok_embeddings.weight",
     ];
-    let class = config.get("architectures").and_then(|list| list.get(0));
-    let rows = model.tensors.iter().find(|tensor| {
+    let found = model.tensors.iter().find(|tensor| {
         let name = tensor.name.as_str();
-        EMBEDDINGS.iter().any(|end| name.ends_with(end))
+        NAMES.iter().any(|end| name.ends_with(end))
     });
+    found.and_then(|tensor| tensor.spec.shape.first().copied())
+}
+
+/// The tokenizer's keys.
+fn vocabulary(
+    model: &Model,
+    config: &Value,
+    rows: Option<u64>,
+    options: &LlmOptions,
+    limits: &Limits,
+) -> Result<Vocabulary> {
+    let class = config.get("architectures").and_then(|list| list.get(0));
     vocab::to_gguf(
         &model.assets.as_slice(),
         &Request {
             hf_class: class.and_then(Value::as_str).unwrap_or_default(),
             config,
             vocab_size: None,
-            embedding_rows: rows.and_then(|tensor| tensor.spec.shape.first().copied()),
+            embedding_rows: rows,
             pre: options.pre.as_deref(),
             method: None,
             limits,

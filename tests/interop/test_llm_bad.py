@@ -1,0 +1,225 @@
+"""Repositories that are no whole model: exit 3, what is missing by its name, and the flag that gets further.
+
+Each case breaks a good repository (llm/zoo.py) in one way. Where the message names a flag, the flag is
+tried: it has to give a file. Where the tensors tell what the config does not, the file has to be the one
+that the whole config gives.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "llm"))
+
+import judge  # noqa: E402
+
+pytest.importorskip("transformers", reason="no transformers in this environment")
+TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
+if not (Path(TREE) / "convert_hf_to_gguf.py").exists():
+    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+import ggufs  # noqa: E402
+import runtime  # noqa: E402
+import zoo  # noqa: E402
+
+INDEX, CONFIG = "model.safetensors.index.json", "config.json"
+CONTAINER = ("--as", "container")
+RUNS = pytest.mark.skipif(runtime.folder() is None, reason="no llama.cpp libraries")
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory):
+    """Repositories by name, each made when it is first asked for. `llama` comes in two shards."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name) / "hf"
+            made[name] = zoo.build(zoo.BY_NAME[name], folder, Path(TREE) / "models")
+        return made[name]
+    return of
+
+
+def edit(path, change):
+    text = json.loads(path.read_text())
+    change(text)
+    path.write_text(json.dumps(text))
+
+
+# ------------------------------------------------------------------- ways to break a repository
+
+def config(**keys):
+    """Keys of the config changed; None takes one away."""
+    def change(text):
+        text.update(keys)
+        for key in [key for key, value in keys.items() if value is None]:
+            text.pop(key)
+    return lambda folder: edit(folder / CONFIG, change)
+
+
+def weights(change):
+    """What `change` makes of the tensors of each file."""
+    def of(folder):
+        for path in folder.glob("*.safetensors"):
+            save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    return of
+
+
+def without(*names):
+    """Tensors gone from weights and index alike."""
+    def of(folder):
+        weights(lambda tensors: {k: v for k, v in tensors.items() if k not in names})(folder)
+        if (folder / INDEX).exists():
+            edit(folder / INDEX, lambda index: [index["weight_map"].pop(name) for name in names])
+    return of
+
+
+def shard(folder, number):
+    return sorted(folder.glob("model-*.safetensors"))[number]
+
+
+def cut(folder):
+    """The second half of a shard never came."""
+    path = shard(folder, 1)
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def short_embedding(folder):
+    """The tokenizer has 32000 tokens; the embedding keeps 31000 rows."""
+    rows = lambda name, tensor: tensor[:31000].clone() if name in ("model.embed_tokens.weight", "lm_head.weight") else tensor
+    weights(lambda tensors: {name: rows(name, tensor) for name, tensor in tensors.items()})(folder)
+    config(vocab_size=31000)(folder)
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+LOST = "model.layers.9.mlp.up_proj.weight"
+
+# Repository, what is done to it, what the message says, options that get further (none: nothing does).
+BAD = {
+    "a missing shard": ("llama", lambda folder: shard(folder, 1).unlink(),
+                        ["model-00002-of-00002.safetensors", "Download", "no flag"], None),
+    "a shard cut short": ("llama", cut, ["model-00002-of-00002.safetensors", "fetch it again"], None),
+    "an index that names a tensor no shard has": (
+        "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].update({LOST: shard(folder, 0).name})),
+        [LOST, "take the index away"], lambda folder: (folder / INDEX).unlink()),
+    "a shard with a tensor the index lacks": (
+        "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].pop(UP)),
+        [UP, "--as container", "take the index away"], CONTAINER),
+    "an unknown architecture": (
+        "llama", config(architectures=["FancyForCausalLM"], model_type="fancy"),
+        ["FancyForCausalLM", "--arch", "--as container"], ("--arch", "llama")),
+    "no class and no model type we know": (
+        "llama", config(architectures=[], model_type="fancy"), ['model type "fancy"', "--as container"], CONTAINER),
+    "a vocabulary larger than the embedding": (
+        "llama", short_embedding, ["32000", "31000", "--as container"], CONTAINER),
+    "a vocabulary larger than the config says": (
+        "qwen2", config(vocab_size=100), ["vocab_size of config.json", "100 rows", "--as container"], CONTAINER),
+    "no hidden_size": ("llama", config(hidden_size=None), ["hidden_size", "--as container"], CONTAINER),
+    "no num_hidden_layers": ("llama", config(num_hidden_layers=None), ["num_hidden_layers", "--as container"], CONTAINER),
+    "no num_attention_heads": ("llama", config(num_attention_heads=None), ["num_attention_heads", "--as container"], CONTAINER),
+    "no number of heads at all": (
+        "llama", config(num_attention_heads=None, num_key_value_heads=None, head_dim=None),
+        ['"num_attention_heads"', "lacks the key", "--as container"], CONTAINER),
+    "heads that do not fit": ("llama", config(num_attention_heads=7), ["num_attention_heads", "--as container"], CONTAINER),
+    "key heads that do not fit": (
+        "llama", config(num_key_value_heads=1), ['"num_key_value_heads"', "128 rows", "--as container"], CONTAINER),
+    "no n_head": ("gpt2", config(n_head=None), ['"n_head"', "12 heads", "--as container"], CONTAINER),
+    "an intermediate_size that is another model's": (
+        "llama", config(intermediate_size=640), ['"intermediate_size"', "640", "512", "--as container"], CONTAINER),
+    "more layers than there are": (
+        "llama", config(num_hidden_layers=9), ["num_hidden_layers is 9", "layer 2-8", "--as container"], CONTAINER),
+    "fewer layers than there are": (
+        "llama", config(num_hidden_layers=1), ['"num_hidden_layers"', "layer 1", "--drop"], ("--drop", r"layers\.1\.")),
+    "a matrix of one block missing": ("llama", without(UP), [f"{UP} (blocks 0 have it)", "--as container"], CONTAINER),
+    "a norm of one block missing": (
+        "llama", without("model.layers.0.input_layernorm.weight"),
+        ["model.layers.0.input_layernorm.weight (blocks 1 have it)"], CONTAINER),
+    "a bias of one block missing": (
+        "qwen2", without("model.layers.1.self_attn.q_proj.bias"),
+        ["model.layers.1.self_attn.q_proj.bias (blocks 0 have it)"], CONTAINER),
+    "no embedding": ("llama", without("model.embed_tokens.weight"), ["model.embed_tokens.weight", "--as container"], CONTAINER),
+    "no output norm": ("llama", without("model.norm.weight"), ["model.norm.weight", "--as container"], CONTAINER),
+    "no head, and none tied": ("llama", without("lm_head.weight"), ["lm_head.weight", "--as container"], CONTAINER),
+    "an expert missing": (
+        "mixtral", without("model.layers.1.block_sparse_moe.experts.2.w2.weight"),
+        ["model.layers.1.block_sparse_moe.experts.2.w2.weight", "--as container"], CONTAINER),
+    "no router": (
+        "mixtral", without("model.layers.0.block_sparse_moe.gate.weight", "model.layers.1.block_sparse_moe.gate.weight"),
+        ["model.layers.*.block_sparse_moe.gate.weight (of every block)"], CONTAINER),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_repository(name, good, tmp_path):
+    base, spoil, words, further = BAD[name]
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    shutil.copytree(good(base), folder)
+    spoil(folder)
+    done = judge.run("convert", folder, out, timeout=300)
+    assert done.returncode == judge.REFUSED, f"exit {done.returncode}: {done.stderr}"
+    assert not out.exists()
+    missing = [word for word in words if word not in done.stderr]
+    assert not missing, f"says nothing of {missing}: {done.stderr}"
+    if further is None:
+        assert judge.run("convert", folder, out, *CONTAINER).returncode == judge.REFUSED
+        return
+    options = further
+    if callable(further):
+        further(folder)
+        options = ()
+    done = judge.run("convert", folder, out, *options, timeout=300)
+    assert done.returncode == judge.DONE and out.exists(), f"exit {done.returncode}: {done.stderr}"
+
+
+# Keys that the tensors tell, or the class of transformers: repository, key, and what the report says.
+TOLD = {
+    "intermediate_size": ("llama", ["intermediate_size", "512, that of the tensors"]),
+    "intermediate_size of experts": ("mixtral", ["intermediate_size", "that of the tensors"]),
+    "vocab_size": ("qwen2", ["vocab_size", "the rows of the embedding"]),
+}
+
+
+@RUNS
+@pytest.mark.parametrize("name", TOLD)
+def test_a_size_that_the_tensors_tell(name, good, tmp_path):
+    base, words = TOLD[name]
+    folder, out, whole = tmp_path / "hf", tmp_path / "out.gguf", tmp_path / "whole.gguf"
+    shutil.copytree(good(base), folder)
+    judge.convert(folder, whole)
+    config(**{name.split()[0]: None})(folder)
+    done = judge.convert(folder, out)
+    assert all(word in done.stderr for word in words), done.stderr
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_the_default_of_a_class_is_told(good, tmp_path):
+    """GPT-2's 12 heads, which go into a width of 768, and into that of this model: transformers takes them."""
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    shutil.copytree(good("gpt2"), folder)
+
+    def wide(tensors):
+        import torch
+        size = lambda n: {256: 192, 768: 576, 1024: 768}.get(n, n)
+        return {name: torch.zeros([size(n) for n in tensor.shape], dtype=tensor.dtype) if "wte" not in name and "wpe" not in name
+                else tensor[:, :192].clone() for name, tensor in tensors.items()}
+
+    weights(wide)(folder)
+    config(n_head=None, n_embd=192)(folder)
+    done = judge.convert(folder, out)
+    assert "n_head" in done.stderr and "12" in done.stderr, done.stderr
+    assert ggufs.Gguf(out).value("gpt2.attention.head_count") == 12
+
+
+def test_an_empty_list_of_classes(good, tmp_path):
+    folder = tmp_path / "hf"
+    shutil.copytree(good("llama"), folder)
+    config(architectures=[])(folder)
+    done = judge.convert(folder, tmp_path / "out.gguf")
+    assert "config.json names no class" in done.stderr and 'class ""' not in done.stderr, done.stderr
