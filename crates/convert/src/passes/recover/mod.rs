@@ -23,22 +23,30 @@
 //! A transposed matrix that is, number for number, one that a Gather takes rows of becomes a second
 //! name of it: exporters write the head of a model out again that shares it with the embedding.
 //!
-//! What several nodes name differently, and what would take a name that is taken, stays as it is.
+//! A tensor that several modules take has the name of the first, in the order of the nodes; the
+//! others are second names of it, and so are the names of copies (`Identity`) that an exporter made
+//! of tensors it met twice. What two weights have a claim to, and a name that is taken, no tensor
+//! gets: it keeps its own, which is a record.
+//!
+//! The newer exporter (`dynamo=True`) tells modules in a node's properties (`name_scopes`) and, of a
+//! weight that it transposed, the parameter it was (`folded_from`).
+
+mod attention;
+mod join;
+mod nodes;
+mod scene;
+mod told;
 
 use super::same;
 use super::transpose::transposed;
+use attention::Join;
 use ir::{
-    Attribute, AttributeValue, DType, GraphBody, Initializer, MetaValue, Model, Node, Payload,
-    Record, Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
+    Attribute, AttributeValue, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record,
+    Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
 };
-use std::collections::{HashMap, HashSet};
-
-/// What a tensor should be called, and whether it lies transposed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    name: String,
-    transposed: bool,
-}
+use nodes::hidden;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use told::{By, Name, Told, tell};
 
 /// Gives weights of a graph the names their modules have; the graph's own stay in the notes.
 ///
@@ -47,59 +55,28 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
     let Some(graph) = &model.graph else {
         return Ok(());
     };
-    let mut found = candidates(&graph.body, &model.tensors);
+    let mut told = tell(&graph.body, &model.tensors);
     if keep_graph {
-        // A caller of the graph may give another value for what is an input too.
-        let fed = fed(&graph.body);
-        found.retain(|id, found| !(found.transposed && fed.contains(id)));
-    }
-    let embeddings = gathered(&graph.body);
-    let kept: HashSet<String> = model
-        .tensors
-        .ids()
-        .filter(|(id, _)| !found.contains_key(id))
-        .map(|(_, tensor)| tensor.name.clone())
-        .collect();
-    let mut taken = kept;
-    let mut table = TensorTable::new();
-    let mut records = Vec::new();
-    let mut turned = HashMap::new();
-    for (id, tensor) in model.tensors.ids() {
-        let better = found.get(&id).and_then(|found| {
-            let free = !taken.contains(&found.name);
-            free.then(|| renamed(tensor, found)).flatten()
-        });
-        let Some(better) = better else {
-            taken.insert(tensor.name.clone());
-            if hidden(&tensor.name) && tensor.spec.shape.len() > 1 {
-                let why = "no node tells which module it belongs to: it keeps its name";
-                records.push(Record::carried("raw-name", &tensor.name, why).flag("--rename"));
+        // A caller of the graph may give another value for what is an input too, and the graph
+        // computes with the parts it has.
+        for id in fed(&graph.body) {
+            if let Some(names) = told.names.get_mut(&id) {
+                names.list.retain(|name| !name.transposed);
             }
-            table.push(tensor.clone())?;
-            continue;
-        };
-        taken.insert(better.name.clone());
-        let transposed = found.get(&id).is_some_and(|found| found.transposed);
-        let how = if transposed {
-            "named by the node that takes it, and transposed back"
-        } else {
-            "named by the node that takes it"
-        };
-        let what = format!("{} is {}", tensor.name, better.name);
-        if transposed {
-            turned.insert(id, better.name.clone());
         }
-        records.push(Record::carried("recovered", what, how).flag("--raw-names"));
-        let key = format!("onnx-name.{}", better.name);
-        let raw = MetaValue::text(tensor.name.clone());
-        model.metadata.set(ns::NOTE, key, raw);
-        table.push(better)?;
+        told.joins.clear();
     }
-    model.tensors = table;
-    model.provenance.records.extend(records);
-    same::tie(model, &turned.keys().copied().collect(), &embeddings)?;
-    if let Some(graph) = model.graph.as_mut().filter(|_| keep_graph) {
-        turn(&mut graph.body, &turned)?;
+    let mut work = Work::new(model, told);
+    for (id, tensor) in model.tensors.ids() {
+        work.take(id, tensor)?;
+    }
+    work.finish(model)?;
+    if let Some(graph) = &mut model.graph {
+        if keep_graph {
+            turn(&mut graph.body, &work.turned)?;
+        } else if !work.parts.is_empty() {
+            strip(&mut graph.body);
+        }
     }
     Ok(())
 }
@@ -107,20 +84,271 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
 /// Tables of rows that heads are compared with: a model has one, or a few.
 const TABLES: usize = 16;
 
-/// The tensors that nodes take rows of.
-fn gathered(body: &GraphBody) -> Vec<TensorId> {
-    let tables = body.nodes.iter().filter(|node| node.op == "Gather");
-    let tables: HashSet<usize> = tables
-        .filter_map(|node| Some((*node.inputs.first()?)?.index()))
-        .collect();
-    let dense = body
-        .initializers
-        .iter()
-        .filter_map(|initializer| match initializer {
-            Initializer::Dense(value, id) if tables.contains(&value.index()) => Some(*id),
-            _ => None,
+/// A tensor that has more names than one.
+struct Seconds {
+    /// As it was, and what became of it.
+    was: Tensor,
+    now: TensorId,
+    transposed: bool,
+    /// Whether rows are taken of it.
+    table: bool,
+    names: Vec<Name>,
+}
+
+/// The table under better names, while it is made.
+struct Work {
+    told: Told,
+    table: TensorTable,
+    /// Names that are some tensor's.
+    taken: HashSet<String>,
+    /// Names that more than one weight has a claim to.
+    claimed: HashSet<String>,
+    /// Names that take the place of paths.
+    instead: HashMap<TensorId, Name>,
+    /// Tensors that are in a parameter of several and have no other name, with those that stand in
+    /// their place.
+    parts: HashMap<TensorId, Vec<Tensor>>,
+    /// Parameters of several tensors that all have names.
+    loose: Vec<Tensor>,
+    seconds: Vec<Seconds>,
+    tables: Vec<TensorId>,
+    /// Tensors that lie the other way round now, with their names.
+    turned: BTreeMap<TensorId, String>,
+    records: Vec<Record>,
+    notes: Vec<(String, String)>,
+}
+
+impl Work {
+    fn new(model: &Model, told: Told) -> Self {
+        let mut claims: HashMap<&str, u64> = HashMap::new();
+        for (id, tensor) in model.tensors.ids() {
+            let first = told.names.get(&id).and_then(|names| names.list.first());
+            if let Some(first) = first.filter(|_| hidden(&tensor.name)) {
+                *claims.entry(&first.text).or_default() += 1;
+            }
+        }
+        let (mut taken, mut instead) = (HashSet::new(), HashMap::new());
+        for (id, tensor) in model.tensors.ids() {
+            let names = told.names.get(&id).map_or(&[][..], |names| &names.list);
+            if hidden(&tensor.name) {
+                if names.is_empty() {
+                    taken.insert(tensor.name.clone());
+                }
+                continue;
+            }
+            // Where a head shares the embedding's table, the table has the embedding's name.
+            let head = told.products.contains(&id) || claims.contains_key(tensor.name.as_str());
+            let better = names
+                .iter()
+                .find(|name| name.by == By::Fused || name.by == By::Table && head)
+                .filter(|name| model.tensors.id_of(&name.text).is_none());
+            match better {
+                Some(name) => drop(instead.insert(id, name.clone())),
+                None => drop(taken.insert(tensor.name.clone())),
+            }
+        }
+        // Biases are told by their place behind a weight: the first is the one.
+        let claimed = claims.into_iter();
+        let claimed = claimed
+            .filter(|(name, count)| *count > 1 && name.ends_with(".weight"))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let mut work = Self {
+            told,
+            table: TensorTable::new(),
+            taken,
+            claimed,
+            instead,
+            parts: HashMap::new(),
+            loose: Vec::new(),
+            seconds: Vec::new(),
+            tables: Vec::new(),
+            turned: BTreeMap::new(),
+            records: Vec::new(),
+            notes: Vec::new(),
+        };
+        for join in std::mem::take(&mut work.told.joins) {
+            work.join(&join, model);
+        }
+        work
+    }
+
+    /// A parameter that the graph has in parts.
+    fn join(&mut self, join: &Join, model: &Model) {
+        let parts = join.parts.iter().map(|id| model.tensors.get(*id));
+        let Some(parts) = parts.collect::<Option<Vec<&Tensor>>>() else {
+            return;
+        };
+        let turned = parts.iter().map(|part| {
+            let name = Name {
+                text: part.name.clone(),
+                transposed: join.transposed,
+                by: By::Node,
+            };
+            renamed(part, &name)
         });
-    dense.take(TABLES).collect()
+        let turned: Option<Vec<Tensor>> = turned.collect();
+        let Some(joined) = turned.and_then(|parts| join::join(&join.name, parts)) else {
+            return;
+        };
+        if !self.taken.insert(join.name.clone()) {
+            return;
+        }
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let what = format!("{} are {}", names.join(", "), join.name);
+        let why = "parts of one parameter of an attention, one behind the other again";
+        let record = Record::carried("recovered", what, why);
+        self.records.push(record.flag("--raw-names"));
+        self.notes.push((join.name.clone(), names.join(" ")));
+        let mut joined = Some(joined);
+        for (id, part) in join.parts.iter().zip(&parts) {
+            if hidden(&part.name) && !self.told.names.contains_key(id) {
+                let place = self.parts.entry(*id).or_default();
+                place.extend(joined.take());
+            }
+        }
+        self.loose.extend(joined);
+    }
+
+    fn take(&mut self, id: TensorId, tensor: &Tensor) -> Result<()> {
+        if let Some(joined) = self.parts.get_mut(&id) {
+            for tensor in std::mem::take(joined) {
+                self.table.push(tensor)?;
+            }
+            return Ok(());
+        }
+        let names = self.told.names.remove(&id);
+        let mut names = names.map(|names| names.list).unwrap_or_default();
+        let mut better = self.instead.remove(&id);
+        if better.is_some() {
+            names.push(Name {
+                text: tensor.name.clone(),
+                transposed: false,
+                by: By::Node,
+            });
+        } else if hidden(&tensor.name) {
+            let mut free = names.iter().filter(|name| {
+                !self.taken.contains(&name.text) && !self.claimed.contains(&name.text)
+            });
+            better = free.find(|name| renamed(tensor, name).is_some()).cloned();
+        }
+        let transposed = better.as_ref().is_some_and(|name| name.transposed);
+        let now = match better {
+            Some(name) => self.rename(tensor, &name)?,
+            None => self.leave(id, tensor, &names)?,
+        };
+        if self.told.tables.contains(&id) {
+            self.tables.push(now);
+        }
+        if !names.is_empty() {
+            self.seconds.push(Seconds {
+                was: tensor.clone(),
+                now,
+                transposed,
+                table: self.told.tables.contains(&id),
+                names,
+            });
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, tensor: &Tensor, name: &Name) -> Result<TensorId> {
+        let how = match (name.transposed, name.by) {
+            (true, _) => "named by the node that takes it, and transposed back",
+            (_, By::Fused) => "named after the weight that it belongs to",
+            _ => "named by the node that takes it",
+        };
+        let what = format!("{} is {}", tensor.name, name.text);
+        let record = Record::carried("recovered", what, how).flag("--raw-names");
+        self.records.push(record);
+        self.notes.push((name.text.clone(), tensor.name.clone()));
+        self.taken.insert(name.text.clone());
+        let now = renamed(tensor, name).unwrap_or_else(|| tensor.clone());
+        let now = self.table.push(now)?;
+        if name.transposed {
+            self.turned.insert(now, name.text.clone());
+        }
+        Ok(now)
+    }
+
+    /// A tensor that keeps its name.
+    fn leave(&mut self, id: TensorId, tensor: &Tensor, names: &[Name]) -> Result<TensorId> {
+        self.taken.insert(tensor.name.clone());
+        if self.told.rows.contains(&id)
+            && let Some(tensor) = transposed(tensor, &tensor.name)
+        {
+            let why = "MatMulNBits has it as [N, K]: under its own name it is [K, N], as the \
+                       MatMul has it that was quantized";
+            let record = Record::carried("transposed", &tensor.name, why);
+            self.records.push(record.flag("--raw-names"));
+            return self.table.push(tensor);
+        }
+        if hidden(&tensor.name) && tensor.spec.shape.len() > 1 {
+            let why = match names.first() {
+                None => "no node tells which module it belongs to: it keeps its name".to_owned(),
+                Some(name) if self.claimed.contains(&name.text) => format!(
+                    "it is not the only weight of its module, {}: it keeps its name",
+                    name.text.trim_end_matches(".weight")
+                ),
+                Some(name) => format!(
+                    "{}, as its node calls it, is another tensor: it keeps its name",
+                    name.text
+                ),
+            };
+            let record = Record::carried("raw-name", &tensor.name, why);
+            self.records.push(record.flag("--rename"));
+        }
+        self.table.push(tensor.clone())
+    }
+
+    /// Gives the model its table, ties it, and adds the second names.
+    fn finish(&mut self, model: &mut Model) -> Result<()> {
+        for tensor in std::mem::take(&mut self.loose) {
+            self.table.push(tensor)?;
+        }
+        model.tensors = std::mem::take(&mut self.table);
+        for (name, raw) in std::mem::take(&mut self.notes) {
+            let key = format!("onnx-name.{name}");
+            model.metadata.set(ns::NOTE, key, MetaValue::text(raw));
+        }
+        let records = std::mem::take(&mut self.records);
+        model.provenance.records.extend(records);
+        self.tables.truncate(TABLES);
+        same::tie(model, &self.turned.keys().copied().collect(), &self.tables)?;
+        for seconds in std::mem::take(&mut self.seconds) {
+            let Some(now) = model.tensors.get(seconds.now).cloned() else {
+                continue;
+            };
+            for name in seconds.names {
+                if self.taken.contains(&name.text) || self.claimed.contains(&name.text) {
+                    continue;
+                }
+                let second = if name.transposed == seconds.transposed {
+                    let name = name.text.clone();
+                    Some(Tensor {
+                        name,
+                        ..now.clone()
+                    })
+                } else {
+                    renamed(&seconds.was, &name)
+                };
+                let Some(second) = second else { continue };
+                let head = seconds.table && name.by != By::Table;
+                let record = if head {
+                    let why = format!("one tensor with {}, which rows are taken of", now.name);
+                    Record::carried("tied", &name.text, why).flag("--shared copy")
+                } else {
+                    let what = format!("{} is {}, too", now.name, name.text);
+                    let why = "a second name of it: its module takes the same tensor";
+                    Record::carried("recovered", what, why).flag("--raw-names")
+                };
+                model.provenance.records.push(record);
+                self.taken.insert(name.text);
+                model.tensors.push(second)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The initializers that are inputs of the graph too.
@@ -138,7 +366,7 @@ fn fed(body: &GraphBody) -> HashSet<TensorId> {
 
 /// Puts a transposition between each of these tensors, which are the other way round now, and the
 /// value that nodes know. Runtimes fold it when they load the graph.
-fn turn(body: &mut GraphBody, turned: &HashMap<TensorId, String>) -> Result<()> {
+fn turn(body: &mut GraphBody, turned: &BTreeMap<TensorId, String>) -> Result<()> {
     let values = body.values.iter();
     let mut taken: HashSet<String> = values.map(|value| value.name.clone()).collect();
     let mut nodes = Vec::new();
@@ -180,16 +408,22 @@ fn turn(body: &mut GraphBody, turned: &HashMap<TensorId, String>) -> Result<()> 
     Ok(())
 }
 
-/// A name that is no path of a module.
-fn hidden(name: &str) -> bool {
-    name.contains("::") || name.starts_with('/') || !name.contains('.')
+/// Leaves of a graph what holds without its tensors: some of them are parts of others now.
+fn strip(body: &mut GraphBody) {
+    body.initializers.clear();
+    for node in &mut body.nodes {
+        node.attributes.retain(|attribute| {
+            let value = &attribute.value;
+            matches!(value, AttributeValue::Int(_) | AttributeValue::Ints(_))
+        });
+    }
 }
 
 /// The tensor under its module's name. None for blocks, which cannot be looked at crosswise.
-fn renamed(tensor: &Tensor, found: &Found) -> Option<Tensor> {
+fn renamed(tensor: &Tensor, found: &Name) -> Option<Tensor> {
     if !found.transposed {
         return Some(Tensor {
-            name: found.name.clone(),
+            name: found.text.clone(),
             ..tensor.clone()
         });
     }
@@ -198,214 +432,18 @@ fn renamed(tensor: &Tensor, found: &Found) -> Option<Tensor> {
     };
     tensor.spec.dtype.element_bytes()?;
     let Some(plain) = tensor.as_plain() else {
-        return transposed(tensor, &found.name);
+        return transposed(tensor, &found.text);
     };
     let view = View {
         strides: Some(Strides::new([1, columns])),
         ..View::contiguous(plain)
     };
     Some(Tensor {
-        name: found.name.clone(),
+        name: found.text.clone(),
         spec: TensorSpec::new(tensor.spec.dtype, [columns, rows]),
         payload: Payload::Stored(view),
     })
 }
 
-/// What the nodes of the main body say of hidden tensors; where two disagree, nothing.
-fn candidates(body: &GraphBody, tensors: &TensorTable) -> HashMap<TensorId, Found> {
-    let mut of_value: HashMap<usize, TensorId> = HashMap::new();
-    for initializer in &body.initializers {
-        if let Initializer::Dense(value, id) = initializer {
-            of_value.insert(value.index(), *id);
-        }
-    }
-    let mut said: HashMap<TensorId, Option<Found>> = HashMap::new();
-    let mut modules: HashSet<String> = HashSet::new();
-    for node in &body.nodes {
-        for (slot, input) in node.inputs.iter().enumerate() {
-            let id = input.and_then(|value| of_value.get(&value.index()).copied());
-            let Some((id, tensor)) = id.and_then(|id| Some((id, tensors.get(id)?))) else {
-                continue;
-            };
-            let found = path(body, node).and_then(|path| {
-                let role = role(node, slot, tensor, &modules, &path)?;
-                modules.insert(path.clone());
-                Some(Found {
-                    name: format!("{path}.{}", role.0),
-                    transposed: role.1,
-                })
-            });
-            // Also a tensor with a good name has a module, whose bias may be hidden.
-            if !hidden(&tensor.name) {
-                continue;
-            }
-            said.entry(id)
-                .and_modify(|before| {
-                    if *before != found {
-                        *before = None;
-                    }
-                })
-                .or_insert(found);
-        }
-    }
-    let told = said.into_iter();
-    told.filter_map(|(id, found)| Some((id, found?))).collect()
-}
-
-/// What a node makes of one of its inputs: a parameter's name, and whether it lies transposed.
-fn role(
-    node: &Node,
-    slot: usize,
-    tensor: &Tensor,
-    modules: &HashSet<String>,
-    path: &str,
-) -> Option<(&'static str, bool)> {
-    let matrix = tensor.spec.shape.len() == 2;
-    let numbers = tensor.spec.dtype.is_float() || tensor.spec.dtype == DType::I8;
-    if !numbers {
-        return None;
-    }
-    match (node.op.as_str(), slot) {
-        ("MatMul" | "MatMulInteger", 1) | ("QLinearMatMul", 3) if matrix => Some(("weight", true)),
-        ("MatMulNBits", 1) if matrix => Some(("weight", false)),
-        ("Gemm", 1) | ("QGemm", 3) if matrix => Some(("weight", int(node, "transB") != Some(1))),
-        ("Gemm" | "Conv" | "ConvTranspose", 2) => Some(("bias", false)),
-        ("Conv" | "ConvTranspose" | "ConvInteger", 1) | ("QLinearConv", 3) | ("Gather", 0) => {
-            Some(("weight", false))
-        }
-        (op, 1) if op.ends_with("Normalization") => Some(("weight", false)),
-        (op, 2) if op.ends_with("Normalization") => Some(("bias", false)),
-        ("BatchNormalization", 3) => Some(("running_mean", false)),
-        ("BatchNormalization", 4) => Some(("running_var", false)),
-        ("Add", _) if tensor.spec.shape.len() == 1 && modules.contains(path) => {
-            Some(("bias", false))
-        }
-        _ => None,
-    }
-}
-
-fn int(node: &Node, name: &str) -> Option<i64> {
-    let attribute = node.attributes.iter().find(|a| a.name == name)?;
-    match attribute.value {
-        AttributeValue::Int(n) => Some(n),
-        _ => None,
-    }
-}
-
-/// The module a node was traced in: its name, or its output's, without the operator at the end.
-fn path(body: &GraphBody, node: &Node) -> Option<String> {
-    let output = node.outputs.first().copied().flatten();
-    let output = output
-        .and_then(|id| body.value(id))
-        .map(|value| value.name.as_str());
-    let traced = |name: &&str| name.starts_with('/');
-    let name = Some(node.name.as_str())
-        .filter(traced)
-        .or(output.filter(traced))?;
-    let (module, _) = name.trim_start_matches('/').rsplit_once('/')?;
-    (!module.is_empty()).then(|| joined(module))
-}
-
-/// The parts of a path as one name. A module inside a container repeats the container's name:
-/// `layers.0/layers.0.2` is `layers.0.2`.
-fn joined(path: &str) -> String {
-    let mut name: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        if name.last().is_some_and(|last| {
-            let rest = part.strip_prefix(last);
-            rest.is_some_and(|rest| rest.starts_with('.'))
-        }) {
-            name.pop();
-        }
-        name.push(part);
-    }
-    name.join(".")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ir::{Graph, ModelBuilder};
-
-    #[test]
-    fn containers_are_named_once() {
-        assert_eq!(
-            joined("model/layers.0/mlp/up_proj"),
-            "model.layers.0.mlp.up_proj"
-        );
-        assert_eq!(joined("net/layers.1/layers.1.2"), "net.layers.1.2");
-        assert_eq!(joined("a/a"), "a.a");
-    }
-
-    #[test]
-    fn modules_are_told_by_nodes() {
-        let mut model = ModelBuilder::new().build().unwrap();
-        let floats = (0..6u8)
-            .flat_map(|n| f32::from(n).to_le_bytes())
-            .collect::<Vec<_>>();
-        let mut table = TensorTable::new();
-        let id = table.push(Tensor::stored(
-            "onnx::MatMul_7",
-            TensorSpec::new(DType::F32, [2, 3]),
-            View::contiguous(ir::Region::memory(floats)),
-        ));
-        model.tensors = table;
-        let mut body = GraphBody::default();
-        let mut value = |name: &str| {
-            let value = Value {
-                name: name.to_owned(),
-                ..Value::default()
-            };
-            body.add_value(value).unwrap()
-        };
-        let (x, w, y) = (value("x"), value("onnx::MatMul_7"), value("y"));
-        body.initializers.push(Initializer::Dense(w, id.unwrap()));
-        body.nodes.push(Node {
-            name: "/model/layers.0/up_proj/MatMul".to_owned(),
-            op: "MatMul".to_owned(),
-            inputs: vec![Some(x), Some(w)],
-            outputs: vec![Some(y)],
-            ..Node::default()
-        });
-        model.graph = Some(Graph {
-            body,
-            ..Graph::default()
-        });
-        let mut kept = model.clone();
-        recover_names(&mut model, false).unwrap();
-        let tensor = model
-            .tensors
-            .by_name("model.layers.0.up_proj.weight")
-            .unwrap();
-        assert_eq!(tensor.spec.shape[..], [3, 2]);
-        let bytes = tensor.read_all().unwrap();
-        let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-        assert_eq!(values.collect::<Vec<_>>(), [0., 3., 1., 4., 2., 5.]);
-        assert_eq!(model.graph.unwrap().body.nodes.len(), 1);
-
-        recover_names(&mut kept, true).unwrap();
-        let body = kept.graph.unwrap().body;
-        let [Initializer::Dense(value, _)] = body.initializers[..] else {
-            panic!("{:?}", body.initializers);
-        };
-        let named = body.value(value).unwrap();
-        assert_eq!(named.name, "model.layers.0.up_proj.weight");
-        let nodes: Vec<_> = body.nodes.iter().map(|node| node.op.as_str()).collect();
-        assert_eq!(nodes, ["Transpose", "MatMul"]);
-        assert_eq!(body.nodes[0].outputs, [Some(w)]);
-        validate_graph(body, kept.tensors);
-    }
-
-    fn validate_graph(body: GraphBody, tensors: TensorTable) {
-        let graph = Some(Graph {
-            body,
-            ..Graph::default()
-        });
-        let model = Model {
-            tensors,
-            graph,
-            ..Model::default()
-        };
-        model.validate(&ir::Limits::default()).unwrap();
-    }
-}
+mod tests;
