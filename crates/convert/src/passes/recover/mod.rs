@@ -120,11 +120,12 @@ struct Work {
 
 impl Work {
     fn new(model: &Model, told: Told) -> Self {
+        // How many weights nodes give a name to; a folded one is what its exporter says.
         let mut claims: HashMap<&str, u64> = HashMap::new();
         for (id, tensor) in model.tensors.ids() {
             let first = told.names.get(&id).and_then(|names| names.list.first());
             if let Some(first) = first.filter(|_| hidden(&tensor.name)) {
-                *claims.entry(&first.text).or_default() += 1;
+                *claims.entry(&first.text).or_default() += u64::from(first.by != By::Fold);
             }
         }
         let (mut taken, mut instead) = (HashSet::new(), HashMap::new());

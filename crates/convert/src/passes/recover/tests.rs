@@ -39,11 +39,12 @@ fn model(tensors: &[(&str, &[u64])], nodes: &[Step<'_>]) -> Model {
     for (op, name, inputs, output) in nodes {
         let inputs = inputs.iter().map(|name| Some(value(&mut body, name)));
         let inputs = inputs.collect();
+        let outputs = vec![Some(value(&mut body, output))];
         body.nodes.push(Node {
             name: (*name).to_owned(),
             op: (*op).to_owned(),
             inputs,
-            outputs: vec![Some(value(&mut body, output))],
+            outputs,
             ..Node::default()
         });
     }
@@ -235,4 +236,42 @@ fn parts_of_an_attention_are_joined() {
     assert_eq!(kept.tensors.len(), 6);
     assert!(kept.tensors.by_name("onnx::MatMul_2").is_some());
     kept.validate(&ir::Limits::default()).unwrap();
+}
+
+#[test]
+fn the_newer_exporter_tells_modules_and_folded_parameters() {
+    let nodes: &[Step<'_>] = &[
+        ("Gather", "node_embedding", &["head.weight", "ids"], "x"),
+        ("MatMul", "node_linear", &["x", "val_1"], "y"),
+        ("MatMul", "node_linear_1", &["y", "val_2"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("head.weight", &[3, 2]),
+        ("val_1", &[2, 3]),
+        ("val_2", &[2, 3]),
+    ];
+    let mut model = model(tensors, nodes);
+    let body = &mut model.graph.as_mut().unwrap().body;
+    let text = |text: &str| text.to_owned();
+    for (node, scope) in body.nodes.iter_mut().zip(["embed", "head", "head"]) {
+        let scopes = format!("['', '{scope}', 'operator']");
+        node.metadata
+            .push((text("pkg.torch.onnx.name_scopes"), scopes));
+    }
+    for value in &mut body.values {
+        if value.name.starts_with("val_") {
+            let key = text("pkg.onnxscript.optimizer.folded_from");
+            value.metadata.push((key, text("['head.weight']")));
+        }
+    }
+    recover_names(&mut model, false).unwrap();
+    // The table has the embedding's name; of two constants that claim the head the first is it.
+    assert_eq!(names(&model), ["embed.weight", "head.weight", "val_2"]);
+    let told: Vec<&str> = told(&model).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(told, ["recovered", "recovered", "raw-name"]);
+    let why = &model.provenance.records[2].why;
+    assert!(
+        why.starts_with("head.weight, as its node calls it"),
+        "{why}"
+    );
 }

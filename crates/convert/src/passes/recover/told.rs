@@ -15,6 +15,8 @@ pub(super) enum By {
     Table,
     /// Any other node.
     Node,
+    /// The exporter, of a constant that it computed from one parameter.
+    Fold,
     /// The weight beside it, in place of the name that it was given after that one.
     Fused,
 }
@@ -87,7 +89,7 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
                 let name = Name {
                     text: (*name).to_owned(),
                     transposed: role.transposed,
-                    by: By::Node,
+                    by: By::Fold,
                 };
                 told.add_first(source.id, name);
             }
