@@ -155,11 +155,13 @@ fn pattern(products: &[Product<'_>], width: u64) -> Option<&'static [&'static st
     let times = |n: u64| width.checked_mul(n);
     match shapes[..] {
         [[e, all]] if e == width && Some(all) == times(3) => Some(&["in_proj_weight"]),
-        [[e, q], [f, kv]] if [e, q, f] == [width; 3] && Some(kv) == times(2) => {
+        [query, [rows, both]] if query == [width; 2] && rows == width && Some(both) == times(2) => {
             Some(&["in_proj_weight"])
         }
-        [[e, q], [k, f], [v, g]] if [q, f, g, e] == [width; 4] => {
-            if [k, v] == [width; 2] {
+        [query, [keys, out], [values, last]]
+            if query == [width; 2] && [out, last] == [width; 2] =>
+        {
+            if [keys, values] == [width; 2] {
                 Some(&["in_proj_weight"])
             } else {
                 Some(&["q_proj_weight", "k_proj_weight", "v_proj_weight"])
