@@ -195,6 +195,25 @@ def test_the_gguf_is_the_repository_s(exported, tmp_path, layout):
     assert (tmp_path / "made.gguf").read_bytes() == (tmp_path / "straight.gguf").read_bytes()
 
 
+@pytest.mark.parametrize("way", ["shards", "gguf"])
+def test_the_order_of_weights_is_kept(tmp_path, way):
+    """A repository of several files has its head in the last; a GGUF has the order of its maker."""
+    home = tmp_path / "tiny"
+    home.mkdir()
+    model = repository(home, tied=False)
+    if way == "shards":
+        (home / "model.safetensors").unlink()
+        model.save_pretrained(home, max_shard_size="60KB")
+        assert len(list(home.glob("*.safetensors"))) > 2
+    convert(home, tmp_path / "straight.gguf", *PRE)
+    source = tmp_path / "straight.gguf" if way == "gguf" else home
+    convert(source, f"{tmp_path}/graph/tiny/", "--to", "onnx")
+    convert(tmp_path / "graph" / "tiny", tmp_path / "made.gguf", *PRE)
+    names = [[tensor.name for tensor in pytest.importorskip("gguf").GGUFReader(path).tensors]
+             for path in (tmp_path / "straight.gguf", tmp_path / "made.gguf")]
+    assert names[0] == names[1]
+
+
 def test_a_gguf_with_nameless_weights_is_refused(exported, tmp_path):
     _, _, graph, _ = exported
     shutil.copytree(graph, tmp_path / "tiny")

@@ -22,6 +22,8 @@ KEPT = [Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.MXFP4]
 CODES = {Q.Q4_0: TensorProto.INT4, Q.Q4_1: TensorProto.UINT4, Q.Q5_0: TensorProto.INT8, Q.Q5_1: TensorProto.UINT8,
          Q.Q8_0: TensorProto.INT8, Q.MXFP4: TensorProto.UINT4}
 SHAPES = ([512], [6, 256], [2, 3, 256], [2, 2, 2, 512])
+# One block, and few: a scale that stands alone means something else to runtimes.
+FEW = ([32], [64], [1, 32], [1, 1, 32])
 
 
 def blocks(path, kinds):
@@ -63,6 +65,34 @@ def same_blocks(a, b, ordered=True):
 
 def bits(values):
     return np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_few_blocks(kind, tmp_path):
+    source, path, back = tmp_path / "a.gguf", tmp_path / "a.onnx", tmp_path / "b.gguf"
+    rng = np.random.default_rng(7)
+    elements, size = gguf.GGML_QUANT_SIZES[kind]
+    writer = gguf.GGUFWriter(source, "test")
+    for shape in FEW:
+        raw = rng.integers(0, 0x3c, (int(np.prod(shape)) // elements, size), dtype=np.uint8)
+        writer.add_tensor("x".join(map(str, shape)), raw.reshape(*shape[:-1], -1), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    convert(source, path, "--as", "container", "--strict")
+    onnx.checker.check_model(str(path), full_check=True)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    made = dict(zip([value.name for value in session.get_outputs()], session.run(None, {})))
+    for name, tensor in tensors(source).items():
+        assert list(made[name].shape) == [int(n) for n in tensor.shape[::-1]], name
+        assert np.array_equal(bits(made[name]), bits(gguf.dequantize(tensor.data, kind))), name
+    convert(path, back, "--as", "container")
+    assert source.read_bytes() == back.read_bytes()
+    # Saved by another program, notes and all.
+    onnx.save(onnx.load(path), path)
+    convert(path, back, "--as", "container", "--overwrite")
+    same_blocks(source, back)
 
 
 @pytest.mark.parametrize("flags", [[], ["--external-data"], ["--threads", "1"]])
@@ -333,6 +363,30 @@ def test_matmul_nbits(block, bits_, even, tmp_path):
     told = json.loads(run("inspect", path, "--json").stdout)["quantized"]
     assert [(line["shape"], line["scheme"]) for line in told] \
         == [([96, 80], f"MatMulNBits of {bits_} bits in blocks of {block}")]
+
+
+@pytest.mark.parametrize("name", ["w", "fc1.w"])
+def test_matmul_nbits_under_its_own_name(name, tmp_path):
+    """The weight comes out as it does of the graph that was quantized, and that it was turned is told."""
+    pytest.importorskip("onnx_ir", reason="onnxruntime's quantizer wants onnx-ir")
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    model = onnx.load(network(tmp_path / "f.onnx"))
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace("onnx::MatMul_7", name)
+    for node in model.graph.node:
+        node.input[:] = [part.replace("onnx::MatMul_7", name) for part in node.input]
+        if node.name == "/fc1/MatMul":
+            node.name = ""
+    onnx.save(model, tmp_path / "f.onnx")
+    quantizer = MatMulNBitsQuantizer(model, algo_config=DefaultWeightOnlyQuantConfig(block_size=32, bits=8))
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(tmp_path / "n.onnx"))
+    convert(tmp_path / "f.onnx", tmp_path / "f.safetensors")
+    done = convert(tmp_path / "n.onnx", tmp_path / "n.safetensors")
+    plain, made = load(tmp_path / "f.safetensors")[name], load(tmp_path / "n.safetensors")[name]
+    assert made.shape == plain.shape == (80, 96)
+    assert np.abs(made - plain).max() < 0.05
+    assert "as the MatMul has it that was quantized" in done.stderr
 
 
 @pytest.mark.parametrize("even", [True, False])

@@ -23,7 +23,7 @@ pub use error::ConvertError;
 pub use measure::{Group, Histogram, Measured, Sampling, Values, measure};
 pub use passes::{CastCounts, DTypeChoice, NameFilter, Rename, to_types};
 pub use passes::{Line, Quantized, quantize, quantize_each, recover_names};
-pub use passes::{blockwise, blockwise_type};
+pub use passes::{blockwise, blockwise_type, order_text, reorder};
 pub use plan::{PlanOptions, Planned, Shared, plan, restore, select};
 pub use pump::ParallelPump;
 pub use verify::verify;

@@ -8,6 +8,9 @@
 //! | Q5_1 | U8 `[.., K/32, 32]` | F16 `[.., K/32, 1]` | the same |
 //! | MXFP4 | U4 `[.., K/32, 32]` | U8 `[.., K/32, 1]` | code and scale looked up (`Gather`), `Mul`, `Reshape` |
 //!
+//! One block in one dimension is written as a row, `[1, 32]`, with a `Reshape` behind it: runtimes take
+//! a scale that is alone for a scale of all codes, and refuse `block_size` beside it.
+//!
 //! Scales go through a `Cast` to F32, in which the values are exactly those that blocks stand for;
 //! F16 would round them. Of a table in which rows are looked up, only those rows become numbers;
 //! its codes have a byte each, since runtimes look up nothing in halves of bytes.
@@ -144,9 +147,17 @@ impl Weight {
         self.min || self.mxfp4()
     }
 
+    /// Whether it is one block in one dimension, written as a row.
+    fn alone(&self) -> bool {
+        !self.blocked() && self.shape[..] == [PER_BLOCK as u64]
+    }
+
     /// The shapes of the codes and of the other parts.
     fn shapes(&self) -> (Shape, Shape) {
         let per = PER_BLOCK as u64;
+        if self.alone() {
+            return (Shape::new([1, per]), Shape::new([1, 1]));
+        }
         let (row, outer) = self
             .shape
             .split_last()

@@ -17,6 +17,7 @@ mod transpose;
 pub use blockwise::{blockwise, blockwise_type};
 pub use cast::{CastCounts, DTypeChoice, to_types};
 pub use names::{NameFilter, Rename};
+pub use order::{order_text, reorder};
 pub use quantize::{Line, Quantized, quantize, quantize_each};
 pub use recover::recover_names;
 

@@ -15,11 +15,14 @@ pub(crate) fn names(model: &Model) -> Vec<String> {
 
 /// Notes the order that the tensors had; `names` has those too that are noted as ties by now.
 pub(crate) fn note_order(model: &mut Model, names: &[String]) {
-    let ranks = ranks(names);
-    let text: Vec<String> = ranks.iter().map(usize::to_string).collect();
-    model
-        .metadata
-        .set(ns::NOTE, KEY, MetaValue::text(text.join(" ")));
+    let text = order_text(names);
+    model.metadata.set(ns::NOTE, KEY, MetaValue::text(text));
+}
+
+/// An order of names, as notes tell it.
+pub fn order_text(names: &[String]) -> String {
+    let text: Vec<String> = ranks(names).iter().map(usize::to_string).collect();
+    text.join(" ")
 }
 
 /// For each name its place among all of them sorted.
@@ -36,12 +39,20 @@ fn ranks(names: &[String]) -> Vec<usize> {
 }
 
 /// Puts tensors into the order that a note tells, and removes it. A note that is no order of these
-/// tensors stays where it is.
+/// tensors stays where it is, and so does one beside a graph, which knows tensors by their places.
 pub(crate) fn restore_order(model: &mut Model) -> Result<()> {
     let noted = model.metadata.get(ns::NOTE, KEY);
-    let Some(text) = noted.and_then(MetaValue::as_str) else {
+    let Some(text) = noted.and_then(MetaValue::as_str).map(str::to_owned) else {
         return Ok(());
     };
+    if model.graph.is_none() && reorder(model, &text)? {
+        model.metadata.remove(ns::NOTE, KEY);
+    }
+    Ok(())
+}
+
+/// Puts tensors into an order ([`order_text`]); whether it is one of these tensors.
+pub fn reorder(model: &mut Model, text: &str) -> Result<bool> {
     let count = model.tensors.len();
     let mut place = vec![None; count];
     let mut told = 0;
@@ -49,12 +60,12 @@ pub(crate) fn restore_order(model: &mut Model) -> Result<()> {
         let rank = word.parse::<usize>().ok();
         match rank.and_then(|rank| place.get_mut(rank)) {
             Some(slot @ None) => *slot = Some(told),
-            _ => return Ok(()),
+            _ => return Ok(false),
         }
         told += 1;
     }
     if told != count {
-        return Ok(());
+        return Ok(false);
     }
     let ranks = ranks(&names(model));
     let tensors = std::mem::take(&mut model.tensors).into_tensors();
@@ -64,8 +75,7 @@ pub(crate) fn restore_order(model: &mut Model) -> Result<()> {
         .collect();
     placed.sort_by_key(|(place, _)| *place);
     model.tensors = TensorTable::from_tensors(placed.into_iter().map(|(_, tensor)| tensor))?;
-    model.metadata.remove(ns::NOTE, KEY);
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -91,6 +101,18 @@ mod tests {
             assert_eq!(names(&now), names(&was));
             assert!(now.metadata.is_empty());
         }
+    }
+
+    #[test]
+    fn a_graph_keeps_its_places() {
+        let mut model = model(&["b", "a"]);
+        model.metadata.set(ns::NOTE, KEY, MetaValue::text("0 1"));
+        model.graph = Some(ir::Graph::default());
+        restore_order(&mut model).unwrap();
+        assert_eq!(names(&model), ["b", "a"]);
+        model.graph = None;
+        restore_order(&mut model).unwrap();
+        assert_eq!(names(&model), ["a", "b"]);
     }
 
     #[test]

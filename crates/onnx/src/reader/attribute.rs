@@ -3,7 +3,7 @@
 use super::graph::{Body, graph};
 use super::source::Span;
 use super::state::State;
-use super::{tensor, types};
+use super::{sparse, tensor, types};
 use crate::OnnxError;
 use crate::wire::code::kind_of_code;
 use crate::wire::field;
@@ -162,7 +162,7 @@ fn value(
         }
         AttributeKind::Sparse => {
             let span = need(raw.sparse, "the sparse tensor")?;
-            AttributeValue::Sparse(tensor::sparse(state, span, &name)?.0)
+            AttributeValue::Sparse(sparse::sparse(state, span, &name)?.0)
         }
         AttributeKind::Graph => {
             let span = need(raw.graph, "the graph")?;
@@ -185,7 +185,7 @@ fn value(
         AttributeKind::Sparses => {
             let mut list = Vec::new();
             for (n, span) in raw.sparses.iter().enumerate() {
-                list.push(tensor::sparse(state, *span, &format!("{name}.{n}"))?.0);
+                list.push(sparse::sparse(state, *span, &format!("{name}.{n}"))?.0);
             }
             AttributeValue::Sparses(list)
         }

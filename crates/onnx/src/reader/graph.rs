@@ -2,7 +2,7 @@
 
 use super::source::{Field, Span};
 use super::state::{State, keep};
-use super::{attribute, tensor, types};
+use super::{attribute, sparse, tensor, types};
 use crate::OnnxError;
 use crate::wire::{MAX_DEPTH, field};
 use ir::{Annotation, GraphBody, Initializer, Node, Record, Result, TensorId, Value, ValueId};
@@ -112,9 +112,9 @@ pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Resul
                 })?;
             }
             field::graph::SPARSE_INITIALIZER => {
-                let (sparse, name) = tensor::sparse_initializer(state, field.span()?)?;
+                let (parts, name) = sparse::initializer(state, field.span()?)?;
                 initialize(&mut names, name, &mut seen, |value| {
-                    Initializer::Sparse(value, sparse)
+                    Initializer::Sparse(value, parts)
                 })?;
             }
             field::graph::INPUT => {

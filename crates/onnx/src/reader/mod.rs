@@ -6,6 +6,7 @@ mod graph;
 mod model;
 mod numbers;
 mod source;
+mod sparse;
 mod state;
 mod tensor;
 mod types;

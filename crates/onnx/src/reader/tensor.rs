@@ -8,15 +8,13 @@ use crate::OnnxError;
 use crate::wire::code::dtype_of_code;
 use crate::wire::field;
 use bytes::Bytes;
-use ir::{
-    DType, Limits, Payload, Remark, Result, Shape, SparseTensor, Tensor, TensorId, TensorSpec, View,
-};
+use ir::{DType, Limits, Payload, Remark, Result, Shape, Tensor, TensorId, TensorSpec, View};
 use std::sync::Arc;
 
 /// A `TensorProto` before its parts are held against each other.
 #[derive(Default)]
-struct Raw {
-    name: String,
+pub(super) struct Raw {
+    pub(super) name: String,
     doc: String,
     metadata: Vec<(String, String)>,
     dims: Vec<i64>,
@@ -38,8 +36,37 @@ const NUMBERS: [(u32, &str); 5] = [
     (field::tensor::UINT64_DATA, "uint64_data"),
 ];
 
-fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
+/// The parts of a tensor. An error names it, wherever in the message its name stands.
+pub(super) fn raw(state: &mut State<'_>, span: Span) -> Result<Raw> {
     let mut raw = Raw::default();
+    match fields(state, span, &mut raw) {
+        Ok(()) => Ok(raw),
+        Err(error) => {
+            let name = name_of(state, span).unwrap_or_default();
+            Err(error.at(place("tensor", &name, span)))
+        }
+    }
+}
+
+/// Where an error is: a tensor by its name, and where it begins.
+pub(super) fn place(what: &str, name: &str, span: Span) -> String {
+    match name {
+        "" => format!("{what} at byte {}", span.at),
+        name => format!("{what} {name:?} at byte {}", span.at),
+    }
+}
+
+/// The name of a tensor of which something else does not hold.
+fn name_of(state: &mut State<'_>, mut span: Span) -> Option<String> {
+    while let Some(field) = state.source.field(&mut span).ok()? {
+        if field.number == field::tensor::NAME {
+            return state.name(field).ok();
+        }
+    }
+    None
+}
+
+fn fields(state: &mut State<'_>, mut span: Span, raw: &mut Raw) -> Result<()> {
     while let Some(field) = state.source.field(&mut span)? {
         match field.number {
             field::tensor::DIMS => {
@@ -72,31 +99,31 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
             },
         }
     }
-    Ok(raw)
+    Ok(())
 }
 
 /// An initializer of a graph: its name and its tensor.
 pub(super) fn initializer(state: &mut State<'_>, span: Span) -> Result<(String, TensorId)> {
-    let at = span.at;
-    let raw = raw(state, span).map_err(|e| e.at(format!("tensor at byte {at}")))?;
+    let raw = raw(state, span)?;
     let name = raw.name.clone();
     if name.is_empty() {
         let what = "the name of an initializer";
         let error = ir::Error::from(OnnxError::Missing { what });
-        return Err(error.at(format!("tensor at byte {at}")));
+        return Err(error.at(place("tensor", "", span)));
     }
     let id = finish(state, raw, &name)?;
     Ok((name, id))
 }
 
-/// A tensor in an attribute; it has `name` in the model.
+/// A tensor in an attribute; it has `name` in the model, and errors are its node's.
 pub(super) fn of_attribute(state: &mut State<'_>, span: Span, name: &str) -> Result<TensorId> {
-    let raw = raw(state, span)?;
+    let mut raw = Raw::default();
+    fields(state, span, &mut raw)?;
     finish(state, raw, name)
 }
 
 /// Makes the tensor of `raw` and puts it into the table under `name`.
-fn finish(state: &mut State<'_>, raw: Raw, name: &str) -> Result<TensorId> {
+pub(super) fn finish(state: &mut State<'_>, raw: Raw, name: &str) -> Result<TensorId> {
     let shown = if raw.name.is_empty() { name } else { &raw.name };
     let place = format!("tensor {shown:?}");
     let built = build(state, &raw).map_err(|error| error.at(place));
@@ -122,7 +149,7 @@ fn finish(state: &mut State<'_>, raw: Raw, name: &str) -> Result<TensorId> {
 }
 
 /// The shape of dims as they are in the file.
-fn shape_of(dims: &[i64]) -> Result<Shape> {
+pub(super) fn shape_of(dims: &[i64]) -> Result<Shape> {
     let mut shape = Vec::with_capacity(dims.len());
     for (axis, &found) in dims.iter().enumerate() {
         let dim = u64::try_from(found).map_err(|_| OnnxError::NegativeDim { axis, found })?;
@@ -244,56 +271,4 @@ pub(super) fn mismatch(
         found,
     }
     .into()
-}
-
-/// A sparse initializer: its name is that of its values.
-pub(super) fn sparse_initializer(
-    state: &mut State<'_>,
-    span: Span,
-) -> Result<(SparseTensor, String)> {
-    let at = span.at;
-    let (sparse, name) = sparse(state, span, "")?;
-    if name.is_empty() {
-        let what = "the name of a sparse initializer";
-        let error = ir::Error::from(OnnxError::Missing { what });
-        return Err(error.at(format!("tensor at byte {at}")));
-    }
-    Ok((sparse, name))
-}
-
-/// A `SparseTensorProto` and the name of its values. Its parts are called `NAME.values` and
-/// `NAME.indices`, after the name they have in the file or `name`.
-pub(super) fn sparse(
-    state: &mut State<'_>,
-    mut span: Span,
-    name: &str,
-) -> Result<(SparseTensor, String)> {
-    let at = span.at;
-    let (mut values, mut indices, mut dims) = (None, None, Vec::new());
-    while let Some(field) = state.source.field(&mut span)? {
-        match field.number {
-            field::sparse::VALUES => once(&mut values, field.span()?, "values")?,
-            field::sparse::INDICES => once(&mut indices, field.span()?, "indices")?,
-            field::sparse::DIMS => {
-                state.ints(field, &mut dims)?;
-                Limits::check("dimensions", dims.len() as u64, state.limits.rank)?;
-            }
-            _ => state.unknown("SparseTensorProto", field),
-        }
-    }
-    let place = |error: ir::Error| error.at(format!("sparse tensor at byte {at}"));
-    let need = |part: Option<Span>, what| part.ok_or(OnnxError::Missing { what });
-    let values = need(values, "the values of a sparse tensor").map_err(|e| place(e.into()))?;
-    let indices = need(indices, "the indices of a sparse tensor").map_err(|e| place(e.into()))?;
-    let values = raw(state, values).map_err(place)?;
-    let indices = raw(state, indices).map_err(place)?;
-    let own = values.name.clone();
-    let name = if own.is_empty() { name } else { &own };
-    let dims = shape_of(&dims).map_err(|e| e.at(format!("sparse tensor {name:?}")))?;
-    let sparse = SparseTensor {
-        values: finish(state, values, &format!("{name}.values"))?,
-        indices: finish(state, indices, &format!("{name}.indices"))?,
-        dims: dims.to_vec(),
-    };
-    Ok((sparse, own))
 }

@@ -34,7 +34,8 @@ pub(super) fn blocks(
         && scale.cast == Some(DType::F32)
         && half
     {
-        minima(scene, out).unwrap_or(Chain {
+        let found = minima(scene, out).or_else(|| alone(scene, own, out));
+        found.unwrap_or(Chain {
             end: out,
             scale: None,
             min: None,
@@ -66,6 +67,7 @@ pub(super) fn blocks(
             outer.iter().copied().chain([row]).collect::<Shape>()
         }
         _ if blocked => return Ok(None),
+        [1, per] if chain.end != out => Shape::new([*per]),
         _ => dims.clone(),
     };
     let axis = int(node, "axis").unwrap_or(1);
@@ -180,6 +182,27 @@ fn minima(scene: &Scene<'_>, out: ValueId) -> Option<Chain> {
         end,
         scale: None,
         min: Some(min),
+        nodes,
+        mxfp4: false,
+    })
+}
+
+/// One block in one dimension: a row, and the `Reshape` that gives it the weight's name.
+fn alone(scene: &Scene<'_>, codes: &Tensor, out: ValueId) -> Option<Chain> {
+    if codes.spec.shape[..] != [1, PER_BLOCK as u64] {
+        return None;
+    }
+    let (reshape, end, mut nodes) = reshaped(scene, out)?;
+    let name = scene.body.value(end)?.name.as_str();
+    let ours = name == weight_name(&codes.name) || scene.notes.contains_key(name);
+    if !ours || !is_shape(scene, end, &Shape::new([PER_BLOCK as u64])) {
+        return None;
+    }
+    nodes.push(reshape);
+    Some(Chain {
+        end,
+        scale: None,
+        min: None,
         nodes,
         mxfp4: false,
     })

@@ -1,12 +1,16 @@
 //! From a repository, or a GGUF model, to the graph of its decoder.
 
+use super::graph::ORDER;
+use super::lower::by_name_in_each_file;
 use super::raise::{raise, raise_blocks};
 use super::{files, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{ArchError, Configuration, configuration};
 use convert::{CastCounts, DTypeChoice, blockwise, blockwise_type, to_types};
 use decoder::{DecoderError, Family, Request, decoder, families, family};
-use ir::{DType, Error, Fault, Limits, MetaValue, Metadata, Model, Record, Result, ns};
+use ir::{
+    DType, Error, Fault, Limits, MetaValue, Metadata, Model, Record, Result, TensorTable, ns,
+};
 use serde_json::Value;
 
 /// Makes the model whose graph computes what the repository's code would, with the repository's
@@ -41,6 +45,7 @@ pub(super) fn decode(
         return Err(FacadeError::NoArchitecture { target: title }.into());
     };
     files::whole(&model)?;
+    model.tensors = by_name_in_each_file(model.tensors)?;
     if let Some(settings) = files::quantization(&model, &config, limits)? {
         unpack::unpack(&mut model, &settings)?;
         // The weights are floats now, which is all the graph asks.
@@ -62,6 +67,7 @@ pub(super) fn decode(
         storage,
         compute,
     })?;
+    let order = order(&model, &made.tensors);
     let records = &mut model.provenance.records;
     records.extend(made.records);
     if storage.is_none() {
@@ -83,9 +89,19 @@ pub(super) fn decode(
     model.metadata = Metadata::new();
     let name = MetaValue::text(family.name);
     model.metadata.set(ns::NOTE, "decoder", name);
+    if let Some(order) = order {
+        model.metadata.set(ns::NOTE, ORDER, MetaValue::text(order));
+    }
     model.objects = None;
     blockwise(&mut model)?;
     Ok((model, counts))
+}
+
+/// The order of the weights that the graph has, where it is not that of their names.
+fn order(model: &Model, made: &TensorTable) -> Option<String> {
+    let names = model.tensors.iter().map(|tensor| tensor.name.clone());
+    let names: Vec<String> = names.filter(|name| made.id_of(name).is_some()).collect();
+    (!names.is_sorted()).then(|| convert::order_text(&names))
 }
 
 fn has_blocks(model: &Model) -> bool {
@@ -121,7 +137,7 @@ fn types(choice: DTypeChoice, model: &Model) -> Result<(Option<DType>, DType)> {
 }
 
 /// One record where weights are computed with in another type than they have.
-fn note_types(tensors: &ir::TensorTable, compute: DType) -> Option<Record> {
+fn note_types(tensors: &TensorTable, compute: DType) -> Option<Record> {
     let others = tensors
         .iter()
         .filter(|t| t.dtype() != compute && t.dtype().is_float());

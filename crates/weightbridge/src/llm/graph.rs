@@ -5,10 +5,14 @@
 //! ([`convert::recover_names`]).
 
 use crate::FacadeError;
-use ir::{DType, Model, Record, Result, Tensor, TensorTable};
+use ir::{DType, Model, Record, Result, Tensor, TensorTable, ns};
 use std::collections::HashSet;
 
-/// Keeps the weights, in the order of their names: the order in which a repository's file has them.
+/// The note of a graph that was made here: the order its weights had.
+pub(super) const ORDER: &str = "weights-order";
+
+/// Keeps the weights, in the order they had or that of their names, in which a repository's file
+/// has them.
 pub(super) fn weights_of_graph(model: &mut Model) -> Result<()> {
     if let Some(error) = unnamed(model) {
         return Err(error.into());
@@ -24,6 +28,10 @@ pub(super) fn weights_of_graph(model: &mut Model) -> Result<()> {
     let (mut weights, others): (Vec<_>, Vec<_>) = tensors.into_iter().partition(is_weight);
     weights.sort_by(|a, b| a.name.cmp(&b.name));
     model.tensors = TensorTable::from_tensors(weights)?;
+    let noted = model.metadata.get(ns::NOTE, ORDER);
+    if let Some(text) = noted.and_then(|text| text.as_str()).map(str::to_owned) {
+        convert::reorder(model, &text)?;
+    }
     let records = &mut model.provenance.records;
     records.retain(|record| record.kind != "raw-name");
     if !others.is_empty() {

@@ -119,7 +119,7 @@ fn of_architecture(
 
 /// The order in which the reference converter meets tensors: safetensors files sort what they hold
 /// by type first, and it by name alone; pickles keep their own order.
-fn by_name_in_each_file(tensors: TensorTable) -> Result<TensorTable> {
+pub(super) fn by_name_in_each_file(tensors: TensorTable) -> Result<TensorTable> {
     let file = |tensor: &Tensor| tensor.view()?.region.path().map(Path::to_owned);
     let mut list = tensors.into_tensors();
     for part in list.chunk_by_mut(|a, b| file(a) == file(b)) {

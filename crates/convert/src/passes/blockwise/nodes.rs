@@ -108,7 +108,7 @@ impl Work {
             let value = self.node(prefix, "Mul", &[value, scale], Vec::new(), nodes)?;
             return self.reshaped(prefix, value, shape, out, nodes);
         }
-        let axis = if weight.blocked() {
+        let axis = if weight.blocked() || weight.alone() {
             rank
         } else {
             rank.saturating_sub(1)
@@ -118,18 +118,15 @@ impl Work {
             attribute("block_size", AttributeValue::Int(signed(PER_BLOCK as u64))),
         ];
         let scale = self.node(prefix, "Cast", &[scale], cast(FLOAT), nodes)?;
-        let Some(min) = min else {
-            let op = "DequantizeLinear";
+        let op = "DequantizeLinear";
+        if min.is_none() && !weight.alone() {
             nodes.push(self.node_to(out, prefix, op, &[codes, scale], attributes));
             return Ok(());
+        }
+        let value = self.node(prefix, op, &[codes, scale], attributes, nodes)?;
+        let Some(min) = min else {
+            return self.reshaped(prefix, value, shape, out, nodes);
         };
-        let value = self.node(
-            prefix,
-            "DequantizeLinear",
-            &[codes, scale],
-            attributes,
-            nodes,
-        )?;
         let min = self.node(prefix, "Cast", &[min], cast(FLOAT), nodes)?;
         let value = self.node(prefix, "Add", &[value, min], Vec::new(), nodes)?;
         self.reshaped(prefix, value, shape, out, nodes)

@@ -1,0 +1,450 @@
+//! Names of weights that an exporter hid in a graph.
+//!
+//! PyTorch's exporter keeps the names of parameters it uses as they are. A weight it has transposed
+//! or folded is called `onnx::MatMul_123`; what module it belongs to is told by the node that takes
+//! it, whose name (or whose output's) is the path of the module and the operator:
+//! `/model/layers.0/mlp/up_proj/MatMul`.
+//!
+//! | node | input | name | stored |
+//! |---|---|---|---|
+//! | `MatMul`, `MatMulInteger` | 1 | `PATH.weight` | transposed |
+//! | `QLinearMatMul` | 3 | `PATH.weight` | transposed |
+//! | `MatMulNBits` | 1 | `PATH.weight` | |
+//! | `QGemm` | 3 | `PATH.weight` | as `Gemm` |
+//! | `Gemm` | 1 | `PATH.weight` | transposed unless `transB` is set |
+//! | `Gemm` | 2 | `PATH.bias` | |
+//! | `Conv`, `ConvTranspose` | 1, 2 | `PATH.weight`, `PATH.bias` | |
+//! | `ConvInteger`, `QLinearConv` | 1, 3 | `PATH.weight` | |
+//! | `Gather` | 0 | `PATH.weight` | |
+//! | `LayerNormalization`, `GroupNormalization`, `InstanceNormalization`, `RMSNormalization` | 1, 2 | `PATH.weight`, `PATH.bias` | |
+//! | `BatchNormalization` | 1 to 4 | `PATH.weight`, `.bias`, `.running_mean`, `.running_var` | |
+//! | `Add` behind a weight of the same path | 0, 1 | `PATH.bias` | |
+//!
+//! A transposed matrix that is, number for number, one that a Gather takes rows of becomes a second
+//! name of it: exporters write the head of a model out again that shares it with the embedding.
+//!
+//! A tensor that several modules take has the name of the first, in the order of the nodes; the
+//! others are second names of it, and so are the names of copies (`Identity`) that an exporter made
+//! of tensors it met twice. What two weights have a claim to, and a name that is taken, no tensor
+//! gets: it keeps its own, which is a record.
+//!
+//! The newer exporter (`dynamo=True`) tells modules in a node's properties (`name_scopes`) and, of a
+//! weight that it transposed, the parameter it was (`folded_from`).
+
+mod attention;
+mod join;
+mod nodes;
+mod scene;
+mod told;
+
+use super::same;
+use super::transpose::transposed;
+use attention::Join;
+use ir::{
+    Attribute, AttributeValue, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record,
+    Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
+};
+use nodes::hidden;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use told::{By, Name, Told, tell};
+
+/// Gives weights of a graph the names their modules have; the graph's own stay in the notes.
+///
+/// A graph that is kept (`keep_graph`) turns what was transposed back again, by nodes of its own.
+pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
+    let Some(graph) = &model.graph else {
+        return Ok(());
+    };
+    let mut told = tell(&graph.body, &model.tensors);
+    if keep_graph {
+        // A caller of the graph may give another value for what is an input too, and the graph
+        // computes with the parts it has.
+        for id in fed(&graph.body) {
+            if let Some(names) = told.names.get_mut(&id) {
+                names.list.retain(|name| !name.transposed);
+            }
+        }
+        told.joins.clear();
+    }
+    let mut work = Work::new(model, told);
+    for (id, tensor) in model.tensors.ids() {
+        work.take(id, tensor)?;
+    }
+    work.finish(model)?;
+    if let Some(graph) = &mut model.graph {
+        if keep_graph {
+            turn(&mut graph.body, &work.turned)?;
+        } else if !work.parts.is_empty() {
+            strip(&mut graph.body);
+        }
+    }
+    Ok(())
+}
+
+/// Tables of rows that heads are compared with: a model has one, or a few.
+const TABLES: usize = 16;
+
+/// A tensor that has more names than one.
+struct Seconds {
+    /// As it was, and what became of it.
+    was: Tensor,
+    now: TensorId,
+    transposed: bool,
+    /// Whether rows are taken of it.
+    table: bool,
+    names: Vec<Name>,
+}
+
+/// The table under better names, while it is made.
+struct Work {
+    told: Told,
+    table: TensorTable,
+    /// Names that are some tensor's.
+    taken: HashSet<String>,
+    /// Names that more than one weight has a claim to.
+    claimed: HashSet<String>,
+    /// Names that take the place of paths.
+    instead: HashMap<TensorId, Name>,
+    /// Tensors that are in a parameter of several and have no other name, with those that stand in
+    /// their place.
+    parts: HashMap<TensorId, Vec<Tensor>>,
+    /// Parameters of several tensors that all have names.
+    loose: Vec<Tensor>,
+    seconds: Vec<Seconds>,
+    tables: Vec<TensorId>,
+    /// Tensors that lie the other way round now, with their names.
+    turned: BTreeMap<TensorId, String>,
+    records: Vec<Record>,
+    notes: Vec<(String, String)>,
+}
+
+impl Work {
+    fn new(model: &Model, told: Told) -> Self {
+        // How many weights nodes give a name to; a folded one is what its exporter says.
+        let mut claims: HashMap<&str, u64> = HashMap::new();
+        for (id, tensor) in model.tensors.ids() {
+            let first = told.names.get(&id).and_then(|names| names.list.first());
+            if let Some(first) = first.filter(|_| hidden(&tensor.name)) {
+                *claims.entry(&first.text).or_default() += u64::from(first.by != By::Fold);
+            }
+        }
+        let (mut taken, mut instead) = (HashSet::new(), HashMap::new());
+        for (id, tensor) in model.tensors.ids() {
+            let names = told.names.get(&id).map_or(&[][..], |names| &names.list);
+            if hidden(&tensor.name) {
+                if names.is_empty() {
+                    taken.insert(tensor.name.clone());
+                }
+                continue;
+            }
+            // Where a head shares the embedding's table, the table has the embedding's name.
+            let head = told.products.contains(&id) || claims.contains_key(tensor.name.as_str());
+            let better = names
+                .iter()
+                .find(|name| name.by == By::Fused || name.by == By::Table && head)
+                .filter(|name| model.tensors.id_of(&name.text).is_none());
+            match better {
+                Some(name) => drop(instead.insert(id, name.clone())),
+                None => drop(taken.insert(tensor.name.clone())),
+            }
+        }
+        // Biases are told by their place behind a weight: the first is the one.
+        let claimed = claims.into_iter();
+        let claimed = claimed
+            .filter(|(name, count)| *count > 1 && name.ends_with(".weight"))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let mut work = Self {
+            told,
+            table: TensorTable::new(),
+            taken,
+            claimed,
+            instead,
+            parts: HashMap::new(),
+            loose: Vec::new(),
+            seconds: Vec::new(),
+            tables: Vec::new(),
+            turned: BTreeMap::new(),
+            records: Vec::new(),
+            notes: Vec::new(),
+        };
+        for join in std::mem::take(&mut work.told.joins) {
+            work.join(&join, model);
+        }
+        work
+    }
+
+    /// A parameter that the graph has in parts.
+    fn join(&mut self, join: &Join, model: &Model) {
+        let parts = join.parts.iter().map(|id| model.tensors.get(*id));
+        let Some(parts) = parts.collect::<Option<Vec<&Tensor>>>() else {
+            return;
+        };
+        let turned = parts.iter().map(|part| {
+            let name = Name {
+                text: part.name.clone(),
+                transposed: join.transposed,
+                by: By::Node,
+            };
+            renamed(part, &name)
+        });
+        let turned: Option<Vec<Tensor>> = turned.collect();
+        let Some(joined) = turned.and_then(|parts| join::join(&join.name, parts)) else {
+            return;
+        };
+        if !self.taken.insert(join.name.clone()) {
+            return;
+        }
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let what = format!("{} are {}", names.join(", "), join.name);
+        let why = "parts of one parameter of an attention, one behind the other again";
+        let record = Record::carried("recovered", what, why);
+        self.records.push(record.flag("--raw-names"));
+        self.notes.push((join.name.clone(), names.join(" ")));
+        let mut joined = Some(joined);
+        for (id, part) in join.parts.iter().zip(&parts) {
+            if hidden(&part.name) && !self.told.names.contains_key(id) {
+                let place = self.parts.entry(*id).or_default();
+                place.extend(joined.take());
+            }
+        }
+        self.loose.extend(joined);
+    }
+
+    fn take(&mut self, id: TensorId, tensor: &Tensor) -> Result<()> {
+        if let Some(joined) = self.parts.get_mut(&id) {
+            for tensor in std::mem::take(joined) {
+                self.table.push(tensor)?;
+            }
+            return Ok(());
+        }
+        let names = self.told.names.remove(&id);
+        let mut names = names.map(|names| names.list).unwrap_or_default();
+        let mut better = self.instead.remove(&id);
+        if better.is_some() {
+            names.push(Name {
+                text: tensor.name.clone(),
+                transposed: false,
+                by: By::Node,
+            });
+        } else if hidden(&tensor.name) {
+            let mut free = names.iter().filter(|name| {
+                !self.taken.contains(&name.text) && !self.claimed.contains(&name.text)
+            });
+            better = free.find(|name| renamed(tensor, name).is_some()).cloned();
+        }
+        let transposed = better.as_ref().is_some_and(|name| name.transposed);
+        let now = match better {
+            Some(name) => self.rename(tensor, &name)?,
+            None => self.leave(id, tensor, &names)?,
+        };
+        if self.told.tables.contains(&id) {
+            self.tables.push(now);
+        }
+        if !names.is_empty() {
+            self.seconds.push(Seconds {
+                was: tensor.clone(),
+                now,
+                transposed,
+                table: self.told.tables.contains(&id),
+                names,
+            });
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, tensor: &Tensor, name: &Name) -> Result<TensorId> {
+        let how = match (name.transposed, name.by) {
+            (true, _) => "named by the node that takes it, and transposed back",
+            (_, By::Fused) => "named after the weight that it belongs to",
+            _ => "named by the node that takes it",
+        };
+        let what = format!("{} is {}", tensor.name, name.text);
+        let record = Record::carried("recovered", what, how).flag("--raw-names");
+        self.records.push(record);
+        self.notes.push((name.text.clone(), tensor.name.clone()));
+        self.taken.insert(name.text.clone());
+        let now = renamed(tensor, name).unwrap_or_else(|| tensor.clone());
+        let now = self.table.push(now)?;
+        if name.transposed {
+            self.turned.insert(now, name.text.clone());
+        }
+        Ok(now)
+    }
+
+    /// A tensor that keeps its name.
+    fn leave(&mut self, id: TensorId, tensor: &Tensor, names: &[Name]) -> Result<TensorId> {
+        self.taken.insert(tensor.name.clone());
+        if self.told.rows.contains(&id)
+            && let Some(tensor) = transposed(tensor, &tensor.name)
+        {
+            let why = "MatMulNBits has it as [N, K]: under its own name it is [K, N], as the \
+                       MatMul has it that was quantized";
+            let record = Record::carried("transposed", &tensor.name, why);
+            self.records.push(record.flag("--raw-names"));
+            return self.table.push(tensor);
+        }
+        if hidden(&tensor.name) && tensor.spec.shape.len() > 1 {
+            let why = match names.first() {
+                None => "no node tells which module it belongs to: it keeps its name".to_owned(),
+                Some(name) if self.claimed.contains(&name.text) => format!(
+                    "it is not the only weight of its module, {}: it keeps its name",
+                    name.text.trim_end_matches(".weight")
+                ),
+                Some(name) => format!(
+                    "{}, as its node calls it, is another tensor: it keeps its name",
+                    name.text
+                ),
+            };
+            let record = Record::carried("raw-name", &tensor.name, why);
+            self.records.push(record.flag("--rename"));
+        }
+        self.table.push(tensor.clone())
+    }
+
+    /// Gives the model its table, ties it, and adds the second names.
+    fn finish(&mut self, model: &mut Model) -> Result<()> {
+        for tensor in std::mem::take(&mut self.loose) {
+            self.table.push(tensor)?;
+        }
+        model.tensors = std::mem::take(&mut self.table);
+        for (name, raw) in std::mem::take(&mut self.notes) {
+            let key = format!("onnx-name.{name}");
+            model.metadata.set(ns::NOTE, key, MetaValue::text(raw));
+        }
+        let records = std::mem::take(&mut self.records);
+        model.provenance.records.extend(records);
+        self.tables.truncate(TABLES);
+        same::tie(model, &self.turned.keys().copied().collect(), &self.tables)?;
+        for seconds in std::mem::take(&mut self.seconds) {
+            let Some(now) = model.tensors.get(seconds.now).cloned() else {
+                continue;
+            };
+            for name in seconds.names {
+                if self.taken.contains(&name.text) || self.claimed.contains(&name.text) {
+                    continue;
+                }
+                let second = if name.transposed == seconds.transposed {
+                    let name = name.text.clone();
+                    Some(Tensor {
+                        name,
+                        ..now.clone()
+                    })
+                } else {
+                    renamed(&seconds.was, &name)
+                };
+                let Some(second) = second else { continue };
+                let head = seconds.table && name.by != By::Table;
+                let record = if head {
+                    let why = format!("one tensor with {}, which rows are taken of", now.name);
+                    Record::carried("tied", &name.text, why).flag("--shared copy")
+                } else {
+                    let what = format!("{} is {}, too", now.name, name.text);
+                    let why = "a second name of it: its module takes the same tensor";
+                    Record::carried("recovered", what, why).flag("--raw-names")
+                };
+                model.provenance.records.push(record);
+                self.taken.insert(name.text);
+                model.tensors.push(second)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The initializers that are inputs of the graph too.
+fn fed(body: &GraphBody) -> HashSet<TensorId> {
+    let inputs: HashSet<usize> = body.inputs.iter().map(|value| value.index()).collect();
+    let dense = body
+        .initializers
+        .iter()
+        .filter_map(|initializer| match initializer {
+            Initializer::Dense(value, id) if inputs.contains(&value.index()) => Some(*id),
+            _ => None,
+        });
+    dense.collect()
+}
+
+/// Puts a transposition between each of these tensors, which are the other way round now, and the
+/// value that nodes know. Runtimes fold it when they load the graph.
+fn turn(body: &mut GraphBody, turned: &BTreeMap<TensorId, String>) -> Result<()> {
+    let values = body.values.iter();
+    let mut taken: HashSet<String> = values.map(|value| value.name.clone()).collect();
+    let mut nodes = Vec::new();
+    for at in 0..body.initializers.len() {
+        let Some(Initializer::Dense(old, id)) = body.initializers.get(at).cloned() else {
+            continue;
+        };
+        let Some(mut name) = turned.get(&id).cloned() else {
+            continue;
+        };
+        while !taken.insert(name.clone()) {
+            name.push('~');
+        }
+        let value = Value {
+            name: name.clone(),
+            ..Value::default()
+        };
+        let Some(value) = body.add_value(value) else {
+            let what = "more values than 32 bits count".to_owned();
+            return Err(ir::Fault::Invalid { what }.into());
+        };
+        if let Some(place) = body.initializers.get_mut(at) {
+            *place = Initializer::Dense(value, id);
+        }
+        nodes.push(Node {
+            name: format!("{name}/Transpose"),
+            op: "Transpose".to_owned(),
+            inputs: vec![Some(value)],
+            outputs: vec![Some(old)],
+            attributes: vec![Attribute {
+                name: "perm".to_owned(),
+                value: AttributeValue::Ints(vec![1, 0]),
+                doc: String::new(),
+            }],
+            ..Node::default()
+        });
+    }
+    body.nodes.splice(0..0, nodes);
+    Ok(())
+}
+
+/// Leaves of a graph what holds without its tensors: some of them are parts of others now.
+fn strip(body: &mut GraphBody) {
+    body.initializers.clear();
+    for node in &mut body.nodes {
+        node.attributes.retain(|attribute| {
+            let value = &attribute.value;
+            matches!(value, AttributeValue::Int(_) | AttributeValue::Ints(_))
+        });
+    }
+}
+
+/// The tensor under its module's name. None for blocks, which cannot be looked at crosswise.
+fn renamed(tensor: &Tensor, found: &Name) -> Option<Tensor> {
+    if !found.transposed {
+        return Some(Tensor {
+            name: found.text.clone(),
+            ..tensor.clone()
+        });
+    }
+    let &[rows, columns] = &tensor.spec.shape[..] else {
+        return None;
+    };
+    tensor.spec.dtype.element_bytes()?;
+    let Some(plain) = tensor.as_plain() else {
+        return transposed(tensor, &found.text);
+    };
+    let view = View {
+        strides: Some(Strides::new([1, columns])),
+        ..View::contiguous(plain)
+    };
+    Some(Tensor {
+        name: found.text.clone(),
+        spec: TensorSpec::new(tensor.spec.dtype, [columns, rows]),
+        payload: Payload::Stored(view),
+    })
+}
+
+#[cfg(test)]
+mod tests;

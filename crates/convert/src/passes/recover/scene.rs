@@ -1,0 +1,173 @@
+//! A body as names are looked for in it: where values come from, and which modules there are.
+
+use super::nodes::{Path, hidden, path, strings, swaps};
+use ir::{GraphBody, Initializer, Node, Tensor, TensorId, TensorTable, ValueId};
+use std::collections::HashMap;
+
+/// The tensor that a value is, maybe the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) id: TensorId,
+    pub(super) turned: bool,
+}
+
+pub(super) struct Scene<'a> {
+    pub(super) body: &'a GraphBody,
+    pub(super) tensors: &'a TensorTable,
+    /// By value, through copies and transpositions of matrices.
+    sources: HashMap<ValueId, Source>,
+    /// The module of each node.
+    pub(super) paths: Vec<Option<Path>>,
+    /// Names that are paths, sorted.
+    names: Vec<String>,
+    /// The modules of these names and of all nodes, sorted.
+    modules: Vec<String>,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn new(body: &'a GraphBody, tensors: &'a TensorTable) -> Self {
+        let mut sources = HashMap::new();
+        for initializer in &body.initializers {
+            if let Initializer::Dense(value, id) = initializer {
+                let source = Source {
+                    id: *id,
+                    turned: false,
+                };
+                sources.insert(*value, source);
+            }
+        }
+        let mut names: Vec<String> = tensors.iter().map(|t| t.name.clone()).collect();
+        for node in body.nodes.iter().filter(|node| node.domain.is_empty()) {
+            let turns = match node.op.as_str() {
+                "Identity" => false,
+                "Transpose" if swaps(node) => true,
+                _ => continue,
+            };
+            let ends = (node.inputs.first(), node.outputs.first());
+            let (Some(Some(from)), Some(Some(to))) = ends else {
+                continue;
+            };
+            if let Some(source) = sources.get(from).copied() {
+                let turned = source.turned != turns;
+                sources.insert(*to, Source { turned, ..source });
+                names.extend(body.value(*to).map(|value| value.name.clone()));
+            }
+        }
+        names.extend(body.values.iter().filter_map(folded).map(str::to_owned));
+        names.retain(|name| !hidden(name));
+        names.sort_unstable();
+        names.dedup();
+        let paths = body.nodes.iter().map(|node| path(body, node)).collect();
+        let mut scene = Self {
+            body,
+            tensors,
+            sources,
+            paths,
+            names,
+            modules: Vec::new(),
+        };
+        scene.complete();
+        let parents = scene.names.iter().filter_map(|name| name.rsplit_once('.'));
+        let mut modules: Vec<String> = parents.map(|(module, _)| module.to_owned()).collect();
+        modules.extend(scene.paths.iter().flatten().map(|path| path.name.clone()));
+        modules.sort_unstable();
+        modules.dedup();
+        scene.modules = modules;
+        scene
+    }
+
+    /// Nodes with their places and modules.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (usize, &'a Node, Option<&str>)> {
+        let paths = self.paths.iter().map(|path| path.as_ref());
+        let nodes = self.body.nodes.iter().enumerate().zip(paths);
+        nodes.map(|((at, node), path)| (at, node, path.map(|path| path.name.as_str())))
+    }
+
+    /// What an input is, if it is a tensor.
+    pub(super) fn source(&self, input: Option<ValueId>) -> Option<(Source, &'a Tensor)> {
+        let source = *self.sources.get(&input?)?;
+        Some((source, self.tensors.get(source.id)?))
+    }
+
+    /// The name of an input that is a path: its own, or that of the tensor it is.
+    pub(super) fn name(&self, input: Option<ValueId>) -> Option<&'a str> {
+        let own = self.body.value(input?).map(|value| value.name.as_str());
+        let tensor = || self.source(input).map(|(_, tensor)| tensor.name.as_str());
+        own.filter(|name| !hidden(name))
+            .or_else(|| tensor().filter(|name| !hidden(name)))
+    }
+
+    /// Whether a name that is a path lies below this one.
+    pub(super) fn has_names(&self, module: &str) -> bool {
+        below(&self.names, module)
+    }
+
+    /// Whether a module has modules of its own.
+    pub(super) fn has_modules(&self, module: &str) -> bool {
+        below(&self.modules, module)
+    }
+
+    /// Whether a tensor or a copy of one has this name.
+    pub(super) fn is_name(&self, name: &str) -> bool {
+        let known = self
+            .names
+            .binary_search_by(|other| other.as_str().cmp(name));
+        known.is_ok()
+    }
+
+    /// The tracing exporter leaves out containers that are not called themselves, but for numbers.
+    /// Parameters that keep their names tell what is missing.
+    fn complete(&mut self) {
+        let mut found: HashMap<String, Option<String>> = HashMap::new();
+        for (_, node, path) in self.nodes() {
+            let Some(path) = path else { continue };
+            let first = path.split('.').next().unwrap_or(path);
+            if self.has_names(first) {
+                continue;
+            }
+            let part = format!(".{path}.");
+            // Parameters stand first.
+            for input in node.inputs.iter().take(8) {
+                let Some(name) = self.source(*input).and_then(|_| self.name(*input)) else {
+                    continue;
+                };
+                let Some(at) = name.find(&part) else {
+                    continue;
+                };
+                let before = name.get(..at).unwrap_or_default();
+                found
+                    .entry(first.to_owned())
+                    .and_modify(|other| {
+                        if other.as_deref() != Some(before) {
+                            *other = None;
+                        }
+                    })
+                    .or_insert_with(|| Some(before.to_owned()));
+            }
+        }
+        for path in self.paths.iter_mut().flatten().filter(|path| path.traced) {
+            let first = path.name.split('.').next().unwrap_or_default();
+            let again = || found.get(super::nodes::called(first)?);
+            if let Some(Some(before)) = found.get(first).or_else(again) {
+                path.name = format!("{before}.{}", path.name);
+            }
+        }
+    }
+}
+
+/// Whether a sorted list has something below `module`.
+fn below(sorted: &[String], module: &str) -> bool {
+    let start = format!("{module}.");
+    let at = sorted.partition_point(|name| *name < start);
+    sorted.get(at).is_some_and(|name| name.starts_with(&start))
+}
+
+/// The one parameter that the newer exporter computed a constant from.
+pub(super) fn folded(value: &ir::Value) -> Option<&str> {
+    const KEY: &str = "pkg.onnxscript.optimizer.folded_from";
+    let (_, text) = value.metadata.iter().find(|(key, _)| key == KEY)?;
+    match strings(text)?[..] {
+        [name] if !hidden(name) => Some(name),
+        _ => None,
+    }
+}

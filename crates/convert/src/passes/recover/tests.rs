@@ -1,0 +1,277 @@
+use super::*;
+use ir::{DType, Graph};
+
+/// Operator, name of the node, inputs, output.
+type Step<'a> = (&'a str, &'a str, &'a [&'a str], &'a str);
+
+fn floats(count: u64, from: u64) -> Vec<u8> {
+    let numbers = (from..from + count).map(|n| f32::from(u16::try_from(n).unwrap()));
+    numbers.flat_map(f32::to_le_bytes).collect()
+}
+
+/// A graph over F32 tensors, each with numbers of its own.
+fn model(tensors: &[(&str, &[u64])], nodes: &[Step<'_>]) -> Model {
+    let mut model = Model::default();
+    let mut body = GraphBody::default();
+    let mut ids: HashMap<String, ir::ValueId> = HashMap::new();
+    let mut value = |body: &mut GraphBody, name: &str| {
+        *ids.entry(name.to_owned()).or_insert_with(|| {
+            let value = Value {
+                name: name.to_owned(),
+                ..Value::default()
+            };
+            body.add_value(value).unwrap()
+        })
+    };
+    let mut from = 0;
+    for (name, shape) in tensors {
+        let spec = TensorSpec::new(DType::F32, shape.to_vec());
+        let count = spec.elements().unwrap();
+        let view = View::contiguous(ir::Region::memory(floats(count, from)));
+        from += count;
+        let id = model
+            .tensors
+            .push(Tensor::stored(*name, spec, view))
+            .unwrap();
+        let value = value(&mut body, name);
+        body.initializers.push(Initializer::Dense(value, id));
+    }
+    for (op, name, inputs, output) in nodes {
+        let inputs = inputs.iter().map(|name| Some(value(&mut body, name)));
+        let inputs = inputs.collect();
+        let outputs = vec![Some(value(&mut body, output))];
+        body.nodes.push(Node {
+            name: (*name).to_owned(),
+            op: (*op).to_owned(),
+            inputs,
+            outputs,
+            ..Node::default()
+        });
+    }
+    model.graph = Some(Graph {
+        body,
+        ..Graph::default()
+    });
+    model
+}
+
+fn names(model: &Model) -> Vec<&str> {
+    model.tensors.iter().map(|t| t.name.as_str()).collect()
+}
+
+fn values(model: &Model, name: &str) -> Vec<f32> {
+    let bytes = model.tensors.by_name(name).unwrap().read_all().unwrap();
+    let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+    values.collect()
+}
+
+/// The kinds and subjects of all records.
+fn told(model: &Model) -> Vec<(&str, &str)> {
+    let records = model.provenance.records.iter();
+    records.map(|r| (r.kind, r.what.as_str())).collect()
+}
+
+#[test]
+fn modules_are_told_by_nodes() {
+    let nodes: &[Step<'_>] = &[(
+        "MatMul",
+        "/model/layers.0/up_proj/MatMul",
+        &["x", "onnx::MatMul_7"],
+        "y",
+    )];
+    let mut model = model(&[("onnx::MatMul_7", &[2, 3])], nodes);
+    let mut kept = model.clone();
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(names(&model), ["model.layers.0.up_proj.weight"]);
+    assert_eq!(model.tensors.iter().next().unwrap().spec.shape[..], [3, 2]);
+    let numbers = values(&model, "model.layers.0.up_proj.weight");
+    assert_eq!(numbers, [0., 3., 1., 4., 2., 5.]);
+    assert_eq!(model.graph.unwrap().body.nodes.len(), 1);
+
+    recover_names(&mut kept, true).unwrap();
+    kept.validate(&ir::Limits::default()).unwrap();
+    let body = kept.graph.unwrap().body;
+    let [Initializer::Dense(value, _)] = body.initializers[..] else {
+        panic!("{:?}", body.initializers);
+    };
+    let named = body.value(value).unwrap();
+    assert_eq!(named.name, "model.layers.0.up_proj.weight");
+    let nodes: Vec<_> = body.nodes.iter().map(|node| node.op.as_str()).collect();
+    assert_eq!(nodes, ["Transpose", "MatMul"]);
+    let old = body.nodes[0].outputs[0].and_then(|id| body.value(id));
+    assert_eq!(old.unwrap().name, "onnx::MatMul_7");
+}
+
+#[test]
+fn a_weight_of_several_modules_has_the_name_of_the_first_and_the_others_beside() {
+    let nodes: &[Step<'_>] = &[
+        (
+            "Identity",
+            "Identity_0",
+            &["onnx::MatMul_1"],
+            "onnx::MatMul_2",
+        ),
+        (
+            "Identity",
+            "Identity_1",
+            &["onnx::MatMul_2"],
+            "onnx::MatMul_3",
+        ),
+        ("Identity", "Identity_2", &["a.up.bias"], "b.up.bias"),
+        ("MatMul", "/a/up/MatMul", &["x", "onnx::MatMul_1"], "y"),
+        ("Add", "/a/up/Add", &["a.up.bias", "y"], "y1"),
+        ("MatMul", "/b/up/MatMul", &["y1", "onnx::MatMul_2"], "z"),
+        ("Add", "/b/up/Add", &["b.up.bias", "z"], "z1"),
+        // The same module again.
+        ("MatMul", "/b/up_1/MatMul", &["z1", "onnx::MatMul_3"], "w"),
+        ("Add", "/b/up_1/Add", &["b.up.bias", "w"], "w1"),
+        // And directly, as a parameter with its name.
+        ("MatMul", "/c/MatMul", &["w1", "onnx::MatMul_1"], "v"),
+        ("Add", "/c/Add", &["a.up.bias", "v"], "v1"),
+    ];
+    for keep in [false, true] {
+        let tensors: &[(&str, &[u64])] = &[("a.up.bias", &[3]), ("onnx::MatMul_1", &[2, 3])];
+        let mut model = model(tensors, nodes);
+        recover_names(&mut model, keep).unwrap();
+        let all = [
+            "a.up.bias",
+            "a.up.weight",
+            "b.up.bias",
+            "c.bias",
+            "b.up.weight",
+            "c.weight",
+        ];
+        assert_eq!(names(&model), all);
+        let ties: Vec<usize> = model.tensors.ties().iter().map(|id| id.index()).collect();
+        assert_eq!(ties, [0, 1, 0, 0, 1, 1]);
+        assert_eq!(
+            told(&model),
+            [
+                ("recovered", "onnx::MatMul_1 is a.up.weight"),
+                ("recovered", "a.up.bias is b.up.bias, too"),
+                ("recovered", "a.up.bias is c.bias, too"),
+                ("recovered", "a.up.weight is b.up.weight, too"),
+                ("recovered", "a.up.weight is c.weight, too"),
+            ]
+        );
+        model.validate(&ir::Limits::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_module_that_looks_like_a_call_is_one_if_it_takes_another_weight() {
+    let nodes: &[Step<'_>] = &[
+        ("MatMul", "/fc/MatMul", &["x", "onnx::MatMul_1"], "y"),
+        ("MatMul", "/fc_1/MatMul", &["y", "onnx::MatMul_2"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[("onnx::MatMul_1", &[2, 2]), ("onnx::MatMul_2", &[2, 2])];
+    let mut model = model(tensors, nodes);
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(names(&model), ["fc.weight", "fc_1.weight"]);
+}
+
+#[test]
+fn two_weights_of_one_module_keep_their_names() {
+    let nodes: &[Step<'_>] = &[
+        ("MatMul", "/a/MatMul", &["x", "onnx::MatMul_1"], "y"),
+        ("MatMul", "/a/MatMul_1", &["y", "onnx::MatMul_2"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[("onnx::MatMul_1", &[2, 2]), ("onnx::MatMul_2", &[2, 2])];
+    let mut model = model(tensors, nodes);
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(names(&model), ["onnx::MatMul_1", "onnx::MatMul_2"]);
+    let kinds = [
+        ("raw-name", "onnx::MatMul_1"),
+        ("raw-name", "onnx::MatMul_2"),
+    ];
+    assert_eq!(told(&model), kinds);
+    assert!(model.provenance.records[0].why.contains("module, a:"));
+}
+
+#[test]
+fn parts_of_an_attention_are_joined() {
+    let nodes: &[Step<'_>] = &[
+        ("MatMul", "/b/MatMul", &["x", "onnx::MatMul_1"], "q"),
+        ("Add", "/b/Add", &["onnx::Add_3", "q"], "q1"),
+        ("MatMul", "/b/MatMul_1", &["y", "onnx::MatMul_2"], "k"),
+        ("Add", "/b/Add_1", &["onnx::Add_4", "k"], "k1"),
+        ("MatMul", "/b/MatMul_2", &["q1", "k1"], "s"),
+        ("Softmax", "/b/Softmax", &["s"], "s1"),
+        (
+            "Gemm",
+            "/b/Gemm",
+            &["s1", "a.b.out_proj.weight", "a.b.out_proj.bias"],
+            "o",
+        ),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("a.b.out_proj.weight", &[2, 2]),
+        ("a.b.out_proj.bias", &[2]),
+        ("onnx::MatMul_1", &[2, 2]),
+        ("onnx::MatMul_2", &[2, 4]),
+        ("onnx::Add_3", &[2]),
+        ("onnx::Add_4", &[4]),
+    ];
+    let parts = model(tensors, nodes);
+    let mut whole = parts.clone();
+    recover_names(&mut whole, false).unwrap();
+    let all = [
+        "a.b.out_proj.weight",
+        "a.b.out_proj.bias",
+        "a.b.in_proj_weight",
+        "a.b.in_proj_bias",
+    ];
+    assert_eq!(names(&whole), all);
+    let joined = values(&whole, "a.b.in_proj_weight");
+    let wanted = [6., 8., 7., 9., 10., 14., 11., 15., 12., 16., 13., 17.];
+    assert_eq!(joined, wanted);
+    assert_eq!(
+        values(&whole, "a.b.in_proj_bias"),
+        [18., 19., 20., 21., 22., 23.]
+    );
+    whole.validate(&ir::Limits::default()).unwrap();
+    // A graph that is kept computes with the parts.
+    let mut kept = parts;
+    recover_names(&mut kept, true).unwrap();
+    assert_eq!(kept.tensors.len(), 6);
+    assert!(kept.tensors.by_name("onnx::MatMul_2").is_some());
+    kept.validate(&ir::Limits::default()).unwrap();
+}
+
+#[test]
+fn the_newer_exporter_tells_modules_and_folded_parameters() {
+    let nodes: &[Step<'_>] = &[
+        ("Gather", "node_embedding", &["head.weight", "ids"], "x"),
+        ("MatMul", "node_linear", &["x", "val_1"], "y"),
+        ("MatMul", "node_linear_1", &["y", "val_2"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("head.weight", &[3, 2]),
+        ("val_1", &[2, 3]),
+        ("val_2", &[2, 3]),
+    ];
+    let mut model = model(tensors, nodes);
+    let body = &mut model.graph.as_mut().unwrap().body;
+    let text = |text: &str| text.to_owned();
+    for (node, scope) in body.nodes.iter_mut().zip(["embed", "head", "head"]) {
+        let scopes = format!("['', '{scope}', 'operator']");
+        node.metadata
+            .push((text("pkg.torch.onnx.name_scopes"), scopes));
+    }
+    for value in &mut body.values {
+        if value.name.starts_with("val_") {
+            let key = text("pkg.onnxscript.optimizer.folded_from");
+            value.metadata.push((key, text("['head.weight']")));
+        }
+    }
+    recover_names(&mut model, false).unwrap();
+    // The table has the embedding's name; of two constants that claim the head the first is it.
+    assert_eq!(names(&model), ["embed.weight", "head.weight", "val_2"]);
+    let told: Vec<&str> = told(&model).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(told, ["recovered", "recovered", "raw-name"]);
+    let why = &model.provenance.records[2].why;
+    assert!(
+        why.starts_with("head.weight, as its node calls it"),
+        "{why}"
+    );
+}

@@ -1,0 +1,235 @@
+//! What all nodes of a body tell of the names of its tensors.
+
+use super::attention::{Attentions, Join};
+use super::nodes::{Role, called, hidden, role};
+use super::scene::{Scene, Source, folded};
+use ir::{GraphBody, Initializer, Node, TensorId, TensorTable, ValueId};
+use std::collections::{HashMap, HashSet};
+
+/// Who tells a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A copy that an exporter made of a tensor it met twice.
+    Copy,
+    /// A node that takes rows of it.
+    Table,
+    /// Any other node.
+    Node,
+    /// The exporter, of a constant that it computed from one parameter.
+    Fold,
+    /// The weight beside it, in place of the name that it was given after that one.
+    Fused,
+}
+
+/// A name of a tensor, and whether it lies transposed for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) text: String,
+    pub(super) transposed: bool,
+    pub(super) by: By,
+}
+
+/// The names of one tensor, in the order of the nodes.
+#[derive(Default)]
+pub(super) struct Names {
+    pub(super) list: Vec<Name>,
+    known: HashSet<String>,
+}
+
+#[derive(Default)]
+pub(super) struct Told {
+    /// By tensor. One that has a path for a name has it beside these.
+    pub(super) names: HashMap<TensorId, Names>,
+    pub(super) joins: Vec<Join>,
+    /// Tables that rows are taken of.
+    pub(super) tables: HashSet<TensorId>,
+    /// Tensors whose own name is that of the module of a product.
+    pub(super) products: HashSet<TensorId>,
+    /// What `MatMulNBits` multiplies by, which lies as a linear layer has it.
+    pub(super) rows: HashSet<TensorId>,
+}
+
+/// Walks the nodes of the main body.
+pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
+    let scene = Scene::new(body, tensors);
+    let attentions = Attentions::find(&scene);
+    let mut told = Told::default();
+    for (id, name) in &attentions.names {
+        told.add(*id, name.clone());
+    }
+    let mut folds: HashMap<TensorId, &str> = HashMap::new();
+    for initializer in &body.initializers {
+        if let Initializer::Dense(value, id) = initializer
+            && let Some(name) = body.value(*value).and_then(folded)
+            && tensors.get(*id).is_some_and(|t| hidden(&t.name))
+        {
+            folds.insert(*id, name);
+        }
+    }
+    let outputs: HashSet<ValueId> = body.outputs.iter().copied().collect();
+    let mut modules: HashSet<String> = HashSet::new();
+    for (_, node, path) in scene.nodes() {
+        told.copies(node, &scene, &outputs);
+        told.fused_bias(node, &scene);
+        for (slot, input) in node.inputs.iter().enumerate() {
+            let Some((source, tensor)) = scene.source(*input) else {
+                continue;
+            };
+            if node.op == "MatMulNBits" && slot == 1 {
+                told.rows.insert(source.id);
+            }
+            if node.op == "Gather" && slot == 0 {
+                told.tables.insert(source.id);
+            }
+            let Some(mut role) = role(node, slot, tensor, &modules, path) else {
+                continue;
+            };
+            role.transposed ^= source.turned;
+            if let Some(name) = folds.get(&source.id) {
+                let name = Name {
+                    text: (*name).to_owned(),
+                    transposed: role.transposed,
+                    by: By::Fold,
+                };
+                told.add_first(source.id, name);
+            }
+            let Some(path) = path else { continue };
+            modules.insert(path.to_owned());
+            if attentions.has(path, &scene) {
+                continue;
+            }
+            let own = folds.get(&source.id).copied();
+            let own = own.or(Some(tensor.name.as_str()).filter(|name| !hidden(name)));
+            told.node(node, source, role, path, own, &scene);
+        }
+    }
+    told.joins = attentions.joins;
+    told
+}
+
+impl Told {
+    fn add(&mut self, id: TensorId, name: Name) {
+        let names = self.names.entry(id).or_default();
+        if names.known.insert(name.text.clone()) {
+            names.list.push(name);
+        }
+    }
+
+    /// What an exporter says itself counts before what nodes tell.
+    fn add_first(&mut self, id: TensorId, name: Name) {
+        if self
+            .names
+            .get(&id)
+            .is_none_or(|names| names.list.is_empty())
+        {
+            self.add(id, name);
+        }
+    }
+
+    /// A copy under a name that is a path.
+    fn copies(&mut self, node: &Node, scene: &Scene<'_>, outputs: &HashSet<ValueId>) {
+        let (Some(Some(from)), Some(Some(to))) = (node.inputs.first(), node.outputs.first()) else {
+            return;
+        };
+        if node.op != "Identity" || outputs.contains(to) {
+            return;
+        }
+        let name = scene.body.value(*to).map(|value| value.name.as_str());
+        if let (Some((source, _)), Some(name)) = (scene.source(Some(*from)), name)
+            && !hidden(name)
+            && scene.is_name(name)
+        {
+            let name = Name {
+                text: name.to_owned(),
+                transposed: source.turned,
+                by: By::Copy,
+            };
+            self.add(source.id, name);
+        }
+    }
+
+    /// The newer exporter folds a normalization into a convolution without a bias, and names the
+    /// bias that it makes after the weight.
+    fn fused_bias(&mut self, node: &Node, scene: &Scene<'_>) {
+        let input = |slot: usize| node.inputs.get(slot).copied().flatten();
+        if !node.op.starts_with("Conv") {
+            return;
+        }
+        let (Some(weight), Some((bias, tensor))) = (scene.name(input(1)), scene.source(input(2)))
+        else {
+            return;
+        };
+        if tensor.name.strip_suffix("_bias") == Some(weight)
+            && let Some(module) = weight.strip_suffix(".weight")
+        {
+            let name = Name {
+                text: format!("{module}.bias"),
+                transposed: false,
+                by: By::Fused,
+            };
+            self.add(bias.id, name);
+        }
+    }
+
+    /// A parameter of the module at `path`. `own` is the name it is known to have, if any.
+    fn node(
+        &mut self,
+        node: &Node,
+        source: Source,
+        role: Role,
+        path: &str,
+        own: Option<&str>,
+        scene: &Scene<'_>,
+    ) {
+        let text = format!("{path}.{}", role.leaf);
+        let product = matches!(node.op.as_str(), "MatMul" | "Gemm");
+        if own == Some(text.as_str()) {
+            if product {
+                self.products.insert(source.id);
+            }
+            return;
+        }
+        let names = self.names.get(&source.id);
+        let second = own.is_some() || names.is_some();
+        // Calls of one module are numbered, and so may modules be.
+        let again = called(path).filter(|_| !scene.has_names(path));
+        if let Some(module) = again {
+            let first = format!("{module}.{}", role.leaf);
+            if own == Some(first.as_str())
+                || names.is_some_and(|names| names.known.contains(&first))
+            {
+                return;
+            }
+        }
+        if let Some(own) = own {
+            let below = own
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.starts_with('.'));
+            let leaf = own.rsplit('.').next();
+            // A parameter of the module itself, or one that code takes from another.
+            if below || leaf != Some(role.leaf) {
+                return;
+            }
+            // A matrix with a name is as its module has it: one taken across is no layer's.
+            let folded = names.is_some_and(|names| names.known.contains(own));
+            if role.transposed && !folded {
+                return;
+            }
+        }
+        // A module with others below it computes with theirs, too.
+        if second && scene.has_modules(path) {
+            return;
+        }
+        let by = match node.op.as_str() {
+            "Gather" => By::Table,
+            _ => By::Node,
+        };
+        let transposed = role.transposed;
+        let name = Name {
+            text,
+            transposed,
+            by,
+        };
+        self.add(source.id, name);
+    }
+}

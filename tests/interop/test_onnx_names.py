@@ -1,0 +1,205 @@
+"""Names of weights out of graphs, as both exporters of PyTorch write them: the module's own state dict is the truth."""
+
+import logging
+import shutil
+import warnings
+
+import pytest
+
+from judge import convert, read_safetensors
+
+onnx = pytest.importorskip("onnx")
+import torch  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from torch import nn  # noqa: E402
+
+IDS = torch.arange(6)[None]
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down, self.norm = nn.Linear(8, 16), nn.Linear(16, 8, bias=False), nn.LayerNorm(8)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
+class Chain(nn.Module):
+    """Blocks one behind the other, and a head over them."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.embed, self.layers, self.head = nn.Embedding(20, 8), nn.ModuleList(blocks), nn.Linear(8, 20, bias=False)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+class Again(nn.Module):
+    """One block, called three times, as ALBERT does it; the head is the embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.block, self.head = nn.Embedding(20, 8), Block(), nn.Linear(8, 20, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for _ in range(3):
+            x = self.block(x)
+        return self.head(x)
+
+
+def tied():
+    """Blocks with parameters of their own and some in common."""
+    blocks = [Block() for _ in range(3)]
+    for block in blocks[1:]:
+        block.up.weight, block.up.bias = blocks[0].up.weight, blocks[0].up.bias
+        block.down.weight, block.norm.weight = blocks[0].down.weight, blocks[0].norm.weight
+    return Chain(blocks)
+
+
+def equal():
+    """Blocks with parameters of their own and the same numbers: exporters keep one."""
+    model = Chain([Block() for _ in range(3)])
+    shake(model)
+    for block in model.layers[1:]:
+        block.load_state_dict(model.layers[0].state_dict())
+    return model
+
+
+class Lookalike(nn.Module):
+    """A module whose name is that of another and a number, and a second call of the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.fc, self.fc_1 = nn.Embedding(20, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+
+    def forward(self, ids):
+        return self.fc_1(self.fc(self.fc(self.embed(ids))))
+
+
+class Attention(nn.Module):
+    """torch's own attention in all its forms."""
+
+    def __init__(self, bias=True):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        make = lambda **more: nn.MultiheadAttention(8, 2, bias=bias, batch_first=True, **more)  # noqa: E731
+        self.itself, self.other, self.others, self.narrow = make(), make(), make(), make(kdim=6, vdim=4)
+        # The older exporter leaves `inside` out; without a bias nothing tells that it is missing.
+        self.inside = nn.ModuleDict({"attn": make()} if bias else {})
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        x = x + self.itself(x, x, x)[0]
+        past, future = x.flip(1), x.roll(1, 1)
+        x = x + self.other(x, past, past)[0]
+        x = x + self.others(x, past, future)[0]
+        x = x + self.narrow(x, past[..., :6], past[..., :4])[0]
+        # A second call of one.
+        x = x + self.other(x, past, past)[0]
+        return x + self.inside["attn"](x, x, x)[0] if self.inside else x
+
+
+class Pictures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU()))
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.fc(self.net(x).mean((2, 3)))
+
+
+def shake(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+MODELS = {
+    "mlp": (lambda: Chain([Block()]), IDS),
+    "again": (Again, IDS),
+    "tied": (tied, IDS),
+    "equal": (equal, IDS),
+    "lookalike": (Lookalike, IDS),
+    "attention": (Attention, IDS),
+    "attention-no-bias": (lambda: Attention(bias=False), IDS),
+    "encoder": (lambda: Chain([nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2)]), IDS),
+    "pictures": (Pictures, torch.zeros(1, 3, 8, 8)),
+}
+
+
+def built(name):
+    torch.manual_seed(20261121)
+    make, sample = MODELS[name]
+    model = make().eval()
+    if name != "equal":
+        shake(model)
+    return model, sample
+
+
+def export(model, sample, path, dynamo):
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="torch's newer exporter wants onnxscript")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            torch.onnx.export(model, sample, path, dynamo=True, verbose=False, external_data=False)
+            logging.disable(logging.NOTSET)
+    else:
+        # Outside of training torch runs attention as one operator, which this exporter does not know.
+        mode = torch.onnx.TrainingMode.PRESERVE
+        torch.onnx.export(model, sample, path, dynamo=False, opset_version=17, training=mode, do_constant_folding=True)
+
+
+def all_of(path):
+    """What a safetensors file holds, second names too."""
+    found, (metadata, _) = load_file(path), read_safetensors(path)
+    return {**found, **{name: found[kept] for name, kept in metadata.items() if kept in found}}
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_state_dict_comes_out(name, dynamo, tmp_path):
+    model, sample = built(name)
+    export(model, (sample,), tmp_path / "m.onnx", dynamo)
+    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    found, state = all_of(tmp_path / "m.safetensors"), model.state_dict()
+    missing = [key for key in state if key not in found]
+    assert not missing, (missing, sorted(found), done.stderr)
+    for key, value in state.items():
+        assert torch.equal(found[key], value), key
+    # Constants beside, but nothing that passes for a parameter.
+    phantoms = [key for key in found if key not in state and "." in key and not key.startswith("/")]
+    assert not phantoms, phantoms
+    # A checkpoint of it loads as it is.
+    convert(tmp_path / "m.onnx", tmp_path / "m.pt")
+    loaded = torch.load(tmp_path / "m.pt", weights_only=True)
+    model.load_state_dict({key: value for key, value in loaded.items() if key in state})
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_a_llama_of_the_newer_exporter(tied, tmp_path):
+    pairs = pytest.importorskip("test_onnx_pairs")
+    home, graph = tmp_path / "hf" / "tiny", tmp_path / "onnx" / "tiny"
+    for folder in (home, graph):
+        folder.mkdir(parents=True)
+    model = pairs.repository(home, tied)
+    sample = tuple(torch.tensor(pairs.FEED[name]) for name in ("input_ids", "attention_mask"))
+    export(pairs.Whole(model), sample, graph / "model.onnx", dynamo=True)
+    convert(graph / "model.onnx", tmp_path / "m.safetensors")
+    found = all_of(tmp_path / "m.safetensors")
+    for key, value in model.state_dict().items():
+        assert torch.equal(found[key], value), key
+    # And the file for llama.cpp is the repository's.
+    for side in home.glob("*.j*"):
+        shutil.copy(side, graph)
+    convert(home, tmp_path / "straight.gguf", *pairs.PRE)
+    convert(graph, tmp_path / "made.gguf", *pairs.PRE)
+    assert (tmp_path / "made.gguf").read_bytes() == (tmp_path / "straight.gguf").read_bytes()
