@@ -114,8 +114,13 @@ impl Store {
         let first = io.wait(io.spawner().again(|| async {
             let mut names = backend.objects.list(Some(&address.key));
             names.try_next().await.map_err(StoreError::from)
-        }))?;
-        Ok(first.map_or(Kind::Missing, |_| Kind::Folder))
+        }));
+        match first {
+            Ok(None) => Ok(Kind::Missing),
+            // A key that is no path stands for something all the same.
+            Ok(Some(_)) | Err(StoreError::Key(_)) => Ok(Kind::Folder),
+            Err(error) => Err(error),
+        }
     }
 
     fn names(&self, address: &Address) -> Result<Listing, StoreError> {
