@@ -213,7 +213,8 @@ def test_kills(bucket, models, tmp_path):
     clean(bucket)
 
 
-def test_a_kill_in_the_middle_of_an_upload(bucket, models, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stop_in_the_middle_of_an_upload(bucket, models, tmp_path, how):
     tree, expected = models
     fill(bucket, tree)
     plan = planned(bucket, tmp_path)
@@ -224,9 +225,13 @@ def test_a_kill_in_the_middle_of_an_upload(bucket, models, tmp_path):
         while not any("partNumber" in path for _, path, _ in proxy.log):
             assert time.time() < until and process.poll() is None
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert bucket.uploads() != []
+        process.send_signal(how)
+        code = process.wait(60)
+    if how == signal.SIGTERM:
+        assert code == 130
+        clean(bucket)
+    else:
+        assert bucket.uploads() != []
     migrate(bucket.port, "run", plan)
     assert objects_of(bucket, "dest/") == expected
     clean(bucket)
