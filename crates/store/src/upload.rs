@@ -35,7 +35,7 @@ pub(crate) struct Upload {
     mark: String,
     shared: Arc<Shared>,
     /// Counts this upload among those under way.
-    _live: Arc<()>,
+    live: Arc<()>,
 }
 
 /// `MultipartStore` cannot be shown.
@@ -111,13 +111,13 @@ impl Upload {
             memory,
             mark: format!("{:016x}{:016x}", random(), random()),
             shared: Arc::default(),
-            _live: Arc::default(),
+            live: Arc::default(),
         }
     }
 
     /// The same upload, counted among those that hold `live`.
     pub(crate) fn counted(mut self, live: Arc<()>) -> Self {
-        self._live = live;
+        self.live = live;
         self
     }
 
