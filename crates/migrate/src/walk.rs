@@ -343,6 +343,88 @@ mod tests {
         assert!(tree.remarks[3].what.contains("walked already"));
     }
 
+    /// A storage that has names only.
+    #[derive(Debug)]
+    struct Names(Vec<&'static str>, Vec<String>);
+
+    impl Remote for Names {
+        fn knows(&self, path: &Path) -> bool {
+            ir::is_url(path)
+        }
+        fn kind(&self, path: &Path) -> Result<Kind> {
+            let text = path.to_string_lossy();
+            let one = self.0.iter().any(|name| text == format!("s3://b/{name}"));
+            Ok(if one { Kind::File } else { Kind::Folder })
+        }
+        fn stat(&self, _: &Path) -> Result<ir::Stat> {
+            Ok(ir::Stat {
+                len: 7,
+                modified: 5_000,
+                tag: Some("tag".to_owned()),
+            })
+        }
+        fn walk(&self, folder: &Path, _: u64) -> Result<ir::Walked> {
+            let files = self.0.iter().map(|name| (folder.join(name), 7));
+            Ok(ir::Walked {
+                files: files.collect(),
+                unusable: self.1.clone(),
+            })
+        }
+        fn open(&self, path: &Path) -> Result<ir::Region> {
+            Err(ir::missing(path))
+        }
+        fn list(&self, path: &Path, _: u64) -> Result<ir::Listing> {
+            Err(ir::missing(path))
+        }
+        fn create(&self, path: &Path, _: bool) -> Result<Box<dyn ir::Upload>> {
+            Err(ir::missing(path))
+        }
+        fn copy_new(&self, path: &Path, _: &Path) -> Result<()> {
+            Err(ir::missing(path))
+        }
+        fn remove(&self, path: &Path) -> Result<()> {
+            Err(ir::missing(path))
+        }
+        fn clear(&self, path: &Path, _: &[PathBuf]) -> Result<()> {
+            Err(ir::missing(path))
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_paths_are_told_and_counted() {
+        let names = vec![
+            "a/.git/x.bin",
+            "a/.git/y.bin",
+            "a/.weightbridge-0123/out/a/x.bin",
+            "a/x.bin",
+            "models--o--m/blobs/0123",
+            "models--o--m/snapshots/r/x.bin",
+        ];
+        let unusable = (0..UNUSABLE_TOLD + 5).map(|n| format!("a//{n}"));
+        let storage = Names(names, unusable.collect());
+        let places = ir::Places::with(std::sync::Arc::new(storage));
+        let at = |text: &str| {
+            let root = Place::parse(text, &places).unwrap();
+            tree(root, &Cancel::default()).unwrap()
+        };
+        for root in ["s3://b", "s3://b/"] {
+            let (_, found) = at(root);
+            assert_eq!(paths(&found), ["a/x.bin", "models--o--m/snapshots/r/x.bin"]);
+            assert_eq!(found.remarks[0].path, "a/.git");
+            assert_eq!(found.remarks[1].path, "a//0");
+            assert_eq!(found.remarks.len(), 1 + UNUSABLE_TOLD + 1);
+            assert!(found.remarks.last().unwrap().what.starts_with("5 more"));
+        }
+        let (root, one) = at("s3://b/a/x.bin");
+        assert_eq!(root.to_string(), "s3://b/a");
+        assert_eq!(
+            (paths(&one), one.folders[""][0].bytes),
+            (vec!["x.bin".to_owned()], 7)
+        );
+        let fact = root.fact("x.bin").unwrap();
+        assert_eq!((fact.mtime, fact.tag.as_deref()), (5, Some("tag")));
+    }
+
     #[test]
     fn folders_elsewhere_are_followed_once() {
         let dir = tempfile::tempdir().unwrap();
