@@ -9,7 +9,7 @@ repository. It is timed over --loop repositories and counted up. The other two g
 the whole tree, with the disk synced before and after; medians of wall time, rate and processor time are
 printed.
 
---memory prints the peak resident memory of one run; its repositories are hard links to one file.
+--memory prints the peak resident memory of one run; its repositories are copies of one file.
 """
 
 import argparse
@@ -35,7 +35,7 @@ save_file({k: v.contiguous() for k, v in state.items()}, sys.argv[2], metadata={
 """
 
 
-def make(tree, count, megabytes, linked):
+def make(tree, count, megabytes, copied):
     import torch
     if tree.exists():
         return
@@ -46,8 +46,8 @@ def make(tree, count, megabytes, linked):
         (folder / "config.json").write_text(json.dumps({"model_type": "bench"}))
         (folder / "README.md").write_text("words " * 300)
         weights = folder / "pytorch_model.bin"
-        if linked and first:
-            os.link(first, weights)
+        if copied and first:
+            shutil.copyfile(first, weights)
             continue
         torch.manual_seed(n)
         parts = max(4, megabytes // 64)

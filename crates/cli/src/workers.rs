@@ -3,8 +3,9 @@
 
 use crate::args::Common;
 use crate::show;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use migrate::{Observer, Unobserved};
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +40,11 @@ impl Observer for Lines {
 
     fn advance(&self, _: usize, _: u64) {}
 
-    fn finished(&self, _: usize, model: &str, failure: Option<&str>) {
+    fn idle(&self, _: usize) {}
+
+    fn waiting(&self, _: &str) {}
+
+    fn finished(&self, model: &str, failure: Option<&str>) {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         let of = self.models.load(Ordering::Relaxed).max(ended);
         eprintln!("{}", show::printable(&ending(ended, of, model, failure)));
@@ -67,6 +72,8 @@ struct Drawn {
     workers: Vec<Option<Worker>>,
     models: u64,
     ended: u64,
+    /// Whether the overall bar counts models.
+    counted: bool,
 }
 
 struct Worker {
@@ -76,14 +83,33 @@ struct Worker {
     counted: u64,
 }
 
-const OVERALL: &str = "{msg} {bar:28} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-const WORKER: &str = "  {prefix:.dim} {bar:16} {msg}";
+/// Where no bytes are written, models are counted.
+const COUNTED: &str = "{msg} {wide_bar} {eta} left";
+const OVERALL: &str = "{msg} {wide_bar} {written} of {to_write}, {rate}/s, {eta} left";
+/// What is of one width comes first, so that bars stand below each other; long names are cut.
+const WORKER: &str = "  {bar:16} {msg:9} {prefix:.dim}";
+
+/// Each byte is done twice: written, and compared. People are told of those of the outputs.
+const TIMES: u64 = 2;
 
 fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template);
-    style
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
+    let rate = |state: &ProgressState| state.per_sec() as u64;
+    ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("written", bytes(ProgressState::pos))
+        .with_key("to_write", bytes(|state| state.len().unwrap_or(0)))
+        .with_key("rate", bytes(rate))
         .progress_chars("━╸─")
+}
+
+/// Bytes of the outputs, of what a bar counts.
+fn bytes(
+    of: fn(&ProgressState) -> u64,
+) -> impl Fn(&ProgressState, &mut dyn fmt::Write) + Clone + Send + Sync {
+    move |state, w| {
+        let _ = w.write_str(&show::bytes(of(state) / TIMES));
+    }
 }
 
 impl Bars {
@@ -113,8 +139,12 @@ impl Drawn {
 impl Observer for Bars {
     fn begin(&self, models: u64, bytes: u64) {
         let mut drawn = self.drawn();
-        // Each byte is written and compared.
-        let bar = ProgressBar::new(bytes.saturating_mul(2)).with_style(style(OVERALL));
+        drawn.counted = bytes == 0;
+        let bar = if drawn.counted {
+            ProgressBar::new(models).with_style(style(COUNTED))
+        } else {
+            ProgressBar::new(bytes.saturating_mul(TIMES)).with_style(style(OVERALL))
+        };
         drawn.overall = Some(drawn.all.add(bar));
         (drawn.models, drawn.ended) = (models, 0);
         drawn.title();
@@ -122,14 +152,16 @@ impl Observer for Bars {
 
     fn started(&self, number: usize, model: &str, bytes: u64) {
         let mut drawn = self.drawn();
-        let bar = ProgressBar::new(0).with_style(style(WORKER));
+        // Of no length it would be drawn full.
+        let bar = ProgressBar::new(1).with_style(style(WORKER));
         let bar = drawn.all.add(bar);
-        bar.set_prefix(show::printable(model));
+        bar.set_prefix(show::printable(if model.is_empty() { "." } else { model }));
+        bar.set_message("opening");
         if drawn.workers.len() <= number {
             drawn.workers.resize_with(number + 1, || None);
         }
         if let Some(slot) = drawn.workers.get_mut(number) {
-            let bytes = bytes.saturating_mul(2);
+            let bytes = bytes.saturating_mul(TIMES);
             *slot = Some(Worker {
                 bar,
                 bytes,
@@ -140,8 +172,11 @@ impl Observer for Bars {
 
     fn step(&self, number: usize, step: &str, bytes: u64) {
         if let Some(worker) = self.drawn().worker(number) {
-            worker.bar.set_length(bytes);
-            worker.bar.set_position(0);
+            // What has no length goes on where the last step ended.
+            if bytes > 0 {
+                worker.bar.set_length(bytes);
+                worker.bar.set_position(0);
+            }
             worker.bar.set_message(step.to_owned());
         }
     }
@@ -157,14 +192,23 @@ impl Observer for Bars {
         drawn.count(counted);
     }
 
-    fn finished(&self, number: usize, model: &str, failure: Option<&str>) {
+    fn idle(&self, number: usize) {
         let mut drawn = self.drawn();
         if let Some(worker) = drawn.workers.get_mut(number).and_then(Option::take) {
             worker.bar.finish_and_clear();
             drawn.all.remove(&worker.bar);
             drawn.count(worker.bytes - worker.counted);
         }
+    }
+
+    fn waiting(&self, _: &str) {}
+
+    fn finished(&self, model: &str, failure: Option<&str>) {
+        let mut drawn = self.drawn();
         drawn.ended += 1;
+        if drawn.counted {
+            drawn.count(1);
+        }
         drawn.title();
         if failure.is_some() {
             let line = ending(drawn.ended, drawn.models, model, failure);

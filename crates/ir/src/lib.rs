@@ -87,7 +87,9 @@ pub use model::{Asset, Checksum, Digest, Model, Provenance};
 pub use object::{Blob, Call, CallKind, Object, ObjectId, ObjectNode, Objects, PatchKind};
 pub use output::{OutFile, Output, Published};
 pub use patch::{finish_interrupted, replace_beginning};
-pub use places::{Kind, Listing, Places, Remote, Stat, Upload, is_missing, is_url, missing};
+pub use places::{
+    Kind, Listing, Places, Remote, Stat, Upload, Walked, is_missing, is_url, missing,
+};
 pub use pump::{Body, Piece, Pump, SerialPump};
 pub use region::{ByteSource, FileSource, Region};
 pub use report::{Outcome, Record, Report};

@@ -16,6 +16,8 @@ pub struct Output {
     target: PathBuf,
     overwrite: bool,
     places: Places,
+    /// Whether a commit waits for the disk.
+    synced: bool,
     files: Vec<OutFile>,
     /// Folders made for this output, removed again if they stay empty.
     made: Vec<PathBuf>,
@@ -44,6 +46,7 @@ impl Output {
             target: target.to_owned(),
             overwrite,
             places: Places::default(),
+            synced: true,
             files: Vec::new(),
             made: Vec::new(),
         }
@@ -53,6 +56,14 @@ impl Output {
     #[must_use]
     pub fn within(mut self, places: &Places) -> Self {
         self.places = places.clone();
+        self
+    }
+
+    /// The same output, whose commit does not wait for the disk: for whoever writes many and then
+    /// waits once.
+    #[must_use]
+    pub fn unsynced(mut self) -> Self {
+        self.synced = false;
         self
     }
 
@@ -148,13 +159,14 @@ impl Output {
         self.files.iter()
     }
 
-    /// Syncs every file, then gives each its name, the last one started last: an index should be
+    /// Syncs every file (unless [`Output::unsynced`] said otherwise), then gives each its name, the last one started last: an index should be
     /// started after what it points to. Where one cannot get its name, those before it lose theirs,
     /// unless they replaced a file.
     pub fn commit(mut self) -> Result<Published> {
         let mut published = Vec::new();
         for file in &self.files {
             match &file.0 {
+                Draft::Here(_) if !self.synced => {}
                 Draft::Here(draft) => draft
                     .file()
                     .sync_all()
@@ -199,7 +211,7 @@ impl Output {
             published.push((path, len));
         }
         self.made.clear();
-        for folder in folders {
+        for folder in folders.into_iter().filter(|_| self.synced) {
             native::sync_folder(&folder)
                 .map_err(|source| Error::io("sync the folder", &folder, source))?;
         }

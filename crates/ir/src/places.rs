@@ -30,6 +30,15 @@ pub struct Listing {
     pub unusable: u64,
 }
 
+/// The files below a folder of a storage.
+#[derive(Clone, Debug, Default)]
+pub struct Walked {
+    /// Full names and sizes, in order of the names' bytes.
+    pub files: Vec<(std::path::PathBuf, u64)>,
+    /// Names, from the folder, that cannot be paths here, and were passed over.
+    pub unusable: Vec<String>,
+}
+
 /// What is known of a file without reading it. Where all of it is the same, so are the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -58,11 +67,22 @@ pub trait Remote: Send + Sync + fmt::Debug {
     /// At most `limit` names right below a folder; more are an error.
     fn list(&self, folder: &Path, limit: u64) -> Result<Listing>;
 
-    /// The full names of all files below a folder, at most `limit`, in order of their bytes.
-    fn walk(&self, folder: &Path, limit: u64) -> Result<Vec<std::path::PathBuf>>;
+    /// All files below a folder, at most `limit`; more are an error.
+    fn walk(&self, folder: &Path, limit: u64) -> Result<Walked>;
 
     /// Starts a file. Fails if one is there and may not be replaced.
     fn create(&self, path: &Path, overwrite: bool) -> Result<Box<dyn Upload>>;
+
+    /// Gives the bytes of a file a second name in the same storage, where nothing has it yet;
+    /// [`Fault::OutputExists`] where something has.
+    fn copy_new(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Removes a file. One that is not there is no error.
+    fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Removes every file below a folder, and what unfinished uploads left there and under the
+    /// names of `files`, as far as the storage tells of them.
+    fn clear(&self, folder: &Path, files: &[std::path::PathBuf]) -> Result<()>;
 }
 
 /// A file on its way to a [`Remote`], written by position from any thread. Nobody sees it before

@@ -1,6 +1,6 @@
 //! SHA-256 of files, and the manifests that `sha256sum -c` reads.
 
-use ir::{Cancel, Error, Result};
+use ir::{Cancel, Error, Region, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
@@ -24,6 +24,35 @@ pub(crate) fn of_file(path: &Path, cancel: &Cancel) -> Result<String> {
             Err(error) => return Err(failed(error)),
         }
     }
+}
+
+/// The digest of bytes wherever they are, in hex.
+pub(crate) fn of_region(region: &Region, cancel: &Cancel) -> Result<String> {
+    let mut hash = Sha256::new();
+    each_piece(region, cancel, |bytes| {
+        hash.update(bytes);
+        Ok(())
+    })?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// Takes bytes piece by piece, from the first to the last.
+pub(crate) fn each_piece(
+    region: &Region,
+    cancel: &Cancel,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    while at < region.len() {
+        cancel.check()?;
+        let n = usize::try_from(region.len() - at).map_or(CHUNK, |left| left.min(CHUNK));
+        let piece = buffer.get_mut(..n).unwrap_or_default();
+        region.read_at(at, piece)?;
+        take(piece)?;
+        at += n as u64;
+    }
+    Ok(())
 }
 
 /// The digest of a text, shortened: a name for it.

@@ -7,11 +7,16 @@ use ir::{Class, Diagnose};
 #[non_exhaustive]
 pub enum MigrateError {
     /// A place that this version cannot reach.
-    #[error("{scheme}:// places are not supported, only folders")]
+    #[error(
+        "{scheme}:// places are not supported; there are folders, s3, gs, az, and https to read"
+    )]
     Scheme {
         /// The part before `://`.
         scheme: String,
     },
+    /// A storage that is not written to.
+    #[error("files behind http are for reading: the result needs another place")]
+    ReadOnly,
     /// The root is no folder.
     #[error("not a folder")]
     NotAFolder,
@@ -81,6 +86,12 @@ pub enum MigrateError {
         /// Counted from 1.
         line: usize,
     },
+    /// A journal that cannot be written: nothing is named that it does not know.
+    #[error("{what}")]
+    JournalLost {
+        /// Why.
+        what: String,
+    },
     /// A lock that cannot be had.
     #[error("the lock was taken away again and again")]
     LockLost,
@@ -95,18 +106,22 @@ impl Diagnose for MigrateError {
             Self::Scheme { .. } | Self::Target { .. } | Self::Glob { .. } | Self::NotInPlace => {
                 Class::Usage
             }
-            Self::NotAFolder | Self::Nested | Self::BadLine { .. } => Class::Usage,
+            Self::ReadOnly | Self::NotAFolder | Self::Nested | Self::BadLine { .. } => Class::Usage,
             Self::Changed { .. } | Self::Taken { .. } | Self::Edited | Self::Journal { .. } => {
                 Class::Refused
             }
             Self::Differs { .. } => Class::Malformed,
-            Self::Vanished { .. } | Self::NoRoom { .. } | Self::LockLost => Class::Io,
+            Self::Vanished { .. }
+            | Self::NoRoom { .. }
+            | Self::LockLost
+            | Self::JournalLost { .. } => Class::Io,
         }
     }
 
     fn help(&self) -> Option<String> {
         let text = match self {
-            Self::Scheme { .. } => "Mount the store as a folder, or copy it to a disk",
+            Self::Scheme { .. } => "Mount it as a folder, or copy it to a disk",
+            Self::ReadOnly => "Give --dest a folder, or a prefix in s3, gs or az",
             Self::Nested => "Give --dest a folder outside the tree, or use --in-place",
             Self::BadLine { .. } => {
                 "Mend the line, or take it out; docs/migration.md has every field"
@@ -126,6 +141,7 @@ impl Diagnose for MigrateError {
                  --delete-originals needs room for a few models only"
             }
             Self::Journal { .. } => "Take the line out; a model it told of is looked at again",
+            Self::JournalLost { .. } => "Free some space where the plan is, and run it again",
             Self::LockLost => "Run it again",
             _ => return None,
         };

@@ -4,12 +4,13 @@
 //! An entry is a JSON line. A run that dies in the middle of one leaves a torn last line, which is
 //! passed over; its next run writes a file of its own.
 
-use crate::MigrateError;
 use crate::line::{FileFact, Told};
+use crate::{MigrateError, digest};
 use ir::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -192,6 +193,45 @@ impl Journal {
         Err(Error::from(MigrateError::LockLost).in_file(folder))
     }
 
+    /// A name for this journal that no other has: what it stages in a storage is known by it.
+    pub(crate) fn token(&self) -> Result<String> {
+        let path = self.folder.join("id");
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.is_empty() => return Ok(text),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("read the journal", path, error));
+            }
+            _ => {}
+        }
+        let failed = |source| Error::io("create the journal", &path, source);
+        fs::create_dir_all(&self.folder).map_err(failed)?;
+        let random = RandomState::new().build_hasher().finish();
+        let text = digest::short(&format!("{random} {} {}", now(), std::process::id()));
+        // Whole or not at all, and only one of several that begin at a time.
+        let draft = self.folder.join(format!("id.{text}"));
+        let write = || -> std::io::Result<()> {
+            fs::write(&draft, &text)?;
+            File::open(&draft)?.sync_all()?;
+            native::rename_new(&draft, &path)?;
+            native::sync_folder(&self.folder)
+        };
+        match write() {
+            Ok(()) => Ok(text),
+            Err(error) => {
+                let _ = fs::remove_file(&draft);
+                match fs::read_to_string(&path) {
+                    Ok(text) if !text.is_empty() => Ok(text),
+                    _ => Err(failed(error)),
+                }
+            }
+        }
+    }
+
+    /// The lock of a model whose outputs go to a storage, which has none: it stands here.
+    pub(crate) fn lock_of(&self, name: &str) -> PathBuf {
+        self.folder.join("locks").join(name)
+    }
+
     /// Makes what was added outlive a power cut.
     pub(crate) fn sync(&self) -> Result<()> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -350,6 +390,16 @@ mod tests {
             .unwrap();
         let states = one.states().unwrap();
         assert!(matches!(states["a"].phase, Phase::Done(_)) && states["a"].line == "f");
+    }
+
+    #[test]
+    fn a_journal_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| Journal::of(&dir.path().join(name)));
+        let token = a.token().unwrap();
+        assert_eq!(a.token().unwrap(), token);
+        assert_ne!(b.token().unwrap(), token);
+        assert!(a.states().unwrap().is_empty() && a.mark().unwrap().is_empty());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! of every byte.
 //!
 //! ```text
-//! walk ─► models ─► plan ─► plan.jsonl ─► run ─► steps, one model each ─► journal ─► status
-//!  tree    sets of   a line   edited by    workers   lock · convert · compare ·
-//!          weights   a model  people       budget    digest · publish · remove
+//! walk ─► models ─► plan ─► plan.jsonl ─► run ─► steps, one model each ─► commit ─► journal ─► status
+//!  tree    sets of   a line   edited by    workers   lock · convert ·     many models: sync ·
+//!          weights   a model  people       budget    compare · digest     publish · sync · remove
 //! ```
 //!
 //! What happens to one model is `weightbridge`'s work; this crate knows which models there are, in
@@ -12,14 +12,18 @@
 //! printing is the caller's.
 //!
 //! The order that makes a kill harmless, for each model: its outputs are written into a folder that
-//! only the holder of the lock inside it touches; they are synced, read back, compared and digested;
-//! the journal says so, durably; only then do they get their names, by renames that replace nothing.
+//! only the holder of its lock touches; they are read back, compared, digested and synced; the
+//! journal says so, durably; only then do they get their names, by renames that replace nothing.
+//! In object storage the folder is a prefix, and the renames are copies that replace nothing.
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod beside;
 mod budget;
+mod commit;
 mod digest;
+mod disks;
 mod error;
 mod journal;
 mod line;

@@ -119,6 +119,9 @@ pub struct FileFact {
     /// When it was last written, in microseconds since 1970. Microseconds, for tools that read
     /// JSON's numbers as floats.
     pub mtime: u64,
+    /// The storage's own tag of its content, of an object: where it is the same, so is the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// Its SHA-256, where the plan was made with digests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,

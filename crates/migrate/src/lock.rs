@@ -59,6 +59,10 @@ impl Lock {
     pub(crate) fn remove(self) {
         let _ = fs::remove_file(&self.path);
         drop(self.file);
+        if let Some(folder) = self.path.parent() {
+            // Only where it was the last.
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 

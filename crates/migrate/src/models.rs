@@ -4,7 +4,7 @@ use crate::line::Action;
 use crate::names;
 use crate::place::{self, Place};
 use crate::walk::Found;
-use ir::{Input, Result};
+use ir::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use weightbridge::{Weights, weights_in};
 
@@ -132,7 +132,7 @@ fn judge(root: &Place, one: &mut Candidate, there: &BTreeSet<&str>, parts: usize
 
 /// The format of an input by content; none if it is no model.
 fn format(root: &Place, input: &str) -> Result<Option<&'static str>> {
-    let input = Input::open(&root.at(input))?;
+    let input = root.places().open(&root.at(input))?;
     match weightbridge::detect(&input) {
         Ok(detected) => Ok(Some(detected.format.id)),
         Err(error) if error.class() == ir::Class::Unsupported => Ok(None),
@@ -142,7 +142,7 @@ fn format(root: &Place, input: &str) -> Result<Option<&'static str>> {
 
 /// Why a file is not what it stands for: a Git LFS pointer, a web page.
 fn placeholder(root: &Place, file: &str) -> Option<String> {
-    let region = ir::Region::open(&root.at(file)).ok()?;
+    let region = root.region(file).ok()?;
     let head = region
         .bytes(0, usize::try_from(region.len().min(256)).ok()?)
         .ok()?;

@@ -13,8 +13,12 @@ pub trait Observer: Send + Sync {
     fn step(&self, worker: usize, step: &str, bytes: u64);
     /// A worker did so many bytes of it.
     fn advance(&self, worker: usize, bytes: u64);
-    /// A worker is through with a model; with what went wrong, where something did.
-    fn finished(&self, worker: usize, model: &str, failure: Option<&str>);
+    /// A worker is through with its part of a model, which may still wait for the disk.
+    fn idle(&self, worker: usize);
+    /// Another run has a model in work; it is looked at again later.
+    fn waiting(&self, model: &str);
+    /// A model is at its end; with what went wrong, where something did.
+    fn finished(&self, model: &str, failure: Option<&str>);
     /// The run is over.
     fn end(&self);
 }
@@ -28,7 +32,9 @@ impl Observer for Unobserved {
     fn started(&self, _: usize, _: &str, _: u64) {}
     fn step(&self, _: usize, _: &str, _: u64) {}
     fn advance(&self, _: usize, _: u64) {}
-    fn finished(&self, _: usize, _: &str, _: Option<&str>) {}
+    fn idle(&self, _: usize) {}
+    fn waiting(&self, _: &str) {}
+    fn finished(&self, _: &str, _: Option<&str>) {}
     fn end(&self) {}
 }
 

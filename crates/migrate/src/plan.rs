@@ -5,12 +5,10 @@ use crate::models::{self, Candidate};
 use crate::place::{self, Place};
 use crate::select::Selection;
 use crate::walk::{self, Remark, Tree};
-use crate::{MigrateError, Observer, beside, digest, names, steps};
+use crate::{MigrateError, Observer, beside, names, steps};
 use ir::{Error, Output, Record, Result};
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::path::{Path, PathBuf};
 use weightbridge::Session;
 
 /// What a plan is asked to cover.
@@ -65,10 +63,15 @@ pub fn plan(request: &PlanRequest, session: &Session, observer: &dyn Observer) -
         return Err(MigrateError::Target { to: to.to_owned() }.into());
     }
     let selection = Selection::new(&request.include, &request.exclude)?;
-    let root = Place::parse(&request.root)?;
-    let dest = request.dest.as_deref().map(Place::parse).transpose()?;
+    let parse = |text: &str| Place::parse(text, &session.places);
+    let root = parse(&request.root)?;
+    let dest = request.dest.as_deref().map(parse).transpose()?;
+    let target = dest.as_ref().unwrap_or(&root);
+    if target.is_http() {
+        return Err(Error::from(MigrateError::ReadOnly).in_file(target.path()));
+    }
     refuse_nested(&root, dest.as_ref())?;
-    let tree = walk::walk(&root, &session.cancel)?;
+    let (root, tree) = walk::tree(root, &session.cancel)?;
     let planner = Planner {
         request,
         root,
@@ -94,7 +97,8 @@ pub fn plan(request: &PlanRequest, session: &Session, observer: &dyn Observer) -
         let one = convert.get(index)?;
         observer.started(worker, &one.model, 0);
         let lines = planner.lines_of(one, &tree);
-        observer.finished(worker, &one.model, None);
+        observer.idle(worker);
+        observer.finished(&one.model, None);
         Some(lines)
     });
     observer.end();
@@ -123,15 +127,15 @@ pub fn plan(request: &PlanRequest, session: &Session, observer: &dyn Observer) -
 
 fn refuse_nested(root: &Place, dest: Option<&Place>) -> Result<()> {
     let Some(dest) = dest else { return Ok(()) };
+    // Names in a storage are what they are: nothing leads elsewhere.
     let real = |place: &Place| {
-        place
-            .folder()
-            .canonicalize()
-            .unwrap_or_else(|_| place.folder().to_owned())
+        let path = place.path();
+        let real = place.is_local().then(|| path.canonicalize().ok());
+        real.flatten().unwrap_or_else(|| path.to_owned())
     };
     let (root, target) = (real(root), real(dest));
     if root.starts_with(&target) || target.starts_with(&root) {
-        return Err(Error::from(MigrateError::Nested).in_file(dest.folder()));
+        return Err(Error::from(MigrateError::Nested).in_file(dest.path()));
     }
     Ok(())
 }
@@ -211,7 +215,8 @@ impl Planner<'_> {
             threads: 1,
             ..self.session.clone()
         };
-        let output = self.dest.as_ref().unwrap_or(&self.root).at(&line.output);
+        let base = self.dest.as_ref().unwrap_or(&self.root);
+        let output = base.at(&line.output);
         let done = steps::request(line, &self.root.at(&line.input), &output)
             .map(|request| weightbridge::ConvertRequest {
                 dry_run: true,
@@ -226,25 +231,32 @@ impl Planner<'_> {
                 line.report = told(&done.report.records);
                 if one.main.is_empty() {
                     // Of several weights in a repository, those that were read.
+                    let local = self.root.is_local();
+                    let real = |path: PathBuf| {
+                        if local {
+                            path.canonicalize().ok()
+                        } else {
+                            Some(path)
+                        }
+                    };
                     let read = done.planned.provenance.files.iter();
-                    let read: Vec<_> = read
-                        .filter_map(|(path, _)| path.canonicalize().ok())
-                        .collect();
+                    let read: Vec<_> = read.filter_map(|(path, _)| real(path.clone())).collect();
                     files.retain(|file| {
-                        self.root
-                            .at(file)
-                            .canonicalize()
-                            .is_ok_and(|path| read.contains(&path))
+                        real(self.root.at(file)).is_some_and(|path| read.contains(&path))
                     });
                 }
             }
             Err(error) => line.problem = Some(tell(&error)),
         }
-        if line.problem.is_none() && fs::symlink_metadata(&output).is_ok() {
-            let error = MigrateError::Taken {
-                path: line.output.clone(),
+        if line.problem.is_none() {
+            line.problem = match base.has(&line.output) {
+                Ok(false) => None,
+                Ok(true) => {
+                    let path = line.output.clone();
+                    Some(tell(&MigrateError::Taken { path }.into()))
+                }
+                Err(error) => Some(tell(&error)),
             };
-            line.problem = Some(tell(&error.into()));
         }
         match self.facts(&files, self.request.digests) {
             Ok(facts) => line.inputs = facts,
@@ -255,9 +267,9 @@ impl Planner<'_> {
 
     fn facts(&self, files: &[String], digests: bool) -> Result<Vec<FileFact>> {
         let one = |file: &String| {
-            let mut fact = fact(&self.root, file)?;
+            let mut fact = self.root.fact(file)?;
             if digests {
-                fact.sha256 = Some(digest::of_file(&self.root.at(file), &self.session.cancel)?);
+                fact.sha256 = Some(self.root.digest(file, &self.session.cancel)?);
             }
             Ok(fact)
         };
@@ -337,30 +349,6 @@ fn size(tree: &Tree, path: &str) -> Option<u64> {
         .iter()
         .find(|file| file.name == place::name(path))
         .map(|file| file.bytes)
-}
-
-/// Size and time of a file as it is now.
-pub(crate) fn fact(root: &Place, path: &str) -> Result<FileFact> {
-    let full = root.at(path);
-    let meta = fs::metadata(&full).map_err(|source| {
-        if source.kind() == std::io::ErrorKind::NotFound {
-            Error::from(MigrateError::Vanished {
-                path: path.to_owned(),
-            })
-        } else {
-            Error::io("look at", &full, source)
-        }
-    })?;
-    let modified = meta
-        .modified()
-        .map_err(|source| Error::io("look at", &full, source))?;
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(FileFact {
-        path: path.to_owned(),
-        bytes: meta.len(),
-        mtime: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
-        sha256: None,
-    })
 }
 
 /// Records, alike ones together.

@@ -1,32 +1,29 @@
 //! Giving compared outputs their names, in an order that a loader can meet half-way: what an index
 //! points to before the index.
 
+use crate::MigrateError;
 use crate::journal::Made;
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::stage::Stage;
-use crate::{MigrateError, digest};
-use ir::{Cancel, Error, Result};
-use std::collections::BTreeSet;
+use ir::{Cancel, Error, Fault, Result};
 use std::fs;
 use std::io;
-use std::path::Path;
+
+/// Whether every file is there, with or without its name: if not, the model is to be made anew.
+pub(crate) fn is_there(files: &[Made], stage: &Stage, base: &Place) -> Result<bool> {
+    let out = stage.out();
+    for file in files {
+        if !is_whole(&out, file)? && !is_whole(base, file)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Gives each file its name. A name that is taken is no harm where the file there is the same, byte
-/// for byte: an earlier run got that far. Otherwise what was named is taken back. `false` where
-/// neither the stage nor the destination has a file, so that the model is to be made anew.
-pub(crate) fn publish(
-    files: &[Made],
-    stage: &Stage,
-    base: &Place,
-    cancel: &Cancel,
-) -> Result<bool> {
+/// for byte: an earlier run got that far. Otherwise what was named is taken back.
+pub(crate) fn publish(files: &[Made], stage: &Stage, base: &Place, cancel: &Cancel) -> Result<()> {
     let out = stage.out();
-    if !files
-        .iter()
-        .all(|file| is_whole(&out.join(&file.path), file) || is_whole(&base.at(&file.path), file))
-    {
-        return Ok(false);
-    }
     let mut named = Vec::new();
     for file in files {
         match name(file, &out, base, cancel) {
@@ -34,36 +31,29 @@ pub(crate) fn publish(
             Ok(false) => {}
             Err(error) => {
                 for file in named {
-                    let _ = fs::remove_file(base.at(&file.path));
+                    let path = base.at(&file.path);
+                    let _ = match base.remote() {
+                        Some(remote) => remote.remove(&path),
+                        None => fs::remove_file(&path).map_err(|e| Error::io("remove", path, e)),
+                    };
                 }
                 return Err(error);
             }
         }
     }
-    sync_folders(files, base)?;
-    Ok(true)
+    Ok(())
 }
 
-fn is_whole(path: &Path, file: &Made) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == file.bytes)
+fn is_whole(place: &Place, file: &Made) -> Result<bool> {
+    Ok(place.len_of(&file.path)? == Some(file.bytes))
 }
 
 /// Names one file; `false` where it is there already.
-fn name(file: &Made, out: &Path, base: &Place, cancel: &Cancel) -> Result<bool> {
-    let (from, to) = (out.join(&file.path), base.at(&file.path));
-    let staged = is_whole(&from, file);
-    if staged {
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder)
-                .map_err(|source| Error::io("create the folder", folder, source))?;
-        }
-        match native::rename_new(&from, &to) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::io("name the output", to, source)),
-        }
+fn name(file: &Made, out: &Place, base: &Place, cancel: &Cancel) -> Result<bool> {
+    if is_whole(out, file)? && give(file, out, base)? {
+        return Ok(true);
     }
-    if is_whole(&to, file) && digest::of_file(&to, cancel)? == file.sha256 {
+    if is_whole(base, file)? && base.digest(&file.path, cancel)? == file.sha256 {
         return Ok(false);
     }
     Err(MigrateError::Taken {
@@ -72,18 +62,24 @@ fn name(file: &Made, out: &Path, base: &Place, cancel: &Cancel) -> Result<bool> 
     .into())
 }
 
-/// Makes the names last: those of the files, and those of folders that may be new.
-fn sync_folders(files: &[Made], base: &Place) -> Result<()> {
-    let mut folders: BTreeSet<&str> = BTreeSet::new();
-    for file in files {
-        let mut folder = place::parent(&file.path);
-        while folders.insert(folder) && !folder.is_empty() {
-            folder = place::parent(folder);
-        }
+/// Gives a staged file its name; `false` where something has it.
+fn give(file: &Made, out: &Place, base: &Place) -> Result<bool> {
+    let (from, to) = (out.at(&file.path), base.at(&file.path));
+    if let Some(remote) = base.remote() {
+        // The staged one stays until all have their names.
+        return match remote.copy_new(&from, &to) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.downcast_ref(), Some(Fault::OutputExists)) => Ok(false),
+            Err(error) => Err(error),
+        };
     }
-    for folder in folders.into_iter().rev() {
-        let path = base.at(folder);
-        native::sync_folder(&path).map_err(|source| Error::io("sync the folder", path, source))?;
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|source| Error::io("create the folder", folder, source))?;
     }
-    Ok(())
+    match native::rename_new(&from, &to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(Error::io("name the output", to, source)),
+    }
 }

@@ -2,14 +2,15 @@
 //! and only when no other line still needs it.
 
 use crate::journal::{Event, Journal, Verified};
-use crate::place::{self, Place};
-use crate::{Line, MigrateError, digest, steps};
-use ir::{Cancel, Error, Result};
+use crate::place::Place;
+use crate::{Line, MigrateError, steps};
+use ir::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use weightbridge::Session;
 
 /// Which lines need which input.
 #[derive(Debug)]
@@ -66,20 +67,22 @@ pub(crate) fn originals(
     needs: &Needs,
     journal: &Journal,
     look: bool,
-    cancel: &Cancel,
+    session: &Session,
 ) -> Result<u64> {
-    let (root, base) = (Place::parse(&line.root)?, Place::parse(line.base())?);
-    let there = |path: &str| fs::symlink_metadata(root.at(path)).is_ok();
-    let free = verified
-        .sources
-        .iter()
-        .filter(|source| there(&source.path) && needs.is_free(&line.root, &source.path));
-    let free: Vec<_> = free.collect();
+    let cancel = &session.cancel;
+    let root = Place::parse(&line.root, &session.places)?;
+    let base = Place::parse(line.base(), &session.places)?;
+    let mut free = Vec::new();
+    for source in &verified.sources {
+        if needs.is_free(&line.root, &source.path) && root.has(&source.path)? {
+            free.push(source);
+        }
+    }
     if free.is_empty() {
         return Ok(0);
     }
     for file in verified.files.iter().filter(|_| look) {
-        if digest::of_file(&base.at(&file.path), cancel)? != file.sha256 {
+        if base.digest(&file.path, cancel)? != file.sha256 {
             let what = format!(
                 "{} is not what was verified; the originals were kept",
                 file.path
@@ -99,13 +102,9 @@ pub(crate) fn originals(
             }
             .into());
         }
-        let path = root.at(&source.path);
-        let blob = blob_of(&path);
-        remove(&path)?;
-        if let Some((blob, repository)) = blob
-            && !is_linked(&blob, &repository)
-        {
-            remove(&blob)?;
+        match root.remote() {
+            Some(remote) => remote.remove(&root.at(&source.path))?,
+            None => remove_here(&root.at(&source.path))?,
         }
         freed += source.bytes;
         let event = Event::Removed {
@@ -113,11 +112,20 @@ pub(crate) fn originals(
             bytes: source.bytes,
         };
         journal.add(&line.id(), &line.fingerprint(), event, false)?;
-        let folder = root.at(place::parent(&source.path));
-        native::sync_folder(&folder)
-            .map_err(|source| Error::io("sync the folder", folder, source))?;
     }
     Ok(freed)
+}
+
+/// Removes a file, and the blob of a cache that it was the last link to.
+fn remove_here(path: &Path) -> Result<()> {
+    let blob = blob_of(path);
+    remove(path)?;
+    if let Some((blob, repository)) = blob
+        && !is_linked(&blob, &repository)
+    {
+        remove(&blob)?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {

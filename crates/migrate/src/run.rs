@@ -1,11 +1,13 @@
 //! A run over a plan: workers, one budget, and an account of what is left.
 
-use crate::budget::Budget;
+use crate::batch::Batch;
+use crate::budget::{Budget, Share};
+use crate::disks::Disks;
 use crate::journal::{Event, Journal, Phase, States, Verified};
 use crate::line::{Action, Line, Plan, read_plan};
 use crate::observe::Observer;
 use crate::remove::{self, Needs};
-use crate::steps::{Outcome, Steps};
+use crate::steps::{Outcome, Staged, Steps};
 use crate::{MigrateError, Task, space};
 use ir::{Class, Error, Result};
 use std::path::PathBuf;
@@ -102,6 +104,7 @@ pub fn run(
         session: session.clone(),
         observer: Arc::clone(observer),
         known,
+        disks: Disks::default(),
     };
     let run = Run::new(request, plan, steps)?;
     let todo = run.todo();
@@ -110,6 +113,7 @@ pub fn run(
         unwritten.filter_map(|index| run.line(*index)),
         run.jobs,
         request.delete_originals,
+        &session.places,
     )?;
     let bytes = todo
         .iter()
@@ -215,7 +219,23 @@ impl<'a> Run<'a> {
         todo
     }
 
+    /// Works on models, while those that wait for the disk are brought to their end by one thread.
     fn work(&self, todo: &[usize]) {
+        let batch = Batch::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _closing = Closing(&batch);
+                while let Some(models) = batch.take() {
+                    self.commit(models);
+                }
+            });
+            // However this ends, the other thread ends too.
+            let _closing = Closing(&batch);
+            self.workers(todo, &batch);
+        });
+    }
+
+    fn workers<'b>(&'b self, todo: &[usize], batch: &Batch<Waiting<'b>>) {
         let session = &self.steps.session;
         let budget = Budget::new(threads(session.threads), session.memory, self.jobs);
         let mut todo = todo.to_vec();
@@ -226,7 +246,7 @@ impl<'a> Run<'a> {
                     return None;
                 }
                 let share = budget.take(todo.len() - at);
-                self.one(index, worker, &share).then_some(index)
+                self.one(index, worker, &share, batch).then_some(index)
             });
             // Models that other runs have in work: when they are through, or dead, we see.
             todo = ended.into_iter().flatten().collect();
@@ -238,45 +258,85 @@ impl<'a> Run<'a> {
     }
 
     /// Takes one line; `true` where another run has it.
-    fn one(&self, index: usize, worker: usize, share: &crate::budget::Share<'_>) -> bool {
+    fn one<'b>(
+        &'b self,
+        index: usize,
+        worker: usize,
+        share: &Share<'_>,
+        batch: &Batch<Waiting<'b>>,
+    ) -> bool {
         let Some((number, line)) = self.plan.lines.get(index) else {
             return false;
         };
         let observer = &self.steps.observer;
         observer.started(worker, &line.model, line.bytes_out);
         let taken = self.steps.take(line, worker, share);
-        let failed = taken.as_ref().err();
+        observer.idle(worker);
+        let head = Head {
+            index,
+            number: *number,
+            line,
+        };
+        match taken {
+            Ok(Outcome::Busy) => {
+                observer.waiting(&line.model);
+                return true;
+            }
+            Ok(Outcome::Already(verified)) => self.ended(head, Ok((verified, false))),
+            Err(error) => self.ended(head, Err(error)),
+            // A storage answers each by itself, and many at a time.
+            Ok(Outcome::Staged(staged)) if !staged.base.is_local() => {
+                self.commit(vec![(head, staged)]);
+            }
+            Ok(Outcome::Staged(staged)) => {
+                let bytes = staged.verified.files.iter().map(|file| file.bytes).sum();
+                drop(batch.add((head, staged), bytes));
+            }
+        }
+        false
+    }
+
+    /// Brings models to their end.
+    fn commit(&self, models: Vec<Waiting<'_>>) {
+        // What the user has stopped is begun anew another time.
+        if self.steps.session.cancel.check().is_err() {
+            return;
+        }
+        let heads: Vec<Head<'_>> = models.iter().map(|(head, _)| *head).collect();
+        let staged = models
+            .into_iter()
+            .map(|(head, staged)| (head.line, *staged));
+        for (head, done) in heads.into_iter().zip(self.steps.commit(staged.collect())) {
+            self.ended(head, done.map(|verified| (verified, true)));
+        }
+    }
+
+    /// What became of a line: done, now or before, or not.
+    fn ended(&self, one: Head<'_>, done: Result<(Verified, bool)>) {
+        let (line, observer) = (one.line, &self.steps.observer);
         // What was done under another line stays done.
         let edited = |error: &Error| matches!(error.downcast_ref(), Some(MigrateError::Edited));
-        if let Some(error) =
-            failed.filter(|error| error.class() != Class::Interrupted && !edited(error))
-        {
-            self.note(*number, line, error);
-        }
-        match taken.and_then(|outcome| self.ended(index, line, outcome)) {
-            Ok(busy) => {
-                observer.finished(
-                    worker,
-                    &line.model,
-                    busy.then_some("another run has it in work"),
-                );
-                busy
-            }
-            Err(error) if error.class() == Class::Interrupted => false,
+        let failed = match done {
+            Ok((verified, now)) => self.done(one.index, line, &verified, now).err(),
+            Err(error) if error.class() == Class::Interrupted => return,
             Err(error) => {
-                observer.finished(worker, &line.model, Some(&error.to_string()));
-                self.fail(*number, line, &error);
-                false
+                if !edited(&error) {
+                    self.note(one.number, line, &error);
+                }
+                Some(error)
+            }
+        };
+        match failed {
+            None => observer.finished(&line.model, None),
+            Some(error) if error.class() == Class::Interrupted => {}
+            Some(error) => {
+                observer.finished(&line.model, Some(&error.to_string()));
+                self.fail(one.number, line, &error);
             }
         }
     }
 
-    fn ended(&self, index: usize, line: &Line, outcome: Outcome) -> Result<bool> {
-        let (verified, now) = match outcome {
-            Outcome::Busy => return Ok(true),
-            Outcome::Done(verified) => (verified, true),
-            Outcome::Already(verified) => (verified, false),
-        };
+    fn done(&self, index: usize, line: &Line, verified: &Verified, now: bool) -> Result<()> {
         self.needs.done(index);
         {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,9 +349,9 @@ impl<'a> Run<'a> {
             }
         }
         if self.request.delete_originals {
-            self.delete(line, &verified, !now)?;
+            self.delete(line, verified, !now)?;
         }
-        Ok(false)
+        Ok(())
     }
 
     fn delete(&self, line: &Line, verified: &Verified, look: bool) -> Result<()> {
@@ -299,15 +359,10 @@ impl<'a> Run<'a> {
         if line.dest.is_some() || !self.plan.bad.is_empty() {
             return Ok(());
         }
-        let cancel = &self.steps.session.cancel;
-        let freed = remove::originals(
-            line,
-            verified,
-            &self.needs,
-            &self.steps.journal,
-            look,
-            cancel,
-        )?;
+        let Steps {
+            journal, session, ..
+        } = &self.steps;
+        let freed = remove::originals(line, verified, &self.needs, journal, look, session)?;
         self.report
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -373,6 +428,26 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A line, where it stands in the plan.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    index: usize,
+    number: usize,
+    line: &'a Line,
+}
+
+/// A model that waits for the disk.
+type Waiting<'a> = (Head<'a>, Box<Staged>);
+
+/// Ends the wait for more when it is dropped.
+struct Closing<'a, 'b>(&'a Batch<Waiting<'b>>);
+
+impl Drop for Closing<'_, '_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 fn is_done(states: &States, line: &Line) -> bool {
     let state = states.get(&line.id());
     state.is_some_and(|state| {
@@ -380,7 +455,7 @@ fn is_done(states: &States, line: &Line) -> bool {
     })
 }
 
-/// Models at a time when nothing is said: syncing one overlaps with converting the next.
+/// Models at a time when nothing is said: what one reads overlaps with what another computes.
 const MIN_JOBS: usize = 4;
 const MAX_JOBS: usize = 16;
 /// Beyond this a worker more only costs its start.

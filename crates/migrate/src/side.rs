@@ -1,17 +1,17 @@
-//! Files that are copied along.
+//! Files that are copied along, and small ones that are written.
 
 use crate::journal::Made;
 use crate::place::{self, Place};
 use crate::{Line, MigrateError, digest};
-use ir::{Cancel, Error, Result};
+use ir::{Cancel, Error, Output, Result};
 use std::fs::{self, File};
 use std::path::Path;
 
 /// Largest `config.json` that is looked into.
 const CONFIG_MAX: u64 = 16 << 20;
 
-/// Copies a line's side files below `out`, synced and compared.
-pub(crate) fn copy(line: &Line, root: &Place, out: &Path, cancel: &Cancel) -> Result<Vec<Made>> {
+/// Copies a line's side files below `out`, compared.
+pub(crate) fn copy(line: &Line, root: &Place, out: &Place, cancel: &Cancel) -> Result<Vec<Made>> {
     let mut made = Vec::new();
     for path in &line.side {
         cancel.check()?;
@@ -20,34 +20,39 @@ pub(crate) fn copy(line: &Line, root: &Place, out: &Path, cancel: &Cancel) -> Re
     Ok(made)
 }
 
-fn copy_one(line: &Line, path: &str, root: &Place, out: &Path, cancel: &Cancel) -> Result<Made> {
-    let (from, to) = (root.at(path), out.join(path));
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder)
-            .map_err(|source| Error::io("create the folder", folder, source))?;
-    }
-    let failed = |source: std::io::Error| {
-        if source.kind() == std::io::ErrorKind::NotFound && !from.exists() {
-            Error::from(MigrateError::Vanished {
-                path: path.to_owned(),
-            })
-        } else {
-            Error::io("copy", &from, source)
+fn copy_one(line: &Line, path: &str, root: &Place, out: &Place, cancel: &Cancel) -> Result<Made> {
+    let vanished = |error: Error| {
+        if ir::is_missing(&error) && matches!(root.has(path), Ok(false)) {
+            let path = path.to_owned();
+            return Error::from(MigrateError::Vanished { path });
         }
+        error
     };
-    if let Some(text) = patched_config(line, path, &from)? {
-        fs::write(&to, text).map_err(failed)?;
-        return finish(path, &to, cancel);
+    if let Some(text) = patched_config(line, path, root).map_err(vanished)? {
+        return write(out, path, text.as_bytes(), cancel);
     }
-    // A link to a link would depend on what it leads to.
-    let linked = line.settings.link && fs::symlink_metadata(&from).is_ok_and(|meta| meta.is_file());
-    if !(linked && fs::hard_link(&from, &to).is_ok()) {
-        // Shares extents where the file system can; permissions of a read-only source are not the
-        // copy's, which must be removable.
-        copy_bytes(&from, &to).map_err(failed)?;
+    let mut linked = false;
+    if root.is_local() && out.is_local() {
+        let (from, to) = (root.at(path), out.at(path));
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|source| Error::io("create the folder", folder, source))?;
+        }
+        // A link to a link would depend on what it leads to.
+        linked = line.settings.link
+            && fs::symlink_metadata(&from).is_ok_and(|meta| meta.is_file())
+            && fs::hard_link(&from, &to).is_ok();
+        if !linked {
+            // Shares extents where the file system can; permissions of a read-only source are not
+            // the copy's, which must be removable.
+            let copied = copy_bytes(&from, &to);
+            copied.map_err(|source| vanished(Error::io("copy", &from, source)))?;
+        }
+    } else {
+        stream(path, root, out, cancel).map_err(vanished)?;
     }
-    let made = finish(path, &to, cancel)?;
-    if !linked && digest::of_file(&from, cancel)? != made.sha256 {
+    let made = made(path, out, cancel)?;
+    if !linked && root.digest(path, cancel)? != made.sha256 {
         let what = format!("{path} is not what was copied");
         return Err(MigrateError::Differs { what }.into());
     }
@@ -61,24 +66,49 @@ fn copy_bytes(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn finish(path: &str, to: &Path, cancel: &Cancel) -> Result<Made> {
-    let file = File::open(to).and_then(|file| file.sync_all().map(|()| file));
-    let file = file.map_err(|source| Error::io("sync", to, source))?;
-    let bytes = file
-        .metadata()
-        .map_err(|source| Error::io("look at", to, source))?
-        .len();
-    let sha256 = digest::of_file(to, cancel)?;
+/// Copies from a storage, or to one.
+fn stream(path: &str, root: &Place, out: &Place, cancel: &Cancel) -> Result<()> {
+    let source = root.region(path)?;
+    let mut output = Output::new(&out.at(path), false)
+        .within(out.places())
+        .unsynced();
+    let number = output.main_file()?;
+    let file = output.get(number)?;
+    let mut at = 0;
+    digest::each_piece(&source, cancel, |bytes| {
+        file.write_at(at, bytes)?;
+        at += bytes.len() as u64;
+        Ok(())
+    })?;
+    output.commit().map(drop)
+}
+
+/// Writes a small file below `out`.
+pub(crate) fn write(out: &Place, path: &str, bytes: &[u8], cancel: &Cancel) -> Result<Made> {
+    let mut output = Output::new(&out.at(path), false)
+        .within(out.places())
+        .unsynced();
+    let number = output.main_file()?;
+    output.get(number)?.write_at(0, bytes)?;
+    output.commit()?;
+    made(path, out, cancel)
+}
+
+/// Size and digest of a file below `out`.
+pub(crate) fn made(path: &str, out: &Place, cancel: &Cancel) -> Result<Made> {
+    let Some(bytes) = out.len_of(path)? else {
+        return Err(ir::missing(&out.at(path)));
+    };
     Ok(Made {
         path: path.to_owned(),
         bytes,
-        sha256,
+        sha256: out.digest(path, cancel)?,
     })
 }
 
 /// A `config.json` beside weights that were cast says their new type, for loaders that ask it which
 /// to load them in; none where nothing is to be changed.
-fn patched_config(line: &Line, path: &str, from: &Path) -> Result<Option<String>> {
+fn patched_config(line: &Line, path: &str, root: &Place) -> Result<Option<String>> {
     let beside = place::parent(path) == place::parent(&line.output);
     let name = match line.settings.dtype() {
         Ok(Some(ir::DType::F32)) => "float32",
@@ -86,12 +116,16 @@ fn patched_config(line: &Line, path: &str, from: &Path) -> Result<Option<String>
         Ok(Some(ir::DType::BF16)) => "bfloat16",
         _ => return Ok(None),
     };
-    let small = fs::metadata(from).is_ok_and(|meta| meta.len() <= CONFIG_MAX);
-    if place::name(path) != "config.json" || !beside || !small {
+    if place::name(path) != "config.json" || !beside {
         return Ok(None);
     }
-    let text = fs::read_to_string(from).map_err(|source| Error::io("read", from, source))?;
-    let Ok(serde_json::Value::Object(mut config)) = serde_json::from_str(&text) else {
+    let file = root.region(path)?;
+    let len = usize::try_from(file.len()).unwrap_or(usize::MAX);
+    if file.len() > CONFIG_MAX {
+        return Ok(None);
+    }
+    let text = file.bytes(0, len)?;
+    let Ok(serde_json::Value::Object(mut config)) = serde_json::from_slice(&text) else {
         return Ok(None);
     };
     let mut changed = false;
@@ -101,8 +135,8 @@ fn patched_config(line: &Line, path: &str, from: &Path) -> Result<Option<String>
             *value = name.into();
         }
     }
-    let text = serde_json::to_string_pretty(&config).unwrap_or(text);
-    Ok(changed.then(|| text + "\n"))
+    let text = serde_json::to_string_pretty(&config).ok();
+    Ok(text.filter(|_| changed).map(|text| text + "\n"))
 }
 
 #[cfg(test)]
@@ -120,21 +154,21 @@ mod tests {
     #[test]
     fn a_config_says_the_type_that_weights_have() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Place::parse(dir.path().to_str().unwrap()).unwrap();
+        let root = Place::parse(dir.path().to_str().unwrap(), &ir::Places::default()).unwrap();
         let config = "{\"a\": 1,  \"torch_dtype\": \"float32\", \"z\": [1.50]}";
         for folder in ["m", "m/sub"] {
             fs::create_dir_all(root.at(folder)).unwrap();
             fs::write(root.at(folder).join("config.json"), config).unwrap();
         }
         for (number, dtype) in [None, Some("f32"), Some("bf16")].into_iter().enumerate() {
-            let out = dir.path().join(format!("out{number}"));
+            let out = root.below(&format!("out{number}"));
             let made = copy(&line(dtype), &root, &out, &Cancel::default()).unwrap();
             assert_eq!(made.len(), 2);
-            let text = fs::read_to_string(out.join("m/config.json")).unwrap();
+            let text = fs::read_to_string(out.at("m/config.json")).unwrap();
             assert_eq!(text == config, dtype != Some("bf16"));
             assert_eq!(text.contains("bfloat16"), dtype == Some("bf16"));
             assert_eq!(
-                fs::read_to_string(out.join("m/sub/config.json")).unwrap(),
+                fs::read_to_string(out.at("m/sub/config.json")).unwrap(),
                 config
             );
         }

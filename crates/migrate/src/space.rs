@@ -2,16 +2,18 @@
 
 use crate::place::Place;
 use crate::{Line, MigrateError};
-use ir::{Error, Result};
+use ir::{Error, Places, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Holds what lines will write against what their destinations have. Where originals go as soon as
-/// their model is verified, only the models in work need room besides, the largest at worst.
+/// Holds what lines will write against what their destinations have; a storage has no end. Where
+/// originals go as soon as their model is verified, only the models in work need room besides, the
+/// largest at worst.
 pub(crate) fn check<'a>(
     lines: impl Iterator<Item = &'a Line>,
     jobs: usize,
     deleting: bool,
+    places: &Places,
 ) -> Result<()> {
     let mut needs: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for line in lines {
@@ -20,19 +22,23 @@ pub(crate) fn check<'a>(
     for (base, mut sizes) in needs {
         if deleting {
             sizes.sort_unstable_by(|a, b| b.cmp(a));
-            sizes.truncate(jobs);
+            // Those in work, and those that wait together for the disk.
+            sizes.truncate(jobs + crate::batch::MODELS_MAX);
         }
         let needed = sizes.into_iter().fold(0, u64::saturating_add);
-        let base = Place::parse(base)?;
+        let base = Place::parse(base, places)?;
+        if !base.is_local() {
+            continue;
+        }
         let there = base
-            .folder()
+            .path()
             .ancestors()
             .find(|folder| folder.exists())
             .unwrap_or(Path::new("/"));
         let free =
             fs4::available_space(there).map_err(|e| Error::io("ask for free space", there, e))?;
         if needed > free {
-            return Err(Error::from(MigrateError::NoRoom { needed, free }).in_file(base.folder()));
+            return Err(Error::from(MigrateError::NoRoom { needed, free }).in_file(base.path()));
         }
     }
     Ok(())

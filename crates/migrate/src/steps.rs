@@ -1,6 +1,7 @@
-//! One model through its steps.
+//! One model through its steps, up to the point where it waits for the disk.
 
 use crate::budget::Share;
+use crate::disks::Disks;
 use crate::journal::{Event, Journal, Made, Mark, Phase, State, States, Verified};
 use crate::line::{Action, FileFact, Line};
 use crate::observe::{Observer, OfWorker};
@@ -8,9 +9,9 @@ use crate::place::{self, Place};
 use crate::stage::Stage;
 use crate::{MigrateError, digest, names, plan, publish, side};
 use convert::{DTypeChoice, DiffReport};
-use ir::{Error, Fault, Result};
+use ir::{Error, Result};
 use serde::Serialize;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -23,32 +24,45 @@ pub(crate) struct Steps {
     pub(crate) observer: Arc<dyn Observer>,
     /// The journal as it was last read, and what it held then.
     pub(crate) known: Mutex<(Mark, States)>,
+    /// What outputs lie on.
+    pub(crate) disks: Disks,
 }
 
-/// How a line ended.
+/// How far a worker took a line.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It was done now.
-    Done(Verified),
+    /// Its outputs are compared, and have no names yet.
+    Staged(Box<Staged>),
     /// It was done before.
     Already(Verified),
     /// Another run has it in work.
     Busy,
 }
 
+/// A model whose outputs are whole and compared.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) stage: Stage,
+    pub(crate) base: Place,
+    pub(crate) verified: Verified,
+    /// Whether the journal has it already, from a run that came no further.
+    pub(crate) known: bool,
+    pub(crate) start: Instant,
+}
+
 impl Steps {
-    /// Takes a line as far as it goes. What fails leaves nothing behind.
+    /// Takes a line as far as one model goes alone. What fails leaves nothing behind.
     pub(crate) fn take(&self, line: &Line, worker: usize, share: &Share<'_>) -> Result<Outcome> {
         let start = Instant::now();
-        let base = Place::parse(line.base())?;
-        let root = Place::parse(&line.root)?;
+        let base = Place::parse(line.base(), &self.session.places)?;
+        let root = Place::parse(&line.root, &self.session.places)?;
         let (id, print) = (line.id(), line.fingerprint());
         let before = self.state(&id)?;
         if let Some(done) = done_before(&before, &print, &base)? {
-            Stage::sweep(line, &base)?;
+            Stage::sweep(line, &base, &self.journal)?;
             return Ok(Outcome::Already(done));
         }
-        let Some(stage) = Stage::take(line, &base)? else {
+        let Some(mut stage) = Stage::take(line, &base, &self.journal)? else {
             return Ok(Outcome::Busy);
         };
         // Another run may have done it before the lock was had.
@@ -56,15 +70,36 @@ impl Steps {
         if let Some(done) = done_before(&state, &print, &base)? {
             return Ok(Outcome::Already(done));
         }
-        if let Phase::Verified(verified) = &state.phase
-            && state.line == print
-            && publish::publish(&verified.files, &stage, &base, &self.session.cancel)?
-        {
-            self.done(line, &id, &print, &base, start)?;
-            return Ok(Outcome::Done(verified.clone()));
+        let staged = |stage, verified, known| {
+            let base = base.clone();
+            Ok(Outcome::Staged(Box::new(Staged {
+                stage,
+                base,
+                verified,
+                known,
+                start,
+            })))
+        };
+        let mut begun = state.started.is_some();
+        if let Phase::Verified(verified) = &state.phase {
+            // Some may be on their way to their names.
+            stage.used(&verified.files);
+            begun = true;
+            if state.line == print && publish::is_there(&verified.files, &stage, &base)? {
+                return staged(stage, verified.clone(), true);
+            }
         }
-        stage.clear()?;
-        self.journal.add(&id, &print, Event::Started {}, false)?;
+        // What nobody has begun has left nothing: a storage need not be asked.
+        if begun || base.is_local() {
+            stage.clear()?;
+        }
+        stage.used(&[]);
+        if base.is_local() {
+            self.disks.watch(stage.lock_folder())?;
+        }
+        // In a storage only the journal tells that there may be something to clear away.
+        self.journal
+            .add(&id, &print, Event::Started {}, !base.is_local())?;
         let verified = match line.action {
             Action::Convert => self.convert(line, &root, &stage, worker, share)?,
             Action::Copy | Action::Leave => Verified {
@@ -72,23 +107,8 @@ impl Steps {
                 ..Verified::default()
             },
         };
-        sync_folders(&stage.out())?;
         self.session.cancel.check()?;
-        self.journal
-            .add(&id, &print, Event::Verified(verified.clone()), true)?;
-        if !publish::publish(&verified.files, &stage, &base, &self.session.cancel)? {
-            let what = "its files are gone before they had their names".to_owned();
-            return Err(Fault::Invalid { what }.into());
-        }
-        self.done(line, &id, &print, &base, start)?;
-        Ok(Outcome::Done(verified))
-    }
-
-    fn done(&self, line: &Line, id: &str, print: &str, base: &Place, start: Instant) -> Result<()> {
-        forget_absence(line, base);
-        let seconds = start.elapsed().as_secs_f64();
-        // Need not be durable at once: without it the next run finds every file under its name.
-        self.journal.add(id, print, Event::Done { seconds }, false)
+        staged(stage, verified, false)
     }
 
     /// What is known of a line by now, from this run and all others.
@@ -112,8 +132,8 @@ impl Steps {
         let cancel = &self.session.cancel;
         self.check_sources(line, root)?;
         let out = stage.out();
-        let target = out.join(&line.output);
-        if let Some(folder) = target.parent() {
+        let target = out.at(&line.output);
+        if let Some(folder) = target.parent().filter(|_| out.is_local()) {
             fs::create_dir_all(folder)
                 .map_err(|source| Error::io("create the folder", folder, source))?;
         }
@@ -126,17 +146,21 @@ impl Steps {
             }),
             ..self.session.clone()
         };
-        let done =
-            weightbridge::convert(&request(line, &root.at(&line.input), &target)?, &session)?;
+        let request = ConvertRequest {
+            // All of a batch of models is synced at once.
+            sync: false,
+            ..request(line, &root.at(&line.input), &target)?
+        };
+        let done = weightbridge::convert(&request, &session)?;
         let mut paths: Vec<PathBuf> = done.files.iter().map(|(path, _)| path.clone()).collect();
         let entry = paths.last().cloned().unwrap_or_else(|| target.clone());
         let report = weightbridge::compare(&done.planned, &entry, &session)?;
         refuse_differences(&report)?;
-        rename_index(line, &mut paths, &target)?;
+        rename_index(line, &mut paths, &target, &out)?;
         self.observer.step(worker, "digests", 0);
         let mut weights = Vec::new();
         for path in paths {
-            weights.push(made(&path, &out, cancel)?);
+            weights.push(side::made(&below(&path, &out), &out, cancel)?);
         }
         let mut files = side::copy(line, root, &out, cancel)?;
         // The last is what loaders look for first: the index, or the file itself.
@@ -150,7 +174,7 @@ impl Steps {
             sources: line
                 .inputs
                 .iter()
-                .map(|file| plan::fact(root, &file.path))
+                .map(|file| root.fact(&file.path))
                 .collect::<Result<_>>()?,
             tensors: report.compared,
             report: plan::told(&done.report.records),
@@ -160,16 +184,16 @@ impl Steps {
     /// Whether the inputs are those that the plan is about.
     pub(crate) fn check_sources(&self, line: &Line, root: &Place) -> Result<()> {
         for planned in &line.inputs {
-            let now = plan::fact(root, &planned.path)?;
+            let now = root.fact(&planned.path)?;
             let what = if now.bytes != planned.bytes {
                 format!("{} bytes then, {} now", planned.bytes, now.bytes)
             } else if let Some(sha256) = &planned.sha256 {
                 // A copy or a checkout gives files new times: the digest knows better.
-                if digest::of_file(&root.at(&planned.path), &self.session.cancel)? == *sha256 {
+                if root.digest(&planned.path, &self.session.cancel)? == *sha256 {
                     continue;
                 }
                 "another digest".to_owned()
-            } else if now.mtime != planned.mtime {
+            } else if !is_version(planned, &now) {
                 "written to since".to_owned()
             } else {
                 continue;
@@ -189,9 +213,17 @@ fn done_before(state: &State, print: &str, base: &Place) -> Result<Option<Verifi
     let Phase::Done(verified) = &state.phase else {
         return Ok(None);
     };
-    let there =
-        |file: &Made| fs::metadata(base.at(&file.path)).is_ok_and(|meta| meta.len() == file.bytes);
-    match (verified.files.iter().all(there), state.line == print) {
+    let mut there = true;
+    for file in &verified.files {
+        // Somebody may have put a link in its place.
+        there = there
+            && match base.places().stat(&base.at(&file.path)) {
+                Ok(stat) => stat.len == file.bytes,
+                Err(error) if base.is_local() || ir::is_missing(&error) => false,
+                Err(error) => return Err(error),
+            };
+    }
+    match (there, state.line == print) {
         (true, true) => Ok(Some(verified.clone())),
         (true, false) => Err(MigrateError::Edited.into()),
         (false, _) => Ok(None),
@@ -239,7 +271,7 @@ fn refuse_differences(report: &DiffReport) -> Result<()> {
 }
 
 /// Calls the index of a set as loaders of variants look for it.
-fn rename_index(line: &Line, paths: &mut [PathBuf], target: &Path) -> Result<()> {
+fn rename_index(line: &Line, paths: &mut [PathBuf], target: &Path, out: &Place) -> Result<()> {
     let main = place::name(&line.output);
     let Some(wanted) = names::variant_index(main) else {
         return Ok(());
@@ -247,29 +279,29 @@ fn rename_index(line: &Line, paths: &mut [PathBuf], target: &Path) -> Result<()>
     let written = target.with_file_name(names::index(main));
     for path in paths.iter_mut().filter(|path| **path == written) {
         let new = target.with_file_name(&wanted);
-        fs::rename(&*path, &new).map_err(|source| Error::io("rename", &*path, source))?;
+        if let Some(remote) = out.remote() {
+            remote.copy_new(path, &new)?;
+            remote.remove(path)?;
+        } else {
+            fs::rename(&*path, &new).map_err(|source| Error::io("rename", &*path, source))?;
+        }
         *path = new;
     }
     Ok(())
 }
 
-/// Size and digest of a file below `out`.
-fn made(path: &Path, out: &Path, cancel: &ir::Cancel) -> Result<Made> {
-    let below = path.strip_prefix(out).unwrap_or(path);
+/// A path below a place, as plans have it.
+fn below(path: &Path, place: &Place) -> String {
+    let below = path.strip_prefix(place.path()).unwrap_or(path);
     let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
-    let meta = fs::metadata(path).map_err(|source| Error::io("look at", path, source))?;
-    Ok(Made {
-        path: parts.join("/"),
-        bytes: meta.len(),
-        sha256: digest::of_file(path, cancel)?,
-    })
+    parts.join("/")
 }
 
 /// Writes the manifest of a line's files, with names from the folder it is in.
 fn write_sums<'a>(
     line: &Line,
     files: impl Iterator<Item = &'a Made>,
-    out: &Path,
+    out: &Place,
     cancel: &ir::Cancel,
 ) -> Result<Option<Made>> {
     if line.sums.is_empty() {
@@ -287,39 +319,18 @@ fn write_sums<'a>(
         Some((name?, file.sha256.as_str()))
     });
     let text = digest::manifest(below);
-    let path = out.join(line.sums_path());
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create_new(&path)?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| Error::io("write", &path, source))?;
-    made(&path, out, cancel).map(Some)
-}
-
-/// Makes the names of staged files last, so that a journal that tells of them is right.
-fn sync_folders(out: &Path) -> Result<()> {
-    for entry in walkdir::WalkDir::new(out).into_iter().flatten() {
-        if entry.file_type().is_dir() {
-            native::sync_folder(entry.path())
-                .map_err(|source| Error::io("sync the folder", entry.path(), source))?;
-        }
-    }
-    if let Some(above) = out.parent() {
-        native::sync_folder(above).map_err(|source| Error::io("sync the folder", above, source))?;
-    }
-    Ok(())
+    side::write(out, &line.sums_path(), text.as_bytes(), cancel).map(Some)
 }
 
 /// The hub's cache notes files that a revision lacks; loaders believe the note. A converted model is
 /// no longer lacking.
-fn forget_absence(line: &Line, base: &Place) {
+pub(crate) fn forget_absence(line: &Line, base: &Place) {
     let folder = place::parent(&line.output);
     let mut parts = folder.splitn(2, "/snapshots/");
     let (Some(repository), Some(below)) = (parts.next(), parts.next()) else {
         return;
     };
-    if line.dest.is_some() || !place::name(repository).starts_with("models--") {
+    if !base.is_local() || line.dest.is_some() || !place::name(repository).starts_with("models--") {
         return;
     }
     let absent = base.at(&format!("{repository}/.no_exist/{below}"));
@@ -336,7 +347,16 @@ pub(crate) fn json(thing: &impl Serialize) -> String {
     serde_json::to_string(thing).unwrap_or_default()
 }
 
-/// What a source was, beside what it is: whether it may be removed.
+/// Whether a source is what it was, so that it may be removed.
 pub(crate) fn is_same(then: &FileFact, root: &Place) -> bool {
-    plan::fact(root, &then.path).is_ok_and(|now| now.bytes == then.bytes && now.mtime == then.mtime)
+    root.fact(&then.path)
+        .is_ok_and(|now| now.bytes == then.bytes && is_version(then, &now))
+}
+
+/// Whether nobody wrote to a file since. A storage knows by its tag; times are for folders.
+fn is_version(then: &FileFact, now: &FileFact) -> bool {
+    match (&then.tag, &now.tag) {
+        (Some(then), Some(now)) => then == now,
+        _ => then.mtime == now.mtime,
+    }
 }

@@ -6,8 +6,8 @@
 
 use crate::place::{self, Place};
 use crate::{MigrateError, stage};
-use ir::{Cancel, Error, Result};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use ir::{Cancel, Error, Kind, Remote, Result};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
@@ -42,14 +42,47 @@ pub struct Remark {
 /// snapshots, and absences are noted anew by whoever looks.
 const CACHE_INNER: &[&str] = &["blobs", ".no_exist"];
 
+/// Most objects below a prefix: each is a name in memory.
+const OBJECTS_MAX: u64 = 10_000_000;
+/// Keys that cannot be paths and are told one by one; the rest are counted.
+const UNUSABLE_TOLD: usize = 100;
+
+/// The tree at a root. The name of one object stands for a tree of it alone: behind `http` there are
+/// no listings.
+pub(crate) fn tree(root: Place, cancel: &Cancel) -> Result<(Place, Tree)> {
+    let one = match root.remote() {
+        Some(remote) => remote.kind(root.path())? == Kind::File,
+        None => false,
+    };
+    let text = root.to_string();
+    let Some((above, name)) = text.rsplit_once('/').filter(|_| one) else {
+        let tree = walk(&root, cancel)?;
+        return Ok((root, tree));
+    };
+    if let Some(why) = place::objection(name) {
+        let what = format!("its name {why}");
+        return Err(Error::from(MigrateError::BadLine { what }).in_file(root.path()));
+    }
+    let above = Place::parse(above, root.places())?;
+    let bytes = above.fact(name)?.bytes;
+    let mut tree = Tree::default();
+    let name = name.to_owned();
+    tree.folders
+        .insert(String::new(), vec![Found { name, bytes }]);
+    Ok((above, tree))
+}
+
 /// Walks a tree.
 pub(crate) fn walk(root: &Place, cancel: &Cancel) -> Result<Tree> {
+    if let Some(remote) = root.remote() {
+        return walk_storage(root, &**remote);
+    }
     let mut walker = Walker {
         tree: Tree::default(),
         seen: HashSet::new(),
         links: VecDeque::new(),
     };
-    let top = root.folder();
+    let top = root.path();
     if !top.is_dir() {
         // Says why a folder that is there cannot be looked at.
         std::fs::metadata(top).map_err(|source| Error::io("list", top, source))?;
@@ -74,6 +107,75 @@ pub(crate) fn walk(root: &Place, cancel: &Cancel) -> Result<Tree> {
     }
     Ok(walker.tree)
 }
+
+/// The objects below a prefix.
+fn walk_storage(root: &Place, remote: &dyn Remote) -> Result<Tree> {
+    let mut tree = Tree::default();
+    let walked = remote.walk(root.path(), OBJECTS_MAX)?;
+    if walked.files.is_empty() && walked.unusable.is_empty() {
+        return Err(ir::missing(root.path()));
+    }
+    let mut hidden = BTreeSet::new();
+    for (path, bytes) in walked.files {
+        let Some(path) = path.strip_prefix(root.path()).ok().and_then(text_of) else {
+            continue;
+        };
+        if let Some(why) = place::objection(&path) {
+            let what = format!("its key {why}: left alone; give it another");
+            tree.remarks.push(Remark { path, what });
+            continue;
+        }
+        let mut above = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
+        match above.find_map(passed) {
+            None => {
+                let (folder, name) = (place::parent(&path), place::name(&path));
+                let name = name.to_owned();
+                let files = tree.folders.entry(folder.to_owned()).or_default();
+                files.push(Found { name, bytes });
+            }
+            Some(Passed::Hidden(folder)) if hidden.insert(folder.to_owned()) => {
+                let (path, what) = (folder.to_owned(), HIDDEN.to_owned());
+                tree.remarks.push(Remark { path, what });
+            }
+            Some(_) => {}
+        }
+    }
+    let more = walked.unusable.len().saturating_sub(UNUSABLE_TOLD);
+    for path in walked.unusable.into_iter().take(UNUSABLE_TOLD) {
+        let what = "a key that is no path: left alone; give it another".to_owned();
+        tree.remarks.push(Remark { path, what });
+    }
+    if more > 0 {
+        let what = format!("{more} more keys that are no paths: left alone");
+        let path = String::new();
+        tree.remarks.push(Remark { path, what });
+    }
+    for files in tree.folders.values_mut() {
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(tree)
+}
+
+/// Why nothing below a folder is walked.
+enum Passed<'a> {
+    /// It is a migration's own, or a cache's.
+    Inner,
+    /// Its name begins with a point.
+    Hidden(&'a str),
+}
+
+/// Whether a folder is none of a migration's business.
+fn passed(folder: &str) -> Option<Passed<'_>> {
+    let name = place::name(folder);
+    let in_cache = place::name(place::parent(folder)).starts_with("models--");
+    if stage::is_stage(name) || in_cache && CACHE_INNER.contains(&name) {
+        return Some(Passed::Inner);
+    }
+    name.starts_with('.').then_some(Passed::Hidden(folder))
+}
+
+/// What is told of a folder whose name begins with a point.
+const HIDDEN: &str = "a hidden folder: not walked";
 
 struct Walker {
     tree: Tree,
@@ -125,7 +227,7 @@ impl Walker {
             };
             let path = place::join(relative, &path);
             if entry.file_type().is_dir() {
-                let passed = entry.depth() > 0 && self.passes_over(&path, &entry);
+                let passed = entry.depth() > 0 && self.passes_over(&path);
                 if passed || !self.seen.insert(entry.path().to_owned()) {
                     walk.skip_current_dir();
                 }
@@ -137,20 +239,14 @@ impl Walker {
     }
 
     /// Whether a folder is none of a migration's business.
-    fn passes_over(&mut self, path: &str, entry: &DirEntry) -> bool {
-        let name = place::name(path);
-        let in_cache = place::name(place::parent(path)).starts_with("models--");
-        if in_cache && CACHE_INNER.contains(&name) {
-            return true;
+    fn passes_over(&mut self, path: &str) -> bool {
+        let Some(passed) = passed(path) else {
+            return false;
+        };
+        if let Passed::Hidden(_) = passed {
+            self.remark(path.to_owned(), HIDDEN.to_owned());
         }
-        if stage::is_stage(name) {
-            return true;
-        }
-        if name.starts_with('.') && entry.depth() > 0 {
-            self.remark(path.to_owned(), "a hidden folder: not walked".to_owned());
-            return true;
-        }
-        false
+        true
     }
 
     fn file(&mut self, path: &str, top: &Path, below: &Path) {
@@ -211,7 +307,7 @@ mod tests {
 
     fn walked(top: &Path) -> Tree {
         walk(
-            &Place::parse(top.to_str().unwrap()).unwrap(),
+            &Place::parse(top.to_str().unwrap(), &ir::Places::default()).unwrap(),
             &Cancel::default(),
         )
         .unwrap()
@@ -245,6 +341,88 @@ mod tests {
             [".git", "a/bad\u{fffd}.bin", "itself", "a/b/up", "again"]
         );
         assert!(tree.remarks[3].what.contains("walked already"));
+    }
+
+    /// A storage that has names only.
+    #[derive(Debug)]
+    struct Names(Vec<&'static str>, Vec<String>);
+
+    impl Remote for Names {
+        fn knows(&self, path: &Path) -> bool {
+            ir::is_url(path)
+        }
+        fn kind(&self, path: &Path) -> Result<Kind> {
+            let text = path.to_string_lossy();
+            let one = self.0.iter().any(|name| text == format!("s3://b/{name}"));
+            Ok(if one { Kind::File } else { Kind::Folder })
+        }
+        fn stat(&self, _: &Path) -> Result<ir::Stat> {
+            Ok(ir::Stat {
+                len: 7,
+                modified: 5_000,
+                tag: Some("tag".to_owned()),
+            })
+        }
+        fn walk(&self, folder: &Path, _: u64) -> Result<ir::Walked> {
+            let files = self.0.iter().map(|name| (folder.join(name), 7));
+            Ok(ir::Walked {
+                files: files.collect(),
+                unusable: self.1.clone(),
+            })
+        }
+        fn open(&self, path: &Path) -> Result<ir::Region> {
+            Err(ir::missing(path))
+        }
+        fn list(&self, path: &Path, _: u64) -> Result<ir::Listing> {
+            Err(ir::missing(path))
+        }
+        fn create(&self, path: &Path, _: bool) -> Result<Box<dyn ir::Upload>> {
+            Err(ir::missing(path))
+        }
+        fn copy_new(&self, path: &Path, _: &Path) -> Result<()> {
+            Err(ir::missing(path))
+        }
+        fn remove(&self, path: &Path) -> Result<()> {
+            Err(ir::missing(path))
+        }
+        fn clear(&self, path: &Path, _: &[PathBuf]) -> Result<()> {
+            Err(ir::missing(path))
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_paths_are_told_and_counted() {
+        let names = vec![
+            "a/.git/x.bin",
+            "a/.git/y.bin",
+            "a/.weightbridge-0123/out/a/x.bin",
+            "a/x.bin",
+            "models--o--m/blobs/0123",
+            "models--o--m/snapshots/r/x.bin",
+        ];
+        let unusable = (0..UNUSABLE_TOLD + 5).map(|n| format!("a//{n}"));
+        let storage = Names(names, unusable.collect());
+        let places = ir::Places::with(std::sync::Arc::new(storage));
+        let at = |text: &str| {
+            let root = Place::parse(text, &places).unwrap();
+            tree(root, &Cancel::default()).unwrap()
+        };
+        for root in ["s3://b", "s3://b/"] {
+            let (_, found) = at(root);
+            assert_eq!(paths(&found), ["a/x.bin", "models--o--m/snapshots/r/x.bin"]);
+            assert_eq!(found.remarks[0].path, "a/.git");
+            assert_eq!(found.remarks[1].path, "a//0");
+            assert_eq!(found.remarks.len(), 1 + UNUSABLE_TOLD + 1);
+            assert!(found.remarks.last().unwrap().what.starts_with("5 more"));
+        }
+        let (root, one) = at("s3://b/a/x.bin");
+        assert_eq!(root.to_string(), "s3://b/a");
+        assert_eq!(
+            (paths(&one), one.folders[""][0].bytes),
+            (vec!["x.bin".to_owned()], 7)
+        );
+        let fact = root.fact("x.bin").unwrap();
+        assert_eq!((fact.mtime, fact.tag.as_deref()), (5, Some("tag")));
     }
 
     #[test]

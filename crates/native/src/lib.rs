@@ -7,9 +7,11 @@
 mod beneath;
 mod confine;
 mod copy;
+mod disk;
 mod publish;
 
 pub use beneath::{open_beneath, open_regular};
 pub use confine::{Confined, Keep, confine};
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
+pub use disk::{FileSystem, device_of};
 pub use publish::{Unpublished, holds_unnamed, rename_new, sync_folder};

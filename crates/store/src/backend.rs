@@ -3,7 +3,8 @@
 use crate::StoreError;
 use crate::address::{Address, Scheme};
 use crate::connect::CreateOnly;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use crate::raw::Raw;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
@@ -20,6 +21,8 @@ pub(crate) struct Backend {
     pub(crate) parts: Option<Arc<dyn MultipartStore>>,
     /// Where the end of a multipart upload can be made conditional.
     pub(crate) create_only: Option<CreateOnly>,
+    /// For what the library has no call for, where there is a way.
+    pub(crate) raw: Option<Raw>,
     /// Whether objects and uploads carry metadata, by which we know our own.
     pub(crate) marks: bool,
     /// Whether names can be listed.
@@ -68,6 +71,7 @@ impl Backend {
     fn s3(address: &Address) -> object_store::Result<Self> {
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&address.bucket)
+            .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
             .with_retry(retries());
         if !is_set("AWS_TIMEOUT") {
             builder =
@@ -83,10 +87,12 @@ impl Backend {
         }
         let create_only = CreateOnly::default();
         let store = Arc::new(builder.with_http_connector(create_only.clone()).build()?);
+        let raw = Raw::new(&create_only, Arc::clone(&store) as _);
         Ok(Self {
             objects: Arc::clone(&store) as _,
             parts: Some(store),
             create_only: Some(create_only),
+            raw,
             marks: true,
             lists: true,
         })
@@ -105,6 +111,7 @@ impl Backend {
             objects: Arc::clone(&store) as _,
             parts: Some(store),
             create_only: None,
+            raw: None,
             marks: true,
             lists: true,
         })
@@ -123,6 +130,7 @@ impl Backend {
             objects: Arc::clone(&store) as _,
             parts: Some(store),
             create_only: None,
+            raw: None,
             marks: false,
             lists: true,
         })
@@ -148,6 +156,7 @@ impl Backend {
             objects: Arc::new(store),
             parts: None,
             create_only: None,
+            raw: None,
             marks: false,
             lists: false,
         })

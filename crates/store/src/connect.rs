@@ -3,6 +3,7 @@
 //! S3 takes `If-None-Match: *` with `CompleteMultipartUpload`, which makes "only if nothing is
 //! there" atomic for objects of any size; the library has no way to ask for it. The header needs
 //! no signature, so it is added to the request on its way out, for the uploads that want it.
+//! The connection is kept, too: `raw.rs` asks over it what the library has no call for.
 
 use async_trait::async_trait;
 use object_store::HeaderValue;
@@ -11,11 +12,14 @@ use object_store::client::{
     ReqwestConnector,
 };
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Ids of the uploads that may only create.
+/// Ids of the uploads that may only create, and the connection they go over.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CreateOnly(Arc<Mutex<HashSet<String>>>);
+pub(crate) struct CreateOnly {
+    ids: Arc<Mutex<HashSet<String>>>,
+    client: Arc<OnceLock<HttpClient>>,
+}
 
 impl CreateOnly {
     pub(crate) fn add(&self, upload: &str) {
@@ -31,13 +35,19 @@ impl CreateOnly {
     }
 
     fn set<T>(&self, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The connection, once a client was built over it.
+    pub(crate) fn client(&self) -> Option<HttpClient> {
+        self.client.get().cloned()
     }
 }
 
 impl HttpConnector for CreateOnly {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
+        let _ = self.client.set(client.clone());
         let uploads = self.clone();
         Ok(HttpClient::new(Conditional { client, uploads }))
     }

@@ -12,6 +12,8 @@
 //! | `io.rs` | runs requests: how many at a time, how often again, until when |
 //! | `cache.rs`, `source.rs` | reads by range, read-ahead, one version of an object or an error |
 //! | `parts.rs`, `upload.rs` | writes at any offset become parts; the name comes last |
+//! | `raw.rs` | what `object_store` has no call for: unfinished uploads, keys it cannot name |
+//! | `change.rs` | second names, removals |
 //! | `remote.rs` | kinds, listings, and the face of it all |
 //!
 //! What is promised, and what a storage must do for it, is in `docs/storage.md`.
@@ -21,10 +23,12 @@
 mod address;
 mod backend;
 mod cache;
+mod change;
 mod connect;
 mod error;
 mod io;
 mod parts;
+mod raw;
 mod remote;
 mod source;
 mod upload;

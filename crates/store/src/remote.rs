@@ -5,19 +5,20 @@ use crate::address::{Address, Scheme, safe_name, safe_relative, scheme_of};
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::io::Io;
+use crate::raw::Listed;
 use crate::source::{Object, Version};
 use crate::upload::Upload;
 use futures_util::TryStreamExt;
-use ir::{Cancel, Kind, Limits, Listing, Region, Remote, Result, Stat};
+use ir::{Cancel, Kind, Limits, Listing, Region, Remote, Result, Stat, Walked};
 use object_store::{GetOptions, ObjectMeta};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How much the storage may take.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of buffers: half for reads, half for each upload that is under way.
+    /// Bytes of buffers: half for reads, half for the uploads that are under way.
     pub memory: u64,
     /// Requests under way at a time.
     pub requests: usize,
@@ -41,6 +42,8 @@ pub struct Store {
     options: Options,
     cache: Arc<Cache>,
     io: OnceLock<Result<Arc<Io>, StoreError>>,
+    /// Held once by each upload under way.
+    uploads: Arc<()>,
     backends: Mutex<HashMap<(Scheme, String), Backend>>,
 }
 
@@ -51,16 +54,17 @@ impl Store {
             cache: Arc::new(Cache::new(options.memory / 2)),
             options,
             io: OnceLock::new(),
+            uploads: Arc::default(),
             backends: Mutex::default(),
         }
     }
 
-    fn io(&self) -> Result<&Arc<Io>, StoreError> {
+    pub(crate) fn io(&self) -> Result<&Arc<Io>, StoreError> {
         let make = || Io::new(self.options.requests, self.options.cancel.clone()).map(Arc::new);
         self.io.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
-    fn backend(&self, address: &Address) -> Result<Backend, StoreError> {
+    pub(crate) fn backend(&self, address: &Address) -> Result<Backend, StoreError> {
         let key = (address.scheme, address.bucket.clone());
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(backend) = backends.get(&key) {
@@ -81,7 +85,7 @@ impl Store {
     }
 
     /// What is known of an object.
-    fn head(&self, address: &Address) -> Result<ObjectMeta, StoreError> {
+    pub(crate) fn head(&self, address: &Address) -> Result<ObjectMeta, StoreError> {
         if address.key.is_root() {
             return Err(StoreError::Missing);
         }
@@ -110,8 +114,13 @@ impl Store {
         let first = io.wait(io.spawner().again(|| async {
             let mut names = backend.objects.list(Some(&address.key));
             names.try_next().await.map_err(StoreError::from)
-        }))?;
-        Ok(first.map_or(Kind::Missing, |_| Kind::Folder))
+        }));
+        match first {
+            Ok(None) => Ok(Kind::Missing),
+            // A key that is no path stands for something all the same.
+            Ok(Some(_)) | Err(StoreError::Key(_)) => Ok(Kind::Folder),
+            Err(error) => Err(error),
+        }
     }
 
     fn names(&self, address: &Address) -> Result<Listing, StoreError> {
@@ -140,27 +149,56 @@ impl Store {
         Ok(listing)
     }
 
-    /// All keys below a prefix, page by page, with what is known of each.
-    fn below(&self, address: &Address, limit: u64) -> Result<Vec<String>, StoreError> {
+    /// All objects below a prefix, page by page: those whose keys can be paths here, and the keys
+    /// of the others.
+    fn below(
+        &self,
+        address: &Address,
+        limit: u64,
+    ) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
         let backend = self.listing(address)?;
         let io = self.io()?;
-        let mut keys = io.wait(io.spawner().again(|| async {
+        let listed = io.wait(io.spawner().again(|| async {
             let mut names = backend.objects.list(Some(&address.key));
-            let mut keys = Vec::new();
+            let mut found: Vec<Listed> = Vec::new();
             while let Some(meta) = names.try_next().await? {
-                let key = meta.location.as_ref().strip_prefix(address.key.as_ref());
-                let key = key.unwrap_or_default().trim_start_matches('/');
-                if safe_relative(key).is_some() {
-                    keys.push(key.to_owned());
-                }
-                if keys.len() as u64 > limit {
+                found.push((meta.location.to_string(), meta.size));
+                if found.len() as u64 > limit {
                     break;
                 }
             }
-            Ok(keys)
-        }))?;
-        keys.sort_unstable();
-        Ok(keys)
+            Ok(found)
+        }));
+        let folder = match address.key.as_ref() {
+            "" => String::new(),
+            key => format!("{key}/"),
+        };
+        let listed = match (listed, &backend.raw) {
+            // One key that is no path keeps the library from naming any.
+            (Err(StoreError::Key(_)), Some(raw)) => {
+                io.wait(io.spawner().again(|| raw.keys(&folder, limit)))?
+            }
+            (listed, _) => listed?,
+        };
+        let (mut files, mut unusable) = (Vec::new(), Vec::new());
+        for (key, size) in listed {
+            let below = key.strip_prefix(&folder).unwrap_or_default();
+            // The empty object by which consoles show a folder.
+            let marker = below.is_empty() || (below.ends_with('/') && size == 0);
+            if safe_relative(below).is_some() {
+                files.push((below.to_owned(), size));
+            } else if !marker {
+                unusable.push(below.to_owned());
+            }
+        }
+        files.sort_unstable();
+        unusable.sort_unstable();
+        // The library takes the slash from the end of a marker.
+        let folders: HashSet<String> = (files.iter())
+            .flat_map(|(key, _)| key.match_indices('/').map(|(at, _)| key[..at].to_owned()))
+            .collect();
+        files.retain(|(key, size)| *size > 0 || !folders.contains(key));
+        Ok((files, unusable))
     }
 
     fn listing(&self, address: &Address) -> Result<Backend, StoreError> {
@@ -214,12 +252,16 @@ impl Remote for Store {
         Ok(listing)
     }
 
-    fn walk(&self, folder: &Path, limit: u64) -> Result<Vec<PathBuf>> {
-        let keys = Address::parse(folder).and_then(|address| self.below(&address, limit));
-        let keys = keys.map_err(|error| error.about(folder))?;
-        Limits::check("files below the folder", keys.len() as u64, limit)
+    fn walk(&self, folder: &Path, limit: u64) -> Result<Walked> {
+        let found = Address::parse(folder).and_then(|address| self.below(&address, limit));
+        let (files, unusable) = found.map_err(|error| error.about(folder))?;
+        Limits::check("files below the folder", files.len() as u64, limit)
             .map_err(|error| error.in_file(folder))?;
-        Ok(keys.into_iter().map(|key| folder.join(key)).collect())
+        let files = files.into_iter();
+        Ok(Walked {
+            files: files.map(|(key, size)| (folder.join(key), size)).collect(),
+            unusable,
+        })
     }
 
     fn create(&self, path: &Path, overwrite: bool) -> Result<Box<dyn ir::Upload>> {
@@ -236,19 +278,36 @@ impl Remote for Store {
             if !overwrite && self.head(&address).map_or_else(missing, |_| Ok(true))? {
                 return Err(StoreError::Exists);
             }
-            let (io, memory) = (Arc::clone(self.io()?), self.options.memory / 2);
-            Ok(Upload::new(
-                io,
+            let live = Arc::clone(&self.uploads);
+            // The more are under way, the less has each that begins.
+            let sharers = (Arc::strong_count(&live) as u64).saturating_sub(1).max(1);
+            let upload = Upload::new(
+                Arc::clone(self.io()?),
                 backend,
                 parts,
                 address.key,
                 path,
                 overwrite,
-                memory,
-            ))
+                self.options.memory / 2 / sharers,
+            );
+            Ok(upload.counted(live))
         };
         let upload = create().map_err(|error| error.about(path))?;
         Ok(Box::new(upload))
+    }
+
+    fn copy_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.second_name(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        let removed = Address::parse(path).and_then(|address| self.delete(&address));
+        removed.map_err(|error| error.about(path))
+    }
+
+    fn clear(&self, folder: &Path, files: &[PathBuf]) -> Result<()> {
+        let cleared = Address::parse(folder).and_then(|address| self.clear_below(&address, files));
+        cleared.map_err(|error| error.about(folder))
     }
 }
 

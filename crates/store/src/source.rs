@@ -25,7 +25,8 @@ const SEGMENT_MIN: u64 = 128 << 10;
 const SEGMENT_MAX: u64 = 4 << 20;
 /// From this size on a reader is taken to read on.
 const STREAM: u64 = 512 << 10;
-/// Misses this close to the last segment's end belong to one stream.
+/// Misses of some size this close to the last segment's end belong to one stream; those of a few
+/// bytes only if they are closer than that segment was long.
 const NEAR: u64 = 2 * SEGMENT_MAX;
 /// Segments under way ahead of the reader.
 const AHEAD: u64 = 3;
@@ -125,8 +126,13 @@ impl Object {
         let found = self.cache.find(self.id, at);
         let segment = found.unwrap_or_else(|| {
             let start = at / SEGMENT_MIN * SEGMENT_MIN;
-            // Several threads read one stream nearly in order.
-            let near = start.abs_diff(ahead.next) <= NEAR;
+            // Several threads read one stream nearly in order. Who jumps to little reads headers.
+            let gap = if wanted < SEGMENT_MIN {
+                ahead.window
+            } else {
+                NEAR
+            };
+            let near = start.abs_diff(ahead.next) <= gap;
             ahead.window = if near {
                 ahead.window.saturating_mul(2).min(largest)
             } else {

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The key of metadata by which an upload knows its own object again.
 const MARK: &str = "weightbridge-upload";
 /// How long dropping an upload may take to clean up.
-const ABORT_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const ABORT_WITHIN: Duration = Duration::from_secs(60);
 
 /// An upload. See [`ir::Upload`].
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Upload {
     memory: u64,
     mark: String,
     shared: Arc<Shared>,
+    /// Counts this upload among those under way.
+    live: Arc<()>,
 }
 
 /// `MultipartStore` cannot be shown.
@@ -109,7 +111,14 @@ impl Upload {
             memory,
             mark: format!("{:016x}{:016x}", random(), random()),
             shared: Arc::default(),
+            live: Arc::default(),
         }
+    }
+
+    /// The same upload, counted among those that hold `live`.
+    pub(crate) fn counted(mut self, live: Arc<()>) -> Self {
+        self.live = live;
+        self
     }
 
     fn attributes(&self) -> Attributes {

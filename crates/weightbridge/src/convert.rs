@@ -325,6 +325,9 @@ impl Job<'_> {
             return Ok(None);
         }
         let mut out = Output::new(file, request.overwrite).within(&cx.places);
+        if !request.sync {
+            out = out.unsynced();
+        }
         cx.progress.begin("writing", model.tensors.byte_len());
         let written = self.writer.write(model, &mut out, cx);
         cx.progress.end();

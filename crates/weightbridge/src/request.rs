@@ -22,6 +22,8 @@ pub struct ConvertRequest {
     pub overwrite: bool,
     /// Plan only.
     pub dry_run: bool,
+    /// Wait until the output outlives a power cut; whoever writes many waits once, afterwards.
+    pub sync: bool,
     /// Hold tensor bytes against the checksums the input tells, before anything is written.
     pub verify: bool,
     /// Treat a loss as an error.
@@ -84,6 +86,7 @@ impl ConvertRequest {
             to: None,
             overwrite: false,
             dry_run: false,
+            sync: true,
             verify: false,
             strict: false,
             dtype: DTypeChoice::Keep,

@@ -143,7 +143,8 @@ fn is_text(input: &Input) -> Result<bool> {
 /// is listed once: so a loop ends.
 fn walk(root: &Path, places: &Places) -> Result<Vec<PathBuf>> {
     if let Some(remote) = places.remote(root) {
-        return remote.walk(root, FOLDER_FILES as u64);
+        let walked = remote.walk(root, FOLDER_FILES as u64)?;
+        return Ok(walked.files.into_iter().map(|(path, _)| path).collect());
     }
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];

@@ -147,7 +147,9 @@ impl Directory {
         }
         // An earlier end record whose comment reaches exactly to the end is one that another
         // reader would take.
-        for at in 0..found {
+        let first = |byte: &u8| END.first() == Some(byte);
+        let marks = tail.iter().take(found).enumerate();
+        for (at, _) in marks.filter(|(_, byte)| first(byte)) {
             let here = tail.get(at..).unwrap_or_default();
             let fits = here.starts_with(&END)
                 && at + END_LEN + usize::from(u16_at(here, 20)) == tail.len();
