@@ -11,7 +11,6 @@ The rows take turns, so that a slow minute of the machine falls on all alike, an
 medians. Our outputs are synced to disk, as are those of `cp A B && sync B`; the peers' are not.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -81,26 +80,17 @@ ROWS = [
 ]
 
 
-def bench(folder, runs, peers):
-    paths = {key: os.path.join(folder, name) for key, name in
+def main():
+    if sys.argv[1:2] == ["--work"]:
+        return work(*sys.argv[2:])
+    arguments, wanted = turns.asked(__doc__)
+    paths = {key: os.path.join(arguments.folder, name) for key, name in
              (("source", "bench.pt"), ("tensors", "bench.safetensors"), ("target", "out"))}
     if not os.path.exists(paths["source"]):
         make(paths["source"])
     if not os.path.exists(paths["tensors"]):
         subprocess.run([turns.PROGRAM, "convert", "-q", paths["source"], paths["tensors"]], check=True)
-    rows = [row for row in ROWS if peers or "--work" not in row[1]]
-    turns.table(f"{os.path.getsize(paths['source']) / 1e9:.2f} GB", rows, paths, runs)
-
-
-def main():
-    if sys.argv[1:2] == ["--work"]:
-        return work(*sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--without-peers", action="store_true")
-    arguments = parser.parse_args()
-    bench(arguments.folder, arguments.runs, not arguments.without_peers)
+    turns.table(f"{os.path.getsize(paths['source']) / 1e9:.2f} GB", wanted(ROWS), paths, arguments.runs)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Python of the interop environment (`tests/interop/run --venv-only` makes it); `c
 first. Our outputs are synced to disk, as are those of `cp A B && sync B`; the peers' are not.
 """
 
-import argparse
 import os
 import sys
 
@@ -61,17 +60,12 @@ ROWS = [
 def main():
     if sys.argv[1:2] == ["--work"]:
         return work(*sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--without-peers", action="store_true")
-    arguments = parser.parse_args()
+    arguments, wanted = turns.asked(__doc__)
     names = (("source", "bench.onnx"), ("external", "outside.onnx"), ("target", "out"))
     paths = {key: os.path.join(arguments.folder, name) for key, name in names}
     if not os.path.exists(paths["external"]):
         make(paths["source"], paths["external"])
-    rows = [row for row in ROWS if not arguments.without_peers or "--work" not in row[1]]
-    turns.table(f"{os.path.getsize(paths['source']) / 1e9:.2f} GB", rows, paths, arguments.runs)
+    turns.table(f"{os.path.getsize(paths['source']) / 1e9:.2f} GB", wanted(ROWS), paths, arguments.runs)
 
 
 if __name__ == "__main__":

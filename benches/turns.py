@@ -5,6 +5,7 @@ The rows take turns, so that a slow minute of the machine falls on all alike; th
 medians, and a ratio is the median of the ratios of each turn's pair.
 """
 
+import argparse
 import glob
 import os
 import statistics
@@ -21,6 +22,16 @@ COPY = ("cp A B && sync B",
 
 def ours(*arguments):
     return [PROGRAM, *arguments]
+
+
+def asked(doc):
+    """What the command line asks for, and the rows that are asked for of those there are."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--without-peers", action="store_true")
+    arguments = parser.parse_args()
+    return arguments, lambda rows: [row for row in rows if not arguments.without_peers or "--work" not in row[1]]
 
 
 def clear(paths):
