@@ -351,6 +351,43 @@ def test_a_modelfile_keeps_the_default_system_message(small, tmp_path):
     assert f'SYSTEM """{default}"""' in (tmp_path / "Modelfile").read_text().splitlines()
 
 
+def test_tensors_that_share_memory_are_all_written(tmp_path):
+    """Runtimes ask for every name: a GGUF for one has no tensor that stands for another."""
+    import torch
+    from safetensors.torch import load_file
+    spec = dict(zoo.BY_NAME["llama"], shards=None)
+    folder = zoo.build(spec, tmp_path / "hf", Path(TREE) / "models")
+    tensors = {}
+    for path in sorted(folder.glob("*.safetensors*")):
+        if path.suffix == ".safetensors":
+            tensors |= load_file(path)
+        path.unlink()
+    for name in list(tensors):
+        if name.startswith("model.layers.1."):
+            tensors[name] = tensors[name.replace("layers.1.", "layers.0.")]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    out = tmp_path / "ours.gguf"
+    judge.convert(folder, out)
+    made = subprocess.run([sys.executable, HERE / "llm/converter.py", TREE, folder, tmp_path / "r.{ftype}.gguf", "f16"],
+                          capture_output=True, text=True, timeout=600)
+    assert (tmp_path / "r.f16.gguf").exists(), made.stderr[-2000:]
+    assert out.read_bytes() == (tmp_path / "r.f16.gguf").read_bytes()
+
+
+def test_the_way_back_says_how_an_embedding_model_pools(tmp_path):
+    folder = zoo.build(zoo.BY_NAME["bert"], tmp_path / "hf", Path(TREE) / "models")
+    module = "sentence_transformers.models."
+    (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": module + "Transformer"},
+                                                     {"idx": 1, "name": "1", "path": "1_Pooling", "type": module + "Pooling"}]))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    judge.convert(folder, tmp_path / "there.gguf")
+    judge.convert(tmp_path / "there.gguf", str(tmp_path / "back") + "/")
+    judge.convert(tmp_path / "back", tmp_path / "again.gguf")
+    for name in ("there.gguf", "again.gguf"):
+        assert ggufs.Gguf(tmp_path / name).value("bert.pooling_type") == 2
+
+
 def test_what_the_way_back_rounds_is_told(small, tmp_path):
     quantized = tmp_path / "q.gguf"
     done = judge.run("convert", small, quantized, "--dtype", "q8_0")

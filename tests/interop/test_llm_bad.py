@@ -144,6 +144,11 @@ BAD = {
     "a bias of one block missing": (
         "qwen2", without("model.layers.1.self_attn.q_proj.bias"),
         ["model.layers.1.self_attn.q_proj.bias (blocks 0 have it)"], CONTAINER),
+    "no kv_lora_rank": ("deepseek3", config(kv_lora_rank=None), ['"kv_lora_rank"', "lacks the key", "--as container"], CONTAINER),
+    "no qk_rope_head_dim": (
+        "deepseek3", config(qk_rope_head_dim=None, head_dim=None), ['"qk_rope_head_dim"', "lacks the key", "--as container"], CONTAINER),
+    "more experts used than there are": (
+        "deepseek3", config(num_experts_per_tok=99), ['"num_experts_per_tok"', "99 of", "--as container"], CONTAINER),
     "no embedding": ("llama", without("model.embed_tokens.weight"), ["model.embed_tokens.weight", "--as container"], CONTAINER),
     "no output norm": ("llama", without("model.norm.weight"), ["model.norm.weight", "--as container"], CONTAINER),
     "no head, and none tied": ("llama", without("lm_head.weight"), ["lm_head.weight", "--as container"], CONTAINER),

@@ -69,7 +69,7 @@ pub enum ArchError {
     },
     /// Tensors that the architecture needs are not there.
     #[error(
-        "{count} tensors that architecture {table:?} needs are not there: {}",
+        "architecture {table:?} needs {count} tensors that are not there: {}",
         missing.join("; ")
     )]
     MissingTensors {

@@ -26,7 +26,6 @@ mod linux {
     use rustix::fs::fstatfs;
     use std::fs::File;
     use std::io;
-    use std::mem::MaybeUninit;
     use std::path::Path;
 
     /// File systems of this machine's own disks, by their magic numbers (statfs(2)). Others may be
@@ -60,18 +59,8 @@ mod linux {
 
     /// Whether syncfs(2) tells of what could not be written: from Linux 5.8 on.
     fn tells_errors() -> bool {
-        let mut name = MaybeUninit::<libc::utsname>::uninit();
-        // SAFETY: `name` has room for what the call writes.
-        if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
-            return false;
-        }
-        // SAFETY: the call succeeded, so that it filled all of `name`.
-        let name = unsafe { name.assume_init() };
-        let release: String = (name.release.iter())
-            .take_while(|c| **c != 0)
-            .map(|c| char::from(c.to_ne_bytes()[0]))
-            .collect();
-        at_least(&release, (5, 8))
+        let name = rustix::system::uname();
+        at_least(&name.release().to_string_lossy(), (5, 8))
     }
 
     fn at_least(release: &str, wanted: (u32, u32)) -> bool {

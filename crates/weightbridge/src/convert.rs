@@ -238,6 +238,10 @@ fn make(
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;
+        if id == gguf::FORMAT.id {
+            // Runtimes ask for every name, and know no note that one stands for another.
+            options.shared = convert::Shared::Copy;
+        }
     } else if matches!(options.dtype, DTypeChoice::To(DType::Block(_))) {
         let what = "blocks are made with --quantize TYPE".to_owned();
         return Err(Error::from(Fault::Usage { what }));

@@ -132,6 +132,7 @@ MODELS = [
         tie_word_embeddings=True, rope_parameters=LLAMA3, max_position_embeddings=16384)),
     lm("llama-bias", "Llama", table="llama", dtype="float32", config=dict(
         attention_bias=True, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0})),
+    lm("stablelm-bias", "StableLm", table="stablelm", config=dict(use_qkv_bias=True)),
     lm("mistral", "Mistral", "llama2", table="llama", config=dict(head_dim=64, sliding_window=None)),
     lm("qwen2", "Qwen2", "qwen2", config=dict(tie_word_embeddings=True)),
     lm("qwen3", "Qwen3", "qwen2", config=dict(head_dim=128, tie_word_embeddings=True)),

@@ -81,6 +81,26 @@ const KEY_HEADS: Size = Size {
     ],
 };
 
+const LATENT: Size = Size {
+    key: "attention.kv_lora_rank",
+    names: &["kv_lora_rank"],
+};
+
+const ROTARY: Size = Size {
+    key: "rope.dimension_count",
+    names: &["qk_rope_head_dim"],
+};
+
+const EXPERTS_USED: Size = Size {
+    key: "expert_used_count",
+    names: &[
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "top_k_experts",
+        "moe_top_k",
+    ],
+};
+
 /// What the sizes are held against.
 pub(super) struct Facts<'a> {
     pub(super) table: &'a Table,
@@ -186,7 +206,46 @@ pub(super) fn check(facts: &Facts<'_>) -> Result<()> {
         let why = format!("it is {width}, and the rows of the embedding have {columns} values");
         return facts.refuse(&WIDTH, &why);
     }
+    latent(facts)?;
+    experts(facts)?;
     heads(facts, width)
+}
+
+/// Latent attention: what keys and values are pressed into, and the part of a key that is turned,
+/// are the rows of one matrix.
+fn latent(facts: &Facts<'_>) -> Result<()> {
+    let (Some(rank), Some(rotary)) = (facts.number(LATENT.key), facts.number(ROTARY.key)) else {
+        return Ok(());
+    };
+    let norm = facts.tensors.iter().find(|p| {
+        let name = &p.tensor.name;
+        name.starts_with("blk.") && name.ends_with(".attn_kv_a_norm.weight")
+    });
+    if let Some(&[length]) = norm.map(|p| &p.tensor.spec.shape[..])
+        && length != rank
+    {
+        let why = format!("it is {rank}, and the norm of the latent keys has {length} values");
+        return facts.refuse(&LATENT, &why);
+    }
+    let rows = facts.rows(".attn_kv_a_mqa.weight");
+    if let Some(rows) = rows.filter(|rows| *rows != rank.saturating_add(rotary)) {
+        let why = format!("{rank} and {rotary} are not the {rows} rows of the latent keys");
+        return facts.refuse(&ROTARY, &why);
+    }
+    Ok(())
+}
+
+/// A token cannot use more experts than there are.
+fn experts(facts: &Facts<'_>) -> Result<()> {
+    let count = facts.number("expert_count");
+    let used = facts.number(EXPERTS_USED.key);
+    match count.zip(used).filter(|(count, used)| used > count) {
+        Some((count, used)) => {
+            let why = format!("a token would use {used} of {count} experts");
+            facts.refuse(&EXPERTS_USED, &why)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Heads times their size are the rows of queries and keys.

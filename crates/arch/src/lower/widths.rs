@@ -12,16 +12,28 @@ use crate::table::{Key, Table};
 use ir::{MetaValue, Record, Result};
 use serde_json::{Map, Value, json};
 
-/// Keys whose default nothing in the tensors contradicts, and without which a runtime computes
+/// Keys whose default the tensors need not contradict, and without which a runtime computes
 /// something else.
-const HEADS: [&str; 4] = [
+const TOLD: [&str; 16] = [
     "num_attention_heads",
     "n_head",
     "num_key_value_heads",
     "head_dim",
+    "sliding_window",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "num_experts_per_tok",
+    "n_routed_experts",
+    "num_experts",
+    "num_local_experts",
+    "n_shared_experts",
+    "first_k_dense_replace",
 ];
 
-/// Says which numbers of heads are the class's and not the config's.
+/// Says which of these numbers are the class's and not the config's.
 pub(super) fn defaults(table: &Table, config: &Value) -> Vec<Record> {
     let text = lifted(config);
     let model_type = text.get("model_type").and_then(Value::as_str).unwrap_or("");
@@ -39,7 +51,7 @@ pub(super) fn defaults(table: &Table, config: &Value) -> Vec<Record> {
     let assumed = class
         .defaults
         .iter()
-        .filter(|(key, _)| HEADS.contains(&key.as_str()));
+        .filter(|(key, _)| TOLD.contains(&key.as_str()));
     let assumed = assumed.filter(|(key, _)| !given(key));
     let assumed = assumed.filter_map(|(key, value)| Some((key, value.as_literal_u64()?)));
     let record = |(key, value): (&String, u64)| {

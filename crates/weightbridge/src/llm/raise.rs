@@ -7,7 +7,7 @@ use convert::{CastCounts, DTypeChoice, to_types};
 use ir::{
     Asset, BlockFormat, DType, Error, Fault, Limits, Model, Record, Region, Result, TensorTable, ns,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
@@ -134,6 +134,7 @@ fn finish(
 ) -> Result<(Model, CastCounts)> {
     model.provenance.records.extend(raised.records);
     model.tensors = narrowed(raised.tensors, to, dtype, &casts)?;
+    let pooling = pooling(&model.metadata)?;
     let mut config = raised.config;
     if let (Value::Object(map), Some(name)) = (&mut config, torch_name(to)) {
         map.insert("torch_dtype".to_owned(), name.into());
@@ -150,9 +151,36 @@ fn finish(
         let told = defaults(&model.metadata, &model.assets);
         model.provenance.records.extend(told);
     }
+    model.assets.extend(pooling);
     model.metadata = ir::Metadata::new();
     model.objects = None;
     Ok((model, casts))
+}
+
+/// How sentence-transformers is told to pool what an embedding model gives: a list of modules, and
+/// the settings of the one that pools.
+fn pooling(metadata: &ir::Metadata) -> Result<Vec<Asset>> {
+    let number = |key: &str| {
+        let arch = metadata.get(ns::GGUF, "general.architecture")?.as_str()?;
+        metadata.get(ns::GGUF, &format!("{arch}.{key}"))?.as_u64()
+    };
+    let mode = match number("pooling_type") {
+        Some(1) => "pooling_mode_mean_tokens",
+        Some(2) => "pooling_mode_cls_token",
+        Some(3) => "pooling_mode_lasttoken",
+        _ => return Ok(Vec::new()),
+    };
+    let module = |number: u32, path: &str, kind: &str| {
+        let kind = format!("sentence_transformers.models.{kind}");
+        json!({"idx": number, "name": number.to_string(), "path": path, "type": kind})
+    };
+    let folder = "1_Pooling";
+    let modules = json!([module(0, "", "Transformer"), module(1, folder, "Pooling")]);
+    let settings = json!({"word_embedding_dimension": number("embedding_length"), mode: true});
+    Ok(vec![
+        asset("modules.json", json_text(&modules)?),
+        asset(&format!("{folder}/config.json"), json_text(&settings)?),
+    ])
 }
 
 /// What the files say that the GGUF file does not.

@@ -1,5 +1,6 @@
 //! What one node tells: the path of its module, and what it makes of an input.
 
+use super::scene::Scene;
 use ir::{AttributeValue, DType, GraphBody, Node, Tensor};
 use std::collections::HashSet;
 
@@ -17,6 +18,7 @@ pub(super) fn role(
     tensor: &Tensor,
     modules: &HashSet<String>,
     path: Option<&str>,
+    scene: &Scene<'_>,
 ) -> Option<Role> {
     let matrix = tensor.spec.shape.len() == 2;
     let numbers = tensor.spec.dtype.is_float() || tensor.spec.dtype == DType::I8;
@@ -31,6 +33,8 @@ pub(super) fn role(
         ("Conv" | "ConvTranspose" | "ConvInteger", 1) | ("QLinearConv", 3) | ("Gather", 0) => {
             ("weight", false)
         }
+        // Exporters spell a GroupNorm as one of ones and zeros, with the module's own behind it.
+        ("InstanceNormalization", 1 | 2) if path.is_some_and(|p| scene.scales(p)) => return None,
         (op, 1) if op.ends_with("Normalization") => ("weight", false),
         (op, 2) if op.ends_with("Normalization") => ("bias", false),
         ("BatchNormalization", 3) => ("running_mean", false),

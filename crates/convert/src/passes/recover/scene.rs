@@ -2,7 +2,7 @@
 
 use super::nodes::{Path, hidden, path, strings, swaps};
 use ir::{GraphBody, Initializer, Node, Tensor, TensorId, TensorTable, ValueId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The tensor that a value is, maybe the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub(super) struct Scene<'a> {
     names: Vec<String>,
     /// The modules of these names and of all nodes, sorted.
     modules: Vec<String>,
+    /// The modules of all nodes.
+    computing: HashSet<String>,
+    /// Those with a `Mul` by a tensor.
+    scaling: HashSet<String>,
 }
 
 impl<'a> Scene<'a> {
@@ -65,8 +69,18 @@ impl<'a> Scene<'a> {
             paths,
             names,
             modules: Vec::new(),
+            computing: HashSet::new(),
+            scaling: HashSet::new(),
         };
         scene.complete();
+        let paths = scene.paths.iter().flatten();
+        scene.computing = paths.map(|path| path.name.clone()).collect();
+        let scaling = scene.nodes().filter_map(|(_, node, path)| {
+            let by_tensor = |input: &Option<ValueId>| scene.source(*input).is_some();
+            let scales = node.op == "Mul" && node.inputs.iter().any(by_tensor);
+            path.filter(|_| scales).map(str::to_owned)
+        });
+        scene.scaling = scaling.collect();
         let parents = scene.names.iter().filter_map(|name| name.rsplit_once('.'));
         let mut modules: Vec<String> = parents.map(|(module, _)| module.to_owned()).collect();
         modules.extend(scene.paths.iter().flatten().map(|path| path.name.clone()));
@@ -105,6 +119,16 @@ impl<'a> Scene<'a> {
     /// Whether a module has modules of its own.
     pub(super) fn has_modules(&self, module: &str) -> bool {
         below(&self.modules, module)
+    }
+
+    /// Whether any node was made in this module.
+    pub(super) fn has_nodes(&self, module: &str) -> bool {
+        self.computing.contains(module)
+    }
+
+    /// Whether a module multiplies by a tensor element by element.
+    pub(super) fn scales(&self, module: &str) -> bool {
+        self.scaling.contains(module)
     }
 
     /// Whether a tensor or a copy of one has this name.

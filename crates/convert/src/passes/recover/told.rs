@@ -81,7 +81,7 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
             if node.op == "Gather" && slot == 0 {
                 told.tables.insert(source.id);
             }
-            let Some(mut role) = role(node, slot, tensor, &modules, path) else {
+            let Some(mut role) = role(node, slot, tensor, &modules, path, &scene) else {
                 continue;
             };
             role.transposed ^= source.turned;
@@ -208,6 +208,11 @@ impl Told {
             let leaf = own.rsplit('.').next();
             // A parameter of the module itself, or one that code takes from another.
             if below || leaf != Some(role.leaf) {
+                return;
+            }
+            // A module that is gone was fused into the one whose path the node has.
+            let module = own.rsplit_once('.').map_or("", |(module, _)| module);
+            if node.op.starts_with("Conv") && !scene.has_nodes(module) {
                 return;
             }
             // A matrix with a name is as its module has it: one taken across is no layer's.
