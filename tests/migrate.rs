@@ -485,6 +485,50 @@ fn originals_go_only_when_asked_and_verified() {
     assert_eq!(failures(&report).len(), 2, "{report}");
 }
 
+/// Nothing is removed while a line cannot be followed: it may be about the same files.
+#[test]
+fn originals_that_stay_for_a_bad_line_are_told() {
+    let bench = Bench::new();
+    bench.repositories(1);
+    bench.put(STATE_DICT, "same/x.bin");
+    bench.put(STATE_DICT, "same/x.ckpt");
+    bench.plan(&["--in-place"]);
+    let (code, report) = bench.run(&["--delete-originals"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(report["originals_kept"], 1, "{report}");
+    let told = failures(&report);
+    let twins: Vec<&str> = told.iter().map(|(_, model, _)| model.as_str()).collect();
+    assert_eq!(twins, ["same/x.bin", "same/x.ckpt"]);
+    assert!(bench.at("tree/org/m00/pytorch_model.bin").exists());
+    let plan = bench.at("plan.jsonl");
+    let quiet = weightbridge()
+        .args(["-q", "migrate", "run"])
+        .arg(&plan)
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&quiet).contains("same/x.ckpt: "),
+        "{}",
+        stderr(&quiet)
+    );
+    // As the help says: another output, and another manifest.
+    let text = fs::read_to_string(&plan).unwrap();
+    let mended: Vec<String> = text
+        .lines()
+        .map(|line| {
+            if !line.contains(r#""model":"same/x.ckpt""#) {
+                return line.to_owned();
+            }
+            line.replace("same/x.safetensors", "same/y.safetensors")
+                .replace("x.safetensors.sha256", "y.safetensors.sha256")
+        })
+        .collect();
+    fs::write(&plan, mended.join("\n")).unwrap();
+    let (code, report) = bench.run(&["--delete-originals"]);
+    assert_eq!(code, Some(0), "{report}");
+    assert!(!bench.at("tree/org/m00/pytorch_model.bin").exists());
+}
+
 #[test]
 fn a_damaged_output_keeps_its_original() {
     let bench = Bench::new();

@@ -124,7 +124,8 @@ impl Diagnose for MigrateError {
             Self::ReadOnly => "Give --dest a folder, or a prefix in s3, gs or az",
             Self::Nested => "Give --dest a folder outside the tree, or use --in-place",
             Self::BadLine { .. } => {
-                "Mend the line, or take it out; docs/migration.md has every field"
+                "Mend the line (of two that write one file, one needs another \"output\" and \"sums\"), or \
+                 take it out; docs/migration.md has every field"
             }
             Self::Changed { .. } => "Make the plan again for it, and put the new line here",
             Self::Vanished { .. } => "Bring it back, or take the line out of the plan",

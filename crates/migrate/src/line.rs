@@ -304,8 +304,21 @@ pub struct Plan {
 pub struct BadLine {
     /// Counted from 1.
     pub number: usize,
+    /// Its model; empty where that could not be read.
+    pub model: String,
     /// What is wrong with it.
     pub what: String,
+}
+
+impl BadLine {
+    fn unread(number: usize, what: String) -> Self {
+        let model = String::new();
+        Self {
+            number,
+            model,
+            what,
+        }
+    }
 }
 
 /// Reads a plan. A line that is wrong is told and passed over, so that it stops no other; only a
@@ -326,7 +339,7 @@ pub fn read_plan(path: &Path) -> Result<Plan> {
         }
         if n as u64 == LINE_MAX {
             let what = format!("is longer than {LINE_MAX} bytes");
-            plan.bad.push(BadLine { number, what });
+            plan.bad.push(BadLine::unread(number, what));
             break;
         }
         if bytes.trim_ascii().is_empty() {
@@ -334,7 +347,7 @@ pub fn read_plan(path: &Path) -> Result<Plan> {
         }
         match parse(&bytes) {
             Ok(line) => plan.lines.push((number, line)),
-            Err(what) => plan.bad.push(BadLine { number, what }),
+            Err(what) => plan.bad.push(BadLine::unread(number, what)),
         }
     }
     plan.refuse_conflicts();
@@ -365,24 +378,30 @@ impl Plan {
 
     /// Tells of lines for which `name` is the same file.
     fn refuse_shared(&mut self, name: impl Fn(&Line) -> Option<String>) {
-        let mut takers: BTreeMap<(&str, String), Vec<usize>> = BTreeMap::new();
+        let mut takers: BTreeMap<(&str, String), Vec<(usize, &str)>> = BTreeMap::new();
         let active = |(_, line): &&(usize, Line)| line.action != Action::Leave;
         for (number, line) in self.lines.iter().filter(active) {
             if let Some(name) = name(line) {
-                takers.entry((line.base(), name)).or_default().push(*number);
+                let taker = (*number, line.model.as_str());
+                takers.entry((line.base(), name)).or_default().push(taker);
             }
         }
         for ((_, name), numbers) in takers.iter().filter(|(_, numbers)| numbers.len() > 1) {
-            for number in numbers {
-                let others = numbers.iter().filter(|other| *other != number);
-                let others: Vec<String> = others.map(ToString::to_string).collect();
+            for (number, model) in numbers {
+                let others = numbers.iter().filter(|(other, _)| other != number);
+                let others: Vec<String> = others.map(|(other, _)| other.to_string()).collect();
                 let what = format!(
                     "writes {name:?}, and so does line {}",
                     others.join(", line ")
                 );
                 if !self.bad.iter().any(|bad| bad.number == *number) {
                     let number = *number;
-                    self.bad.push(BadLine { number, what });
+                    let model = (*model).to_owned();
+                    self.bad.push(BadLine {
+                        number,
+                        model,
+                        what,
+                    });
                 }
             }
         }

@@ -4,7 +4,7 @@ use crate::batch::Batch;
 use crate::budget::{Budget, Share};
 use crate::disks::Disks;
 use crate::journal::{Event, Journal, Phase, States, Verified};
-use crate::line::{Action, Line, Plan, read_plan};
+use crate::line::{Action, BadLine, Line, Plan, read_plan};
 use crate::observe::Observer;
 use crate::remove::{self, Needs};
 use crate::steps::{Outcome, Staged, Steps};
@@ -46,6 +46,9 @@ pub struct RunReport {
     pub bytes_out: u64,
     /// Bytes of originals removed.
     pub bytes_removed: u64,
+    /// Models whose originals were to be removed, and stay while lines of the plan cannot be followed:
+    /// those may be about the same files.
+    pub kept: u64,
     /// What failed, in the order of the plan.
     pub failed: Vec<Failure>,
     /// How long it took.
@@ -83,6 +86,13 @@ impl Failure {
             message: message + &error.message(),
             help: error.help(),
         }
+    }
+
+    /// A line that cannot be followed.
+    pub(crate) fn of_bad(bad: &BadLine) -> Self {
+        let what = bad.what.clone();
+        let error = Error::from(MigrateError::BadLine { what });
+        Self::of(bad.number, &bad.model, &error)
     }
 }
 
@@ -160,11 +170,7 @@ impl<'a> Run<'a> {
         );
         let mut report = RunReport::default();
         // Lines that cannot be followed are nobody's part: every run tells of them.
-        report.failed.extend(plan.bad.iter().map(|bad| {
-            let what = bad.what.clone();
-            let error = Error::from(MigrateError::BadLine { what });
-            Failure::of(bad.number, "", &error)
-        }));
+        report.failed.extend(plan.bad.iter().map(Failure::of_bad));
         let lines = plan.lines.iter().zip(&mine).filter(|(_, mine)| **mine);
         report.left = lines
             .filter(|((_, line), _)| line.action == Action::Leave)
@@ -355,7 +361,7 @@ impl<'a> Run<'a> {
     }
 
     fn delete(&self, line: &Line, verified: &Verified, look: bool) -> Result<()> {
-        // A line that cannot be read may be about the same inputs.
+        // A line that cannot be followed may be about the same inputs: `sweep` tells.
         if line.dest.is_some() || !self.plan.bad.is_empty() {
             return Ok(());
         }
@@ -385,6 +391,12 @@ impl<'a> Run<'a> {
             else {
                 continue;
             };
+            let done = matches!(state.phase, Phase::Done(_));
+            if done && line.dest.is_none() && !self.plan.bad.is_empty() {
+                let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.kept += 1;
+                continue;
+            }
             if let (Phase::Done(verified), true) = (&state.phase, state.line == line.fingerprint())
                 && let Err(error) = self.delete(line, verified, true)
             {

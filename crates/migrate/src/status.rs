@@ -9,7 +9,7 @@ use std::path::Path;
 /// How far a plan is.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// Lines that say to convert or copy.
+    /// Lines that say to convert or copy, and those that cannot be followed.
     pub models: u64,
     /// Those that are done.
     pub done: u64,
@@ -46,15 +46,8 @@ pub fn status(plan: &Path) -> Result<Status> {
     let states = Journal::of(plan).states()?;
     let mut status = Status::default();
     let (mut first, mut last) = (u64::MAX, 0);
-    for bad in &read.bad {
-        status.failed.push(Failure {
-            line: bad.number,
-            model: String::new(),
-            class: "usage".to_owned(),
-            message: bad.what.clone(),
-            help: None,
-        });
-    }
+    status.models += read.bad.len() as u64;
+    status.failed.extend(read.bad.iter().map(Failure::of_bad));
     for (number, line) in &read.lines {
         if line.action == Action::Leave {
             status.left += 1;

@@ -156,8 +156,9 @@ fn work(args: &MigrateRunArgs, common: &Common, session: &Session) -> Result<u8>
     if common.json {
         show::document(&run_document(args, &report));
     }
+    tell_failures(&report.failed, Paint::new(common, false));
     if !common.quiet {
-        tell_run(&report, common);
+        tell_run(&report);
     }
     Ok(if report.failed.is_empty() {
         exit::OK
@@ -191,6 +192,7 @@ fn run_document(args: &MigrateRunArgs, report: &RunReport) -> Value {
         "nbytes_in": report.bytes_in,
         "nbytes_out": report.bytes_out,
         "nbytes_removed": report.bytes_removed,
+        "originals_kept": report.kept,
         "seconds": report.seconds,
     })
 }
@@ -198,12 +200,11 @@ fn run_document(args: &MigrateRunArgs, report: &RunReport) -> Value {
 fn tell_failures(failed: &[Failure], paint: Paint) {
     for failure in failed {
         let word = paint.text(Tone::Bad, "failed");
-        let model = if failure.model.is_empty() {
-            ""
-        } else {
-            &failure.model
+        let model = match failure.model.as_str() {
+            "" => String::new(),
+            model => format!(", {model}"),
         };
-        let text = format!("line {} {model}: {}", failure.line, failure.message);
+        let text = format!("line {}{model}: {}", failure.line, failure.message);
         eprintln!("  {word}   {}", show::printable(&text));
         if let Some(help) = &failure.help {
             eprintln!("           {}", show::printable(help));
@@ -217,8 +218,7 @@ fn rate(bytes: u64, seconds: f64) -> String {
     show::bytes(rate)
 }
 
-fn tell_run(report: &RunReport, common: &Common) {
-    tell_failures(&report.failed, Paint::new(common, false));
+fn tell_run(report: &RunReport) {
     let mut text = format!(
         "{} done, {} done before, {} failed",
         show::thousands(report.done),
@@ -235,6 +235,12 @@ fn tell_run(report: &RunReport, common: &Common) {
         );
     }
     eprintln!("{text}");
+    if report.kept > 0 {
+        eprintln!(
+            "the originals of {} stay: a line that cannot be followed may be about them; mend it or take it out",
+            show::count(report.kept, "model")
+        );
+    }
     eprintln!(
         "{} written in {:.2} s, {}/s",
         show::bytes(report.bytes_out),
@@ -274,9 +280,7 @@ fn status_document(plan: &Path, status: &Status) -> Value {
 }
 
 fn tell_status(status: &Status, common: &Common) {
-    if !common.quiet {
-        tell_failures(&status.failed, Paint::new(common, false));
-    }
+    tell_failures(&status.failed, Paint::new(common, false));
     show::line(&format!(
         "{} of {} done, {} failed, {} to do, {} left alone",
         show::thousands(status.done),
