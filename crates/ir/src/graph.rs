@@ -237,6 +237,22 @@ pub struct Node {
     pub devices: Vec<Bytes>,
 }
 
+impl Node {
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&AttributeValue> {
+        let found = self.attributes.iter().find(|a| a.name == name);
+        found.map(|attribute| &attribute.value)
+    }
+
+    /// An attribute that is a whole number.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match self.attribute(name) {
+            Some(AttributeValue::Int(n)) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
 /// A named constant of a node.
 #[derive(Clone, Debug)]
 pub struct Attribute {

@@ -2,7 +2,7 @@
 
 use super::codes::joined;
 use super::find::{Found, Place, weight_name};
-use super::scene::{Origin, Scene, count, input, int, output};
+use super::scene::{Origin, Scene, count, input, output};
 use ir::{AttributeValue, BlockFormat, DType, Node, Result, Shape, Tensor, TensorId, ValueId};
 use quant::{MXFP4_VALUES, PER_BLOCK, mxfp4_scales};
 
@@ -70,7 +70,7 @@ pub(super) fn blocks(
         [1, per] if chain.end != out => Shape::new([*per]),
         _ => dims.clone(),
     };
-    let axis = int(node, "axis").unwrap_or(1);
+    let axis = node.int("axis").unwrap_or(1);
     let last = i64::try_from(dims.len()).unwrap_or(0) - 1;
     if codes.rows.is_none() && !chain.mxfp4 && axis != last && axis != -1 {
         return Ok(None);
@@ -263,7 +263,7 @@ fn looked_up(scene: &Scene<'_>, node: &Node, out: ValueId) -> Result<Option<Chai
     }
     let walk = || -> Option<(Chain, [TensorId; 2])> {
         let (cast, node) = scene.taker(out)?;
-        let whole = node.op == "Cast" && int(node, "to") == Some(6);
+        let whole = node.op == "Cast" && node.int("to") == Some(6);
         let (gather, node) = scene.taker(output(node)?).filter(|_| whole)?;
         let values = scene.constant(node, 0).filter(|_| node.op == "Gather")?;
         let code = output(node)?;

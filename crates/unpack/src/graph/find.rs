@@ -3,7 +3,7 @@
 use super::affine::{Laid, affine, nbits};
 use super::blocks::blocks;
 use super::codes::is_code;
-use super::scene::{Scene, count, input, int, output};
+use super::scene::{Scene, count, input, output};
 use crate::read::floats;
 use ir::{DType, Node, Region, Result, Tensor, TensorId, ValueId, View};
 use std::collections::HashMap;
@@ -100,7 +100,7 @@ fn dequantize(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Fou
     }
     let rank = own.spec.shape.len();
     let one = scales.spec.elements() == Some(1);
-    let axis = int(node, "axis").unwrap_or(1);
+    let axis = node.int("axis").unwrap_or(1);
     let axis = if axis < 0 {
         axis.saturating_add_unsigned(rank as u64)
     } else {
@@ -121,7 +121,7 @@ fn dequantize(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Fou
         },
         None => None,
     };
-    let dtype = match int(node, "output_dtype") {
+    let dtype = match node.int("output_dtype") {
         None | Some(0) => scale.cast.unwrap_or(scales.dtype()),
         Some(1) => DType::F32,
         Some(10) => DType::F16,
@@ -253,7 +253,7 @@ fn linear(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Vec<Found>> {
         ("com.microsoft", "QLinearAdd" | "QLinearMul") => (&[0, 3], None),
         _ => return Ok(Vec::new()),
     };
-    let across = op.1 == "QLinearConv" || op.1 == "QGemm" && int(node, "transB") == Some(1);
+    let across = op.1 == "QLinearConv" || op.1 == "QGemm" && node.int("transB") == Some(1);
     let mut list = Vec::new();
     for &slot in weights {
         let [own, scale, zero] = [slot, slot + 1, slot + 2].map(|slot| scene.constant(node, slot));

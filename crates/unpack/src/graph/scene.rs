@@ -118,13 +118,13 @@ impl<'a> Scene<'a> {
             };
             match node.op.as_str() {
                 "Cast" if origin.cast.is_none() && origin.rows.is_none() => {
-                    origin.cast = match int(node, "to") {
+                    origin.cast = match node.int("to") {
                         Some(1) => Some(DType::F32),
                         Some(6) => Some(DType::I32),
                         _ => break,
                     };
                 }
-                "Gather" if origin.rows.is_none() && int(node, "axis").unwrap_or(0) == 0 => {
+                "Gather" if origin.rows.is_none() && node.int("axis").unwrap_or(0) == 0 => {
                     origin.rows = Some((index, input(node, 1)));
                 }
                 _ => break,
@@ -146,16 +146,7 @@ pub(super) fn output(node: &Node) -> Option<ValueId> {
     node.outputs.first().copied().flatten()
 }
 
-/// An attribute that is a whole number.
-pub(super) fn int(node: &Node, name: &str) -> Option<i64> {
-    let attribute = node.attributes.iter().find(|a| a.name == name)?;
-    match attribute.value {
-        AttributeValue::Int(n) => Some(n),
-        _ => None,
-    }
-}
-
 /// An attribute that counts something.
 pub(super) fn count(node: &Node, name: &str) -> Option<u64> {
-    u64::try_from(int(node, name)?).ok()
+    u64::try_from(node.int(name)?).ok()
 }

@@ -229,8 +229,7 @@ fn lookup(body: &GraphBody, node: &Node) -> Option<usize> {
     if node.op != "Gather" || !node.domain.is_empty() {
         return None;
     }
-    let axis = node.attributes.iter().find(|a| a.name == "axis");
-    if !matches!(axis.map(|a| &a.value), None | Some(AttributeValue::Int(0))) {
+    if !matches!(node.attribute("axis"), None | Some(AttributeValue::Int(0))) {
         return None;
     }
     let ids = node.inputs.get(1).copied().flatten()?;

@@ -28,7 +28,7 @@ pub(super) fn role(
     let (leaf, transposed) = match (node.op.as_str(), slot) {
         ("MatMul" | "MatMulInteger", 1) | ("QLinearMatMul", 3) if matrix => ("weight", true),
         ("MatMulNBits", 1) if matrix => ("weight", false),
-        ("Gemm", 1) | ("QGemm", 3) if matrix => ("weight", int(node, "transB") != Some(1)),
+        ("Gemm", 1) | ("QGemm", 3) if matrix => ("weight", node.int("transB") != Some(1)),
         ("Gemm" | "Conv" | "ConvTranspose", 2) => ("bias", false),
         ("Conv" | "ConvTranspose" | "ConvInteger", 1) | ("QLinearConv", 3) | ("Gather", 0) => {
             ("weight", false)
@@ -49,19 +49,9 @@ pub(super) fn role(
     Some(Role { leaf, transposed })
 }
 
-/// An attribute that is a whole number.
-pub(super) fn int(node: &Node, name: &str) -> Option<i64> {
-    let attribute = node.attributes.iter().find(|a| a.name == name)?;
-    match attribute.value {
-        AttributeValue::Int(n) => Some(n),
-        _ => None,
-    }
-}
-
 /// Whether a node swaps the two dimensions of a matrix.
 pub(super) fn swaps(node: &Node) -> bool {
-    let perm = node.attributes.iter().find(|a| a.name == "perm");
-    matches!(perm.map(|a| &a.value), Some(AttributeValue::Ints(list)) if list[..] == [1, 0])
+    matches!(node.attribute("perm"), Some(AttributeValue::Ints(list)) if list[..] == [1, 0])
 }
 
 /// A name that is no path of a module.
