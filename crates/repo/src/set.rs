@@ -81,12 +81,9 @@ fn of_folder(folder: &Path, cx: &Context) -> Result<Set> {
         return Ok(set);
     }
     let chosen = choose(weights, is_own_layout(&set.entries));
-    let chosen = chosen.map_err(|error| match (error, set.parts(cx)) {
-        (RepoError::NoWeights, parts) if !parts.is_empty() => RepoError::OnlyParts {
-            parts,
-            pipeline: set.is_file(PIPELINE),
-        },
-        (error, _) => error,
+    let chosen = chosen.map_err(|error| match error {
+        RepoError::NoWeights => set.no_weights(cx),
+        error => error,
     });
     let (chosen, others) = chosen.map_err(|error| Error::from(error).in_file(folder))?;
     for other in others {
@@ -229,6 +226,16 @@ impl Set {
             Some(kind) => *kind == Kind::File,
             None => self.places.is_file(&self.folder.join(name)),
         }
+    }
+
+    /// Says where weights are, if not here.
+    fn no_weights(&self, cx: &Context) -> RepoError {
+        let parts = self.parts(cx);
+        if parts.is_empty() {
+            return RepoError::NoWeights;
+        }
+        let pipeline = self.is_file(PIPELINE);
+        RepoError::OnlyParts { parts, pipeline }
     }
 
     /// The folders in it that hold weights.
