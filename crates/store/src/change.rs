@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::backend::Backend;
+use crate::io::Io;
 use crate::remote::Store;
 use crate::{StoreError, safe_relative};
 use futures_util::TryStreamExt;
@@ -74,19 +75,8 @@ impl Store {
         let io = self.io()?;
         // Cleaning up goes on when the user has stopped it: nobody else will.
         let spawner = io.spawner();
-        let delete = spawner.again(|| async {
-            match backend
-                .objects
-                .delete(&address.key)
-                .await
-                .map_err(StoreError::from)
-            {
-                Err(StoreError::Missing) => Ok(()),
-                done => done,
-            }
-        });
-        io.finish(delete, crate::upload::ABORT_WITHIN)
-            .unwrap_or_else(|| Err(StoreError::Failed("no answer to a removal".to_owned())))
+        let delete = spawner.again(|| async { gone(backend.objects.delete(&address.key).await) });
+        finish(&io, delete)
     }
 
     pub(crate) fn clear_below(
@@ -99,8 +89,6 @@ impl Store {
         }
         let backend = self.backend(folder)?;
         let io = self.io()?;
-        let within = crate::upload::ABORT_WITHIN;
-        let late = || StoreError::Failed("no answer to a removal".to_owned());
         let spawner = io.spawner();
         let clear = spawner.again(|| async {
             let keys: Vec<Key> = (backend.objects.list(Some(&folder.key)))
@@ -108,21 +96,18 @@ impl Store {
                 .try_collect()
                 .await?;
             for key in keys {
-                match backend.objects.delete(&key).await.map_err(StoreError::from) {
-                    Err(StoreError::Missing) | Ok(()) => {}
-                    Err(error) => return Err(error),
-                }
+                gone(backend.objects.delete(&key).await)?;
             }
             Ok(())
         });
-        io.finish(clear, within).ok_or_else(late)??;
+        finish(&io, clear)?;
         let mut prefixes = vec![format!("{}/", folder.key)];
         for file in files {
             prefixes.push(Address::parse(file)?.key.to_string());
         }
         for prefix in prefixes {
             let abort = spawner.again(|| abort_below(&backend, &prefix));
-            match io.finish(abort, within).ok_or_else(late)? {
+            match finish(&io, abort) {
                 // The storage's own rule for unfinished uploads cleans up.
                 Err(StoreError::Cannot(_)) => break,
                 done => done?,
@@ -130,6 +115,23 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What was to be removed and is not there is removed.
+fn gone(done: object_store::Result<()>) -> std::result::Result<(), StoreError> {
+    match done.map_err(StoreError::from) {
+        Err(StoreError::Missing) => Ok(()),
+        done => done,
+    }
+}
+
+/// Waits for a removal, but not for ever.
+fn finish(
+    io: &Io,
+    removal: impl Future<Output = std::result::Result<(), StoreError>>,
+) -> std::result::Result<(), StoreError> {
+    io.finish(removal, crate::upload::ABORT_WITHIN)
+        .unwrap_or_else(|| Err(StoreError::Failed("no answer to a removal".to_owned())))
 }
 
 /// Gives up the unfinished uploads of one name, or below a prefix that ends in `/`.
@@ -142,14 +144,7 @@ async fn abort_below(backend: &Backend, prefix: &str) -> std::result::Result<(),
         let Some(key) = Some(key).filter(|key| ours && safe_relative(key).is_some()) else {
             continue;
         };
-        match parts
-            .abort_multipart(&Key::from(key), &id)
-            .await
-            .map_err(StoreError::from)
-        {
-            Err(StoreError::Missing) | Ok(()) => {}
-            Err(error) => return Err(error),
-        }
+        gone(parts.abort_multipart(&Key::from(key), &id).await)?;
     }
     Ok(())
 }
