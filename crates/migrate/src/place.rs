@@ -129,9 +129,6 @@ impl Place {
 
     /// The digest of a file.
     pub(crate) fn digest(&self, relative: &str, cancel: &Cancel) -> Result<String> {
-        if self.is_local() {
-            return crate::digest::of_file(&self.at(relative), cancel);
-        }
         crate::digest::of_region(&self.region(relative)?, cancel)
     }
 }

@@ -66,12 +66,17 @@ fn copy_bytes(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A new file below `out`, which is synced with all others.
+fn output(out: &Place, path: &str) -> Output {
+    Output::new(&out.at(path), false)
+        .within(out.places())
+        .unsynced()
+}
+
 /// Copies from a storage, or to one.
 fn stream(path: &str, root: &Place, out: &Place, cancel: &Cancel) -> Result<()> {
     let source = root.region(path)?;
-    let mut output = Output::new(&out.at(path), false)
-        .within(out.places())
-        .unsynced();
+    let mut output = output(out, path);
     let number = output.main_file()?;
     let file = output.get(number)?;
     let mut at = 0;
@@ -85,9 +90,7 @@ fn stream(path: &str, root: &Place, out: &Place, cancel: &Cancel) -> Result<()> 
 
 /// Writes a small file below `out`.
 pub(crate) fn write(out: &Place, path: &str, bytes: &[u8], cancel: &Cancel) -> Result<Made> {
-    let mut output = Output::new(&out.at(path), false)
-        .within(out.places())
-        .unsynced();
+    let mut output = output(out, path);
     let number = output.main_file()?;
     output.get(number)?.write_at(0, bytes)?;
     output.commit()?;

@@ -108,7 +108,7 @@ pub(crate) fn walk(root: &Place, cancel: &Cancel) -> Result<Tree> {
     Ok(walker.tree)
 }
 
-/// The objects below a prefix.
+/// The objects below a prefix, which come in order of their names.
 fn walk_storage(root: &Place, remote: &dyn Remote) -> Result<Tree> {
     let mut tree = Tree::default();
     let walked = remote.walk(root.path(), OBJECTS_MAX)?;
@@ -149,9 +149,6 @@ fn walk_storage(root: &Place, remote: &dyn Remote) -> Result<Tree> {
         let what = format!("{more} more keys that are no paths: left alone");
         let path = String::new();
         tree.remarks.push(Remark { path, what });
-    }
-    for files in tree.folders.values_mut() {
-        files.sort_by(|a, b| a.name.cmp(&b.name));
     }
     Ok(tree)
 }
