@@ -158,9 +158,11 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     let table = for_hf(model, config, choice)?;
     let out = options.out.decided(model);
     let mut config = config.clone();
-    let mut records = widths::defaults(table, &config);
-    records.extend(widths::vocabulary(&mut config, options.repo.embedding_rows));
+    let rows = widths::vocabulary(&mut config, options.repo.embedding_rows);
     let config = &config;
+    let text = lifted(config);
+    let mut records = widths::defaults(table, &text);
+    records.extend(rows);
     let mut root = hparams(table, config, &repo_facts(model, config, options))?;
     let mut made = Vec::new();
     for extra in &table.generate {
@@ -195,7 +197,7 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
         out.file_type()
     };
     root.insert("file_type".to_owned(), json!(file_type));
-    let changes = widths::feed_forward(table, config, &mut root, &tensors, &mut records)?;
+    let changes = widths::feed_forward(table, &text, &mut root, &tensors, &mut records)?;
     let mut params = pairs(table, &table.kv, &root)?;
     for (key, value) in changes {
         let key = full_name(table, key);
@@ -206,7 +208,7 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     params.push(("general.quantization_version".to_owned(), MetaValue::U32(2)));
     sizes::check(&Facts {
         table,
-        config: &lifted(config),
+        config: &text,
         own: options.map.is_some(),
         tokens: options.repo.vocab_tokens,
         params: &params,

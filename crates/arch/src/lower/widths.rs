@@ -34,8 +34,7 @@ const TOLD: [&str; 16] = [
 ];
 
 /// Says which of these numbers are the class's and not the config's.
-pub(super) fn defaults(table: &Table, config: &Value) -> Vec<Record> {
-    let text = lifted(config);
+pub(super) fn defaults(table: &Table, text: &Map<String, Value>) -> Vec<Record> {
     let model_type = text.get("model_type").and_then(Value::as_str).unwrap_or("");
     let Some(class) = table.class_of(model_type) else {
         return Vec::new();
@@ -103,12 +102,11 @@ const EXPERTS: Width = Width {
 /// the config does not give goes into `root`, or comes back as keys to change.
 pub(super) fn feed_forward(
     table: &Table,
-    config: &Value,
+    text: &Map<String, Value>,
     root: &mut Map<String, Value>,
     tensors: &[Planned],
     records: &mut Vec<Record>,
 ) -> Result<Vec<(&'static str, MetaValue)>> {
-    let text = lifted(config);
     let mut changes = Vec::new();
     let apart = table.kv.iter().any(|key| key.name == EXPERTS.key);
     let widths: &[Width] = if apart { &[DENSE, EXPERTS] } else { &[ONE] };
