@@ -197,18 +197,12 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
         numbered.filter_map(move |(at, f)| f.filter(|f| at < control || !f.fixed()))
     };
     if matches!(op, "Shape" | "Size" | "EyeLike") {
-        return Fact::of(
-            if content().all(|f| f.source == Source::Known)
-                && operands[..]
-                    .iter()
-                    .flatten()
-                    .all(|f| f.source == Source::Known)
-            {
-                Source::Known
-            } else {
-                Source::Shape
-            },
-        );
+        let known = |f: &Fact| f.source == Source::Known;
+        return Fact::of(if operands.iter().flatten().all(known) {
+            Source::Known
+        } else {
+            Source::Shape
+        });
     }
     let mut fact = Fact::of(Source::Known);
     fact.default = content().any(|f| f.default) && content().all(|f| f.default || f.fixed());
