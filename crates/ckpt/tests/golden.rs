@@ -258,7 +258,9 @@ fn hostile_files_are_surveyed() {
                 part.objects
                     .iter()
                     .filter_map(|(_, node)| match &node.object {
-                        ir::Object::Global { module, name } => Some(format!("{module}.{name}")),
+                        ir::Object::Global(global) => {
+                            Some(format!("{}.{}", global.module, global.name))
+                        }
                         _ => None,
                     })
             })

@@ -45,6 +45,7 @@ mod build;
 mod context;
 mod dtype;
 mod error;
+mod few;
 mod format;
 mod gather;
 mod graph;
@@ -73,6 +74,7 @@ pub use build::{ModelBuilder, PatternCompute};
 pub use context::{Cancel, Context, Open, Progress, ReadOptions, Silent, WriteOptions};
 pub use dtype::{BlockFormat, DType, UnknownDType};
 pub use error::{Class, Diagnose, Error, Fault, Result};
+pub use few::Few;
 pub use format::{
     Aliasing, Capabilities, Format, MetadataKinds, Packing, Peek, Reader, Score, Writer,
 };
@@ -84,7 +86,10 @@ pub use input::Input;
 pub use limits::Limits;
 pub use metadata::{Array, Entry, MetaValue, Metadata, ns};
 pub use model::{Asset, Checksum, Digest, Model, Provenance};
-pub use object::{Blob, Call, CallKind, Object, ObjectId, ObjectNode, Objects, PatchKind};
+pub use object::{
+    Blob, Call, CallKind, Changes, Global, Ids, Object, ObjectId, ObjectNode, Objects, Pairs,
+    Patch, PatchKind,
+};
 pub use output::{OutFile, Output, Published};
 pub use patch::{finish_interrupted, replace_beginning};
 pub use places::{

@@ -7,13 +7,19 @@
 //! is all there for `scan` to judge. A call is a record of a name and its arguments. Nothing is
 //! ever executed or imported.
 
+use crate::few::Few;
 use crate::{Region, Result, TensorId};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// The place of a node in its [`Objects`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId(u32);
+
+/// The parts of an object.
+pub type Ids = Few<ObjectId, 2>;
+/// Keys and values.
+pub type Pairs = Few<(ObjectId, ObjectId), 1>;
 
 impl ObjectId {
     /// The id of a position.
@@ -75,8 +81,8 @@ pub enum CallKind {
     Reduce,
     /// `NEWOBJ`: `callee.__new__(callee, *args)`.
     New,
-    /// `NEWOBJ_EX`: the same with keyword arguments.
-    NewEx,
+    /// `NEWOBJ_EX`: the same with keyword arguments, these.
+    NewEx(ObjectId),
     /// `INST`: like `OBJ`, the class named in the opcode.
     Inst,
     /// `OBJ`: a class and arguments from the stack.
@@ -92,14 +98,84 @@ pub struct Call {
     pub callee: ObjectId,
     /// The arguments: usually an [`Object::Tuple`].
     pub args: ObjectId,
-    /// Keyword arguments, for [`CallKind::NewEx`].
-    pub kwargs: Option<ObjectId>,
+    /// Nothing is done to most results.
+    changes: Option<Box<Changes>>,
+}
+
+/// What is done to the result of a call.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
     /// States set on it by `BUILD`, in order.
     pub states: Vec<ObjectId>,
     /// Items appended to it, for subclasses of `list` and `set`.
     pub items: Vec<ObjectId>,
     /// Items set on it, for `OrderedDict` and its kind.
     pub pairs: Vec<(ObjectId, ObjectId)>,
+}
+
+impl Call {
+    /// A call to whose result nothing is done.
+    pub fn new(kind: CallKind, callee: ObjectId, args: ObjectId) -> Self {
+        Self {
+            kind,
+            callee,
+            args,
+            changes: None,
+        }
+    }
+
+    /// The keyword arguments.
+    pub fn kwargs(&self) -> Option<ObjectId> {
+        match self.kind {
+            CallKind::NewEx(kwargs) => Some(kwargs),
+            _ => None,
+        }
+    }
+
+    /// States set on the result by `BUILD`, in order.
+    pub fn states(&self) -> &[ObjectId] {
+        self.changes.as_ref().map_or(&[], |made| &made.states)
+    }
+
+    /// Items appended to the result, for subclasses of `list` and `set`.
+    pub fn items(&self) -> &[ObjectId] {
+        self.changes.as_ref().map_or(&[], |made| &made.items)
+    }
+
+    /// Items set on the result, for `OrderedDict` and its kind.
+    pub fn pairs(&self) -> &[(ObjectId, ObjectId)] {
+        self.changes.as_ref().map_or(&[], |made| &made.pairs)
+    }
+
+    /// Whether nothing is done to the result.
+    pub fn is_untouched(&self) -> bool {
+        self.changes.is_none()
+    }
+
+    /// What is done to the result, to add to it.
+    pub fn changes(&mut self) -> &mut Changes {
+        self.changes.get_or_insert_default()
+    }
+}
+
+/// A module's attribute, named and not imported; Python 2 names are mapped already.
+#[derive(Clone, Debug)]
+pub struct Global {
+    /// The module.
+    pub module: Arc<str>,
+    /// The attribute, which may be a dotted path.
+    pub name: Arc<str>,
+}
+
+/// A change made to an object that is not a plain container: to a global, say.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// What is changed.
+    pub target: ObjectId,
+    /// How.
+    pub kind: PatchKind,
+    /// With what: for `SetItems` keys and values in turn.
+    pub values: Vec<ObjectId>,
 }
 
 /// What an opcode does to an object that is neither a plain container nor a call's result.
@@ -115,7 +191,7 @@ pub enum PatchKind {
     Add,
 }
 
-/// A Python object.
+/// A Python object, in 24 bytes and what it points to: a small file can make millions.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// `None`.
@@ -125,34 +201,29 @@ pub enum Object {
     /// An integer that fits 64 bits.
     Int(i64),
     /// A larger integer: two's complement, least significant byte first.
-    BigInt(Bytes),
+    BigInt(Box<[u8]>),
     /// A float.
     Float(f64),
     /// A string.
     Str(Arc<str>),
     /// A string with lone surrogates, in UTF-8 as Python's `surrogatepass` writes it.
-    WildStr(Bytes),
+    WildStr(Box<[u8]>),
     /// `bytes`.
-    Bytes(Blob),
+    Bytes(Box<Blob>),
     /// `bytearray`.
-    ByteArray(Blob),
+    ByteArray(Box<Blob>),
     /// A list.
-    List(Vec<ObjectId>),
+    List(Ids),
     /// A tuple.
-    Tuple(Vec<ObjectId>),
+    Tuple(Ids),
     /// A set.
-    Set(Vec<ObjectId>),
+    Set(Ids),
     /// A frozenset.
-    FrozenSet(Vec<ObjectId>),
+    FrozenSet(Ids),
     /// A dict, in insertion order, keys as they came.
-    Dict(Vec<(ObjectId, ObjectId)>),
-    /// A module's attribute, named and not imported; Python 2 names are mapped already.
-    Global {
-        /// The module.
-        module: Arc<str>,
-        /// The attribute, which may be a dotted path.
-        name: Arc<str>,
-    },
+    Dict(Pairs),
+    /// A module's attribute.
+    Global(Box<Global>),
     /// An object named by its code in `copyreg`'s extension registry.
     Extension(i64),
     /// A call.
@@ -161,15 +232,8 @@ pub enum Object {
     Persistent(ObjectId),
     /// An out-of-band buffer (protocol 5), which no file can hold.
     OutOfBand,
-    /// A change made to an object that is not a plain container: to a global, say.
-    Patch {
-        /// What is changed.
-        target: ObjectId,
-        /// How.
-        kind: PatchKind,
-        /// With what: for `SetItems` keys and values in turn.
-        values: Vec<ObjectId>,
-    },
+    /// A change made to an object that is not a plain container.
+    Patch(Box<Patch>),
     /// A tensor of the model.
     Tensor(TensorId),
 }
@@ -188,6 +252,28 @@ pub struct ObjectNode {
 pub struct Objects {
     nodes: Vec<ObjectNode>,
     root: Option<ObjectId>,
+}
+
+impl Object {
+    /// A module's attribute.
+    pub fn global(module: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        let (module, name) = (module.into(), name.into());
+        Self::Global(Box::new(Global { module, name }))
+    }
+
+    /// A call to whose result nothing is done.
+    pub fn call(kind: CallKind, callee: ObjectId, args: ObjectId) -> Self {
+        Self::Call(Box::new(Call::new(kind, callee, args)))
+    }
+
+    /// A change made to an object that is not a plain container.
+    pub fn patch(target: ObjectId, kind: PatchKind, values: Vec<ObjectId>) -> Self {
+        Self::Patch(Box::new(Patch {
+            target,
+            kind,
+            values,
+        }))
+    }
 }
 
 impl Objects {
@@ -273,7 +359,7 @@ impl Objects {
     /// `module` and `name` of a global.
     pub fn global(&self, id: ObjectId) -> Option<(&str, &str)> {
         match self.get(id) {
-            Object::Global { module, name } => Some((module, name)),
+            Object::Global(global) => Some((&global.module, &global.name)),
             _ => None,
         }
     }
@@ -298,7 +384,7 @@ impl Objects {
                     self.global(call.callee),
                     Some(("collections", "OrderedDict" | "defaultdict" | "Counter"))
                 );
-                (dict_class || !call.pairs.is_empty()).then_some(&call.pairs)
+                (dict_class || !call.pairs().is_empty()).then_some(call.pairs())
             }
             _ => None,
         }
@@ -315,26 +401,43 @@ impl Objects {
     }
 
     /// The ids an object holds, in order: what a walk of the tree visits next.
-    pub fn children(&self, id: ObjectId) -> Vec<ObjectId> {
+    pub fn children(&self, id: ObjectId) -> impl Iterator<Item = ObjectId> {
+        let mut heads = [None; 3];
+        let (mut lists, mut pairs): ([&[ObjectId]; 2], &[_]) = ([&[]; 2], &[]);
         match self.get(id) {
             Object::List(items)
             | Object::Tuple(items)
             | Object::Set(items)
-            | Object::FrozenSet(items) => items.clone(),
-            Object::Dict(pairs) => pairs.iter().flat_map(|&(k, v)| [k, v]).collect(),
+            | Object::FrozenSet(items) => lists = [items, &[]],
+            Object::Dict(items) => pairs = items,
             Object::Call(call) => {
-                let mut out = vec![call.callee, call.args];
-                out.extend(call.kwargs);
-                out.extend(&call.states);
-                out.extend(&call.items);
-                out.extend(call.pairs.iter().flat_map(|&(k, v)| [k, v]));
-                out
+                heads = [Some(call.callee), Some(call.args), call.kwargs()];
+                lists = [call.states(), call.items()];
+                pairs = call.pairs();
             }
-            Object::Persistent(id) => vec![*id],
-            Object::Patch { target, values, .. } => std::iter::once(*target)
-                .chain(values.iter().copied())
-                .collect(),
-            _ => Vec::new(),
+            Object::Persistent(id) => heads = [Some(*id), None, None],
+            Object::Patch(patch) => {
+                heads = [Some(patch.target), None, None];
+                lists = [&patch.values, &[]];
+            }
+            _ => {}
         }
+        let heads = heads.into_iter().flatten();
+        let lists = lists.into_iter().flatten().copied();
+        heads
+            .chain(lists)
+            .chain(pairs.iter().flat_map(|&(key, value)| [key, value]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_objects_stay_small() {
+        assert_eq!(size_of::<Object>(), 24);
+        assert_eq!(size_of::<ObjectNode>(), 32);
+        assert_eq!(size_of::<Call>(), 24);
     }
 }

@@ -21,7 +21,6 @@ impl Model {
                 }
                 if objects
                     .children(id)
-                    .iter()
                     .any(|child| child.index() >= objects.len())
                 {
                     return Err(invalid(format!(

@@ -170,7 +170,7 @@ fn is_state_dict(objects: &Objects) -> bool {
     };
     let bare = match objects.get(root) {
         Object::Dict(_) => true,
-        Object::Call(call) => call.states.is_empty() && call.items.is_empty(),
+        Object::Call(call) => call.states().is_empty() && call.items().is_empty(),
         _ => false,
     };
     let tensor = |id| matches!(objects.get(id), Object::Tensor(_));

@@ -21,7 +21,7 @@ const MAX_NAME: usize = 1024;
 pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
     let objects = bench.objects;
     let at = bench.at(id);
-    for state in &call.states {
+    for state in call.states() {
         planted_methods(bench, *state, at);
     }
     let Some(standing) = bench.standing(call.callee) else {
@@ -65,7 +65,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         }),
         Standing::UnknownFunction => Some(match call.kind {
             _ if signs.code || signs.place => rules::CODE_ARGUMENT,
-            CallKind::New | CallKind::NewEx => rules::UNKNOWN_GLOBAL,
+            CallKind::New | CallKind::NewEx(_) => rules::UNKNOWN_GLOBAL,
             _ => rules::UNKNOWN_CALL,
         }),
     };
@@ -138,7 +138,7 @@ fn known_class(objects: &Objects, call: &Call, signs: Signs) -> Option<Rule> {
         return Some(rules::CODE_ARGUMENT);
     }
     let plain = match call.kind {
-        CallKind::New | CallKind::NewEx => true,
+        CallKind::New | CallKind::NewEx(_) => true,
         _ => takes_plain(objects, call),
     };
     (!plain).then_some(rules::CLASS_ARGUMENTS)
@@ -172,7 +172,7 @@ fn is_bare_new(objects: &Objects, call: &Call) -> bool {
 
 /// Whether text, bytes, a callable or a call's result is among the arguments.
 fn takes_text(objects: &Objects, call: &Call) -> bool {
-    let keywords = call.kwargs.and_then(|kwargs| objects.pairs(kwargs));
+    let keywords = call.kwargs().and_then(|kwargs| objects.pairs(kwargs));
     let keywords = keywords.unwrap_or_default().iter().map(|(_, value)| *value);
     let mut todo: Vec<ObjectId> = keywords.take(MAX_ARGS).chain([call.args]).collect();
     let mut looked_at = 0;
@@ -200,7 +200,7 @@ fn takes_text(objects: &Objects, call: &Call) -> bool {
 /// Whether the arguments are numbers and tensors, or one plain word: an enum's value.
 fn takes_plain(objects: &Objects, call: &Call) -> bool {
     let no_keywords = call
-        .kwargs
+        .kwargs()
         .is_none_or(|kwargs| objects.pairs(kwargs).is_some_and(<[_]>::is_empty));
     no_keywords && (is_plain_word(objects, call) || !takes_text(objects, call))
 }
@@ -219,8 +219,8 @@ fn is_plain_word(objects: &Objects, call: &Call) -> bool {
 /// Notes methods that a state plants on an object: Python would call them later by themselves.
 pub(crate) fn planted_methods(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
     let objects = bench.objects;
-    let parts = match objects.get(state) {
-        Object::Tuple(parts) => parts.as_slice(),
+    let parts: &[ObjectId] = match objects.get(state) {
+        Object::Tuple(parts) => parts,
         _ => &[],
     };
     for part in parts.iter().take(4).chain([&state]) {
@@ -233,11 +233,11 @@ pub(crate) fn planted_methods(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
             };
             let callable = matches!(
                 objects.get(*value),
-                Object::Global { .. }
+                Object::Global(_)
                     | Object::Call(_)
                     | Object::Extension(_)
                     | Object::Persistent(_)
-                    | Object::Patch { .. }
+                    | Object::Patch(_)
             );
             if callable && METHODS.binary_search(&key).is_ok() {
                 let value = *value;

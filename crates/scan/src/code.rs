@@ -43,18 +43,18 @@ impl Texts {
     /// What the texts among the arguments read like: the arguments themselves, those given by
     /// keyword, and the items of those that are lists.
     pub(crate) fn signs(&mut self, objects: &Objects, call: &Call) -> Signs {
-        let none = call.kwargs.is_none()
+        let none = call.kwargs().is_none()
             && objects
                 .sequence(call.args)
                 .is_some_and(<[ObjectId]>::is_empty);
         if none {
             return Signs::default();
         }
-        let key = (call.args, call.kwargs);
+        let key = (call.args, call.kwargs());
         if let Some(signs) = self.by_args.get(&key) {
             return *signs;
         }
-        let keywords = call.kwargs.and_then(|kwargs| objects.pairs(kwargs));
+        let keywords = call.kwargs().and_then(|kwargs| objects.pairs(kwargs));
         let keywords = keywords.unwrap_or_default().iter().map(|(_, value)| value);
         let args = objects.sequence(call.args).unwrap_or_default();
         let mut signs = Signs::default();

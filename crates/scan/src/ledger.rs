@@ -11,6 +11,9 @@ use std::fmt::Write as _;
 const SHOWN_DANGEROUS: usize = 16;
 /// How many findings of one severity a place may have.
 const MAX_PER_PLACE: usize = 400;
+/// Objects of which it is remembered what was shown, once nothing more is: to remember a million
+/// would take more than the objects themselves.
+const SUBJECTS: usize = 10_000;
 /// How long the name of a thing may be.
 const MAX_WHAT: usize = 200;
 
@@ -77,7 +80,9 @@ impl<'a> Ledger<'a> {
             }
             Some(None) => self.leave_out(rule),
             None => {
-                if let After::Full(seen) = self.enter(rule, &what(), at, more) {
+                if let After::Full(seen) = self.enter(rule, &what(), at, more)
+                    && self.by_subject.len() < SUBJECTS
+                {
                     self.by_subject.insert(key, seen);
                 }
             }
@@ -100,13 +105,12 @@ impl<'a> Ledger<'a> {
             }
             seen.shown += 1;
         }
-        let slot = usize::from(rule.severity == Severity::Dangerous);
-        match self.shown.get_mut(slot) {
-            Some(shown) if *shown < MAX_PER_PLACE => *shown += 1,
-            _ => {
-                self.leave_out(rule);
-                return After::Full(None);
-            }
+        if self.is_full(rule) {
+            self.leave_out(rule);
+            return After::Full(None);
+        }
+        if let Some(shown) = self.shown.get_mut(slot(rule)) {
+            *shown += 1;
         }
         let more = more();
         let detail = if more.is_empty() {
@@ -132,9 +136,15 @@ impl<'a> Ledger<'a> {
         After::Shown
     }
 
+    /// Whether no more findings of a rule's severity are shown.
+    fn is_full(&self, rule: Rule) -> bool {
+        self.shown
+            .get(slot(rule))
+            .is_none_or(|n| *n >= MAX_PER_PLACE)
+    }
+
     fn leave_out(&mut self, rule: Rule) {
-        let slot = usize::from(rule.severity == Severity::Dangerous);
-        if let Some(n) = self.left_out.get_mut(slot) {
+        if let Some(n) = self.left_out.get_mut(slot(rule)) {
             *n += 1;
         }
     }
@@ -158,6 +168,11 @@ impl<'a> Ledger<'a> {
         }
         self.findings
     }
+}
+
+/// Dangerous and suspicious ones are counted apart.
+fn slot(rule: Rule) -> usize {
+    usize::from(rule.severity == Severity::Dangerous)
 }
 
 #[cfg(test)]

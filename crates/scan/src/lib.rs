@@ -7,27 +7,15 @@
 //! *how* something is dangerous. `docs/scan.md` has every rule with its reason and an example.
 //!
 //! ```
-//! use ir::{Call, CallKind, Object, Objects, Survey, SurveyedObjects};
+//! use ir::{CallKind, Object, Objects, Survey, SurveyedObjects};
 //! use weightbridge_scan::{Verdict, judge};
 //!
 //! // What a pickle leaves whose `__reduce__` is `(exec, ("print('hello')",))`.
 //! let mut objects = Objects::new();
-//! let exec = Object::Global { module: "builtins".into(), name: "exec".into() };
-//! let callee = objects.push(exec, 2).unwrap();
+//! let callee = objects.push(Object::global("builtins", "exec"), 2).unwrap();
 //! let code = objects.push(Object::Str("print('hello')".into()), 20).unwrap();
-//! let args = objects.push(Object::Tuple(vec![code]), 38).unwrap();
-//! objects.push(
-//!     Object::Call(Box::new(Call {
-//!         kind: CallKind::Reduce,
-//!         callee,
-//!         args,
-//!         kwargs: None,
-//!         states: vec![],
-//!         items: vec![],
-//!         pairs: vec![],
-//!     })),
-//!     39,
-//! );
+//! let args = objects.push(Object::Tuple(vec![code].into()), 38).unwrap();
+//! objects.push(Object::call(CallKind::Reduce, callee, args), 39);
 //! let survey = Survey {
 //!     format: "ckpt",
 //!     objects: vec![SurveyedObjects { place: "data.pkl".into(), objects, complete: true }],

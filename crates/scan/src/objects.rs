@@ -9,7 +9,7 @@ use crate::render::render;
 use crate::rules;
 use crate::standing::{self, Standing};
 use crate::{calls, persistent};
-use ir::{Call, Object, ObjectId, Objects, PatchKind};
+use ir::{Call, Object, ObjectId, Objects, Patch, PatchKind};
 use std::collections::{HashMap, HashSet};
 
 /// How much of an object a detail shows.
@@ -30,13 +30,9 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
     };
     for (id, node) in objects.iter() {
         match &node.object {
-            Object::Global { module, name } => bench.global(id, module, name),
+            Object::Global(global) => bench.global(id, &global.module, &global.name),
             Object::Call(call) => bench.call(id, call),
-            Object::Patch {
-                target,
-                kind,
-                values,
-            } => bench.patch(id, *target, *kind, values),
+            Object::Patch(patch) => bench.patch(id, patch),
             Object::Persistent(pid) => bench.persistent(id, *pid),
             Object::Extension(code) => {
                 bench.ledger.note(
@@ -128,12 +124,12 @@ impl Bench<'_> {
     }
 
     /// A change to something the pickle did not make as a plain container.
-    fn patch(&mut self, id: ObjectId, target: ObjectId, kind: PatchKind, values: &[ObjectId]) {
-        let at = self.at(id);
+    fn patch(&mut self, id: ObjectId, patch: &Patch) {
+        let (target, at) = (patch.target, self.at(id));
         let objects = self.objects;
         let rule = match objects.get(target) {
-            Object::Tensor(_) if kind == PatchKind::Build => {
-                for state in values {
+            Object::Tensor(_) if patch.kind == PatchKind::Build => {
+                for state in &patch.values {
                     calls::planted_methods(self, *state, at);
                 }
                 return;
@@ -141,9 +137,9 @@ impl Bench<'_> {
             Object::Persistent(pid) if persistent::module_in_pid(objects, *pid).is_none() => {
                 rules::ODD_OBJECT
             }
-            Object::Global { .. }
+            Object::Global(_)
             | Object::Extension(_)
-            | Object::Patch { .. }
+            | Object::Patch(_)
             | Object::Persistent(_)
             | Object::Call(_) => rules::STATE_POISONING,
             _ => rules::ODD_OBJECT,
@@ -218,7 +214,7 @@ impl Uses {
                 | Object::FrozenSet(items) => uses.mark_all(items, HELD),
                 Object::Dict(pairs) => uses.mark_pairs(pairs),
                 Object::Persistent(pid) => uses.mark(*pid, HELD),
-                Object::Patch { values, .. } => uses.mark_all(values, HELD),
+                Object::Patch(patch) => uses.mark_all(&patch.values, HELD),
                 _ => {}
             }
         }
@@ -230,9 +226,9 @@ impl Uses {
 
     fn by_call(&mut self, objects: &Objects, call: &Call) {
         self.mark(call.callee, CALLED);
-        self.mark_all(&call.states, HELD);
-        self.mark_all(&call.items, HELD);
-        self.mark_pairs(&call.pairs);
+        self.mark_all(call.states(), HELD);
+        self.mark_all(call.items(), HELD);
+        self.mark_pairs(call.pairs());
         // `partial` and its kind keep what they are handed and judge it by themselves.
         let keeps = objects.global(call.callee).is_some_and(|(module, name)| {
             matches!(

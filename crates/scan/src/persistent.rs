@@ -15,7 +15,7 @@ pub(crate) fn is_storage_pid(objects: &Objects, pid: ObjectId) -> bool {
     let Object::Tuple(parts) = objects.get(pid) else {
         return false;
     };
-    match parts.as_slice() {
+    match &parts[..] {
         [kind, class, key, ..] if objects.str(*kind) == Some("storage") => {
             let listed = |(module, name): (&str, &str)| {
                 standing::standing(module, name) == Standing::Harmless
@@ -33,7 +33,7 @@ pub(crate) fn module_in_pid(objects: &Objects, pid: ObjectId) -> Option<ObjectId
     let Object::Tuple(parts) = objects.get(pid) else {
         return None;
     };
-    let [kind, class, file, source] = *parts.as_slice() else {
+    let [kind, class, file, source] = parts[..] else {
         return None;
     };
     let text = |id| matches!(objects.get(id), Object::Str(_) | Object::None);
@@ -54,14 +54,14 @@ pub(crate) fn callable_in_pid(objects: &Objects, pid: ObjectId) -> Option<Object
         match objects.get(id) {
             Object::Call(_)
             | Object::Extension(_)
-            | Object::Patch { .. }
+            | Object::Patch(_)
             | Object::Set(_)
             | Object::FrozenSet(_)
             | Object::Dict(_) => return Some(id),
-            Object::Global { module: m, name } => {
+            Object::Global(global) => {
                 // The storages of some other device have classes that nobody here knows.
                 let class = matches!(
-                    standing::standing(m, name),
+                    standing::standing(&global.module, &global.name),
                     Standing::Harmless
                         | Standing::KnownClass
                         | Standing::LibraryClass { .. }

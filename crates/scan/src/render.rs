@@ -1,6 +1,6 @@
 //! Objects as one line of text that looks like Python, short whatever the object is.
 
-use ir::{Blob, Call, CallKind, Object, ObjectId, Objects, PatchKind};
+use ir::{Blob, Call, Object, ObjectId, Objects, PatchKind};
 use std::fmt::Write as _;
 
 /// How deep containers and calls are shown inside each other.
@@ -20,7 +20,7 @@ const MAX_ITEMS: usize = 64;
 /// let mut objects = Objects::new();
 /// let name = objects.push(Object::Str("weight".into()), 0).unwrap();
 /// let shape = objects.push(Object::Int(3), 8).unwrap();
-/// let dict = objects.push(Object::Dict(vec![(name, shape)]), 10).unwrap();
+/// let dict = objects.push(Object::Dict(vec![(name, shape)].into()), 10).unwrap();
 /// assert_eq!(weightbridge_scan::render(&objects, dict, 80), r#"{"weight": 3}"#);
 /// assert_eq!(weightbridge_scan::render(&objects, dict, 7), r#"{"weig…"#);
 /// ```
@@ -179,7 +179,7 @@ fn show(objects: &Objects, id: ObjectId, depth: u8, page: &mut Page, steps: &mut
             | Object::Dict(_)
             | Object::Call(_)
             | Object::Persistent(_)
-            | Object::Patch { .. }
+            | Object::Patch(_)
     );
     if nested && depth >= MAX_DEPTH {
         page.push('…');
@@ -208,8 +208,9 @@ fn show(objects: &Objects, id: ObjectId, depth: u8, page: &mut Page, steps: &mut
         Object::Set(items) => list(items, "{", "}", deeper, page, steps),
         Object::FrozenSet(items) => list(items, "frozenset({", "})", deeper, page, steps),
         Object::Dict(pairs) => dict(pairs, "{", "}", deeper, page, steps),
-        Object::Global { module, name } => {
-            for c in module.chars().chain(['.']).chain(name.chars()) {
+        Object::Global(global) => {
+            let (module, name) = (global.module.chars(), global.name.chars());
+            for c in module.chain(['.']).chain(name) {
                 page.push_escaped(c);
                 if page.is_full() {
                     break;
@@ -224,19 +225,15 @@ fn show(objects: &Objects, id: ObjectId, depth: u8, page: &mut Page, steps: &mut
             steps.push(Step::Show(*pid, deeper));
         }
         Object::OutOfBand => page.push_str("<out-of-band buffer>"),
-        Object::Patch {
-            target,
-            kind,
-            values,
-        } => {
-            let (open, close) = match kind {
+        Object::Patch(patch) => {
+            let (open, close) = match patch.kind {
                 PatchKind::Build => (".__setstate__(", ")"),
                 PatchKind::SetItems => (".update(", ")"),
                 PatchKind::Append => (".extend([", "])"),
                 PatchKind::Add => (".update({", "})"),
             };
-            let mut todo = vec![Step::Show(*target, deeper), Step::Say(open)];
-            push_items(values, deeper, &mut todo);
+            let mut todo = vec![Step::Show(patch.target, deeper), Step::Say(open)];
+            push_items(&patch.values, deeper, &mut todo);
             todo.push(Step::Say(close));
             steps.extend(todo.into_iter().rev());
         }
@@ -250,22 +247,22 @@ fn show_call(objects: &Objects, call: &Call, depth: u8, steps: &mut Vec<Step>) {
         Some(args) => push_items(args, depth, &mut todo),
         None => todo.extend([Step::Say("*"), Step::Show(call.args, depth)]),
     }
-    if let (Some(kwargs), CallKind::NewEx) = (call.kwargs, call.kind) {
+    if let Some(kwargs) = call.kwargs() {
         todo.extend([Step::Say(", **"), Step::Show(kwargs, depth)]);
     }
     todo.push(Step::Say(")"));
-    for state in call.states.iter().take(MAX_ITEMS) {
+    for state in call.states().iter().take(MAX_ITEMS) {
         todo.push(Step::Say(".__setstate__("));
         todo.extend([Step::Show(*state, depth), Step::Say(")")]);
     }
-    if !call.items.is_empty() {
+    if !call.items().is_empty() {
         todo.push(Step::Say(".extend(["));
-        push_items(&call.items, depth, &mut todo);
+        push_items(call.items(), depth, &mut todo);
         todo.push(Step::Say("])"));
     }
-    if !call.pairs.is_empty() {
+    if !call.pairs().is_empty() {
         todo.push(Step::Say(".update({"));
-        push_pairs(&call.pairs, depth, &mut todo);
+        push_pairs(call.pairs(), depth, &mut todo);
         todo.push(Step::Say("})"));
     }
     steps.extend(todo.into_iter().rev());
@@ -346,7 +343,7 @@ mod tests {
         assert_eq!(render(&b.objects, call, 12), "builtins.ex…");
         let one = b.int(1);
         let kwargs = b.dict(&[("shell", one)]);
-        let new = b.call(CallKind::NewEx, "subprocess", "Popen", &[one], Some(kwargs));
+        let new = b.call(ir::CallKind::NewEx(kwargs), "subprocess", "Popen", &[one]);
         b.build(new, kwargs);
         assert_eq!(
             render(&b.objects, new, 200),
@@ -357,13 +354,15 @@ mod tests {
     #[test]
     fn cycles_and_crowds_stay_short() {
         let mut b = Builder::new();
-        let list = b.push(Object::List(Vec::new()));
+        let list = b.push(Object::List(ir::Ids::new()));
         if let Some(Object::List(items)) = b.objects.get_mut(list) {
-            *items = vec![list; 1_000_000];
+            *items = vec![list; 1_000_000].into();
         }
         let text = render(&b.objects, list, 400);
         assert_eq!(text.chars().count(), 400);
-        let blob = b.push(Object::Bytes(Blob::Held(vec![0u8; 1 << 20].into())));
+        let blob = b.push(Object::Bytes(Box::new(Blob::Held(
+            vec![0u8; 1 << 20].into(),
+        ))));
         assert_eq!(render(&b.objects, blob, 30).chars().count(), 30);
     }
 }

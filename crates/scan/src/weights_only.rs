@@ -184,7 +184,7 @@ pub(crate) fn allows(module: &str, name: &str) -> bool {
 /// ```
 /// let mut objects = ir::Objects::new();
 /// for (module, name) in [("torch", "FloatStorage"), ("argparse", "Namespace")] {
-///     objects.push(ir::Object::Global { module: module.into(), name: name.into() }, 0);
+///     objects.push(ir::Object::global(module, name), 0);
 /// }
 /// let outside = weightbridge_scan::outside_weights_only(&objects, &[]);
 /// assert_eq!(outside, ["argparse.Namespace"]);
@@ -193,7 +193,8 @@ pub fn outside_weights_only(objects: &Objects, allowed_extra: &[String]) -> Vec<
     let mut outside = BTreeSet::new();
     for (_, node) in objects.iter() {
         match &node.object {
-            Object::Global { module, name } if !allows(module, name) => {
+            Object::Global(global) if !allows(&global.module, &global.name) => {
+                let (module, name) = (&global.module, &global.name);
                 let full = format!("{module}.{name}");
                 let first = module.split('.').next().unwrap_or_default();
                 if NEVER.contains(&first) || !allowed_extra.contains(&full) {
@@ -240,13 +241,7 @@ mod tests {
             ("torch", "storage.TypedStorage"),
             ("torch._utils", "_rebuild_tensor_v2"),
         ] {
-            objects.push(
-                Object::Global {
-                    module: module.into(),
-                    name: name.into(),
-                },
-                0,
-            );
+            objects.push(Object::global(module, name), 0);
         }
         objects.push(Object::Extension(240), 9);
         let extra = ["argparse.Namespace", "posix.system", "os.path.join"].map(String::from);

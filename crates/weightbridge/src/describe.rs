@@ -333,13 +333,13 @@ fn branch(
             Some(t) => Value::from(format!("tensor {} {}", t.spec.dtype, t.spec.shape)),
             None => Value::Null,
         },
-        Object::Call(call) if !call.states.is_empty() => {
+        Object::Call(call) if !call.states().is_empty() => {
             let mut map = Map::new();
             map.insert(
                 "object".to_owned(),
                 Value::from(scan::render(objects, id, 120)),
             );
-            map.insert("state".to_owned(), all(&call.states));
+            map.insert("state".to_owned(), all(call.states()));
             Value::Object(map)
         }
         _ => Value::from(scan::render(objects, id, 200)),
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_list_that_holds_itself_is_shown_in_part() {
         let mut objects = Objects::new();
-        let list = objects.push(Object::List(Vec::new()), 0).unwrap();
+        let list = objects.push(Object::List(ir::Ids::new()), 0).unwrap();
         if let Some(Object::List(items)) = objects.get_mut(list) {
             items.extend(std::iter::repeat_n(list, 500));
         }

@@ -4,8 +4,8 @@ use ir::{Fault, Limits, Result};
 
 /// Counts what pickles use, against [`Limits`].
 ///
-/// An object is about 48 bytes, a reference 4; with the defaults the records of a pickle built to
-/// hurt stay below 200 MiB.
+/// An object is 32 bytes and what it holds, a reference 4; with the defaults the records of a pickle
+/// built to hurt stay below 200 MiB.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limits: Limits,

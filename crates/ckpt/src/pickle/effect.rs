@@ -6,7 +6,7 @@
 
 use super::COMPUTED_GLOBAL;
 use super::machine::Machine;
-use ir::{Call, CallKind, Object, ObjectId, PatchKind, Result};
+use ir::{CallKind, Object, ObjectId, PatchKind, Result};
 use std::sync::Arc;
 
 /// References a call counts for: its record is larger than that of other objects.
@@ -31,13 +31,10 @@ impl Machine<'_> {
                 return Err(self.fail("a module or name that is no string"));
             }
         }
-        let callee = self.add_node(Object::Global {
-            module: COMPUTED_GLOBAL.0.into(),
-            name: COMPUTED_GLOBAL.1.into(),
-        })?;
+        let callee = self.add_node(Object::global(COMPUTED_GLOBAL.0, COMPUTED_GLOBAL.1))?;
         self.budget.reference(2)?;
-        let args = self.add_node(Object::Tuple(vec![module, name]))?;
-        self.call(CallKind::Reduce, callee, args, None)
+        let args = self.add_node(Object::Tuple(vec![module, name].into()))?;
+        self.call(CallKind::Reduce, callee, args)
     }
 
     /// `EXT1`, `EXT2`, `EXT4`: an object named by its code. A code the pickle itself registered
@@ -68,7 +65,7 @@ impl Machine<'_> {
             return Err(self.fail("the arguments are no tuple"));
         }
         self.note_registration(callee, args);
-        self.call(CallKind::Reduce, callee, args, None)
+        self.call(CallKind::Reduce, callee, args)
     }
 
     pub(super) fn new_object(&mut self) -> Result<()> {
@@ -78,7 +75,7 @@ impl Machine<'_> {
         if self.is_value(args, |o| !matches!(o, Object::Tuple(_))) {
             return Err(self.fail("the arguments are no tuple"));
         }
-        self.call(CallKind::New, class, args, None)
+        self.call(CallKind::New, class, args)
     }
 
     pub(super) fn new_object_ex(&mut self) -> Result<()> {
@@ -91,7 +88,7 @@ impl Machine<'_> {
         {
             return Err(self.fail("the arguments are no tuple and dict"));
         }
-        self.call(CallKind::NewEx, class, args, Some(kwargs))
+        self.call(CallKind::NewEx(kwargs), class, args)
     }
 
     pub(super) fn inst(&mut self, module: &Arc<str>, name: &Arc<str>) -> Result<()> {
@@ -99,8 +96,8 @@ impl Machine<'_> {
         let class = self.global_object(module, name);
         let class = self.add_node(class)?;
         self.budget.reference(items.len())?;
-        let args = self.add_node(Object::Tuple(items))?;
-        self.call(CallKind::Inst, class, args, None)
+        let args = self.add_node(Object::Tuple(items.into()))?;
+        self.call(CallKind::Inst, class, args)
     }
 
     pub(super) fn obj(&mut self) -> Result<()> {
@@ -111,27 +108,13 @@ impl Machine<'_> {
         let class = items.remove(0);
         self.check_callable(class)?;
         self.budget.reference(items.len())?;
-        let args = self.add_node(Object::Tuple(items))?;
-        self.call(CallKind::Obj, class, args, None)
+        let args = self.add_node(Object::Tuple(items.into()))?;
+        self.call(CallKind::Obj, class, args)
     }
 
-    fn call(
-        &mut self,
-        kind: CallKind,
-        callee: ObjectId,
-        args: ObjectId,
-        kwargs: Option<ObjectId>,
-    ) -> Result<()> {
+    fn call(&mut self, kind: CallKind, callee: ObjectId, args: ObjectId) -> Result<()> {
         self.budget.reference(CALL_COST)?;
-        self.push(Object::Call(Box::new(Call {
-            kind,
-            callee,
-            args,
-            kwargs,
-            states: Vec::new(),
-            items: Vec::new(),
-            pairs: Vec::new(),
-        })))
+        self.push(Object::call(kind, callee, args))
     }
 
     fn check_callable(&self, callee: ObjectId) -> Result<()> {
@@ -169,7 +152,7 @@ impl Machine<'_> {
         self.budget.reference(1)?;
         match self.objects.get_mut(target) {
             Some(Object::Call(call)) => {
-                call.states.push(state);
+                call.changes().states.push(state);
                 Ok(())
             }
             Some(object) if !super::machine::unknown(object) => {
@@ -190,7 +173,7 @@ impl Machine<'_> {
         self.budget.reference(items.len())?;
         match self.objects.get_mut(target) {
             Some(Object::List(list)) => list.extend_from_slice(items),
-            Some(Object::Call(call)) => call.items.extend_from_slice(items),
+            Some(Object::Call(call)) => call.changes().items.extend_from_slice(items),
             Some(Object::ByteArray(_)) => {
                 return self.patch(target, PatchKind::Append, items.to_vec());
             }
@@ -220,7 +203,7 @@ impl Machine<'_> {
                 Ok(())
             }
             Some(Object::Call(call)) => {
-                call.pairs.extend(pairs);
+                call.changes().pairs.extend(pairs);
                 Ok(())
             }
             // `list[i] = x` is lawful Python.
@@ -272,7 +255,7 @@ impl Machine<'_> {
                 Ok(())
             }
             Some(Object::Call(call)) => {
-                call.items.extend_from_slice(items);
+                call.changes().items.extend_from_slice(items);
                 Ok(())
             }
             Some(object) if !super::machine::unknown(object) => {
@@ -283,12 +266,8 @@ impl Machine<'_> {
     }
 
     fn patch(&mut self, target: ObjectId, kind: PatchKind, values: Vec<ObjectId>) -> Result<()> {
-        self.add_node(Object::Patch {
-            target,
-            kind,
-            values,
-        })
-        .map(|_| ())
+        self.add_node(Object::patch(target, kind, values))
+            .map(|_| ())
     }
 
     /// Lists, dicts and sets cannot be keys, nor tuples that hold one.

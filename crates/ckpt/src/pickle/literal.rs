@@ -48,7 +48,7 @@ impl Machine<'_> {
     pub(super) fn binstring(&mut self, len: u64) -> Result<()> {
         if len > HELD_STRING {
             let region = self.stored(len)?;
-            return self.push(Object::Bytes(Blob::Stored(region)));
+            return self.push(Object::Bytes(Box::new(Blob::Stored(region))));
         }
         let bytes = self.held(len)?;
         self.push(byte_string(bytes.to_vec()))
@@ -183,5 +183,5 @@ pub(super) fn byte_string(bytes: Vec<u8>) -> Object {
         }
         return Object::None;
     }
-    Object::Bytes(Blob::Held(bytes.into()))
+    Object::Bytes(Box::new(Blob::Held(bytes.into())))
 }

@@ -7,7 +7,7 @@ use super::number;
 use super::stack::{Memo, Stack};
 use super::{names, opcode as op, text};
 use crate::error::CkptError;
-use ir::{Error, Limits, Object, ObjectId, Objects, Region, Result};
+use ir::{Error, Ids, Limits, Object, ObjectId, Objects, Pairs, Region, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,6 +15,11 @@ use std::sync::Arc;
 const MEMO_SLOT: u64 = 1 << 28;
 /// Slots of the memo that are filled out of order.
 const MEMO_OUT_OF_ORDER: u64 = 200_000;
+/// Places of objects of which there is one only; below them lie the numbers of one byte.
+const NONE: usize = 256;
+const TRUE: usize = 257;
+const FALSE: usize = 258;
+const NOTHING: usize = 259;
 /// The newest protocol there is.
 const HIGHEST_PROTOCOL: u8 = 5;
 /// Disagreements recorded of one pickle; more say nothing new.
@@ -83,6 +88,7 @@ pub(crate) fn run_framed(
         protocol: 0,
         registry: HashMap::new(),
         cache: HashMap::new(),
+        singles: [None; NOTHING + 1],
         odd: Vec::new(),
         code: op::STOP,
         code_at: 0,
@@ -121,6 +127,8 @@ pub(super) struct Machine<'a> {
     pub(super) registry: HashMap<i64, (Arc<str>, Arc<str>)>,
     /// What it put into `copyreg._extension_cache`: objects themselves.
     pub(super) cache: HashMap<i64, ObjectId>,
+    /// Objects of which there is one only. A list of a million `None` is no million objects.
+    singles: [Option<ObjectId>; NOTHING + 1],
     pub(super) odd: Vec<(u64, String)>,
     /// The opcode being run, and its offset.
     pub(super) code: u8,
@@ -173,16 +181,16 @@ impl Machine<'_> {
                 Ok(())
             }
             // Constants and numbers.
-            op::NONE => self.push(Object::None),
-            op::NEWTRUE => self.push(Object::Bool(true)),
-            op::NEWFALSE => self.push(Object::Bool(false)),
+            op::NONE => self.push_single(NONE, || Object::None),
+            op::NEWTRUE => self.push_single(TRUE, || Object::Bool(true)),
+            op::NEWFALSE => self.push_single(FALSE, || Object::Bool(false)),
             op::BININT => {
                 let n = i32::from_le_bytes(self.array()?);
                 self.push(Object::Int(n.into()))
             }
             op::BININT1 => {
                 let [n] = self.array()?;
-                self.push(Object::Int(n.into()))
+                self.push_single(n.into(), || Object::Int(n.into()))
             }
             op::BININT2 => {
                 let n = u16::from_le_bytes(self.array()?);
@@ -244,22 +252,22 @@ impl Machine<'_> {
             op::SHORT_BINBYTES => {
                 let [n] = self.array()?;
                 let blob = self.blob(n.into())?;
-                self.push(Object::Bytes(blob))
+                self.push(Object::Bytes(Box::new(blob)))
             }
             op::BINBYTES => {
                 let n = u32::from_le_bytes(self.array()?);
                 let blob = self.blob(n.into())?;
-                self.push(Object::Bytes(blob))
+                self.push(Object::Bytes(Box::new(blob)))
             }
             op::BINBYTES8 => {
                 let n = u64::from_le_bytes(self.array()?);
                 let blob = self.blob(n)?;
-                self.push(Object::Bytes(blob))
+                self.push(Object::Bytes(Box::new(blob)))
             }
             op::BYTEARRAY8 => {
                 let n = u64::from_le_bytes(self.array()?);
                 let blob = self.blob(n)?;
-                self.push(Object::ByteArray(blob))
+                self.push(Object::ByteArray(Box::new(blob)))
             }
             op::NEXT_BUFFER => self.push(Object::OutOfBand),
             op::READONLY_BUFFER => match self.top()? {
@@ -275,10 +283,10 @@ impl Machine<'_> {
                 _ => Ok(()),
             },
             // Containers.
-            op::EMPTY_LIST => self.push(Object::List(Vec::new())),
-            op::EMPTY_TUPLE => self.push(Object::Tuple(Vec::new())),
-            op::EMPTY_DICT => self.push(Object::Dict(Vec::new())),
-            op::EMPTY_SET => self.push(Object::Set(Vec::new())),
+            op::EMPTY_LIST => self.push(Object::List(Ids::new())),
+            op::EMPTY_TUPLE => self.push_single(NOTHING, || Object::Tuple(Ids::new())),
+            op::EMPTY_DICT => self.push(Object::Dict(Pairs::new())),
+            op::EMPTY_SET => self.push(Object::Set(Ids::new())),
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
                 let n = usize::from(code - op::TUPLE1) + 1;
                 let items = self.stack.pop_many(n);
@@ -302,7 +310,7 @@ impl Machine<'_> {
             }
             op::DICT => {
                 let items = self.pop_to_mark()?;
-                self.push(Object::Dict(Vec::new()))?;
+                self.push(Object::Dict(Pairs::new()))?;
                 let dict = self.top()?;
                 self.set_items(dict, &items)
             }
@@ -444,16 +452,10 @@ impl Machine<'_> {
         if self.protocol < 3 {
             let (new_module, new_name) = names::fix_import(module, name);
             if (new_module, new_name) != (&**module, &**name) {
-                return Object::Global {
-                    module: new_module.into(),
-                    name: new_name.into(),
-                };
+                return Object::global(new_module, new_name);
             }
         }
-        Object::Global {
-            module: Arc::clone(module),
-            name: Arc::clone(name),
-        }
+        Object::global(Arc::clone(module), Arc::clone(name))
     }
 
     // The stack.
@@ -462,6 +464,18 @@ impl Machine<'_> {
         self.budget.object()?;
         let id = self.objects.push(object, self.code_at);
         id.ok_or_else(|| self.fail("too many objects"))
+    }
+
+    /// Pushes an object of which there is one only, as in Python.
+    fn push_single(&mut self, slot: usize, object: impl Fn() -> Object) -> Result<()> {
+        if let Some(&Some(id)) = self.singles.get(slot) {
+            return self.push_id(id);
+        }
+        let id = self.add_node(object())?;
+        if let Some(single) = self.singles.get_mut(slot) {
+            *single = Some(id);
+        }
+        self.push_id(id)
     }
 
     pub(super) fn push(&mut self, object: Object) -> Result<()> {
@@ -475,13 +489,9 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn push_items(
-        &mut self,
-        items: Vec<ObjectId>,
-        kind: impl FnOnce(Vec<ObjectId>) -> Object,
-    ) -> Result<()> {
+    fn push_items(&mut self, items: Vec<ObjectId>, kind: impl FnOnce(Ids) -> Object) -> Result<()> {
         self.budget.reference(items.len())?;
-        self.push(kind(items))
+        self.push(kind(items.into()))
     }
 
     pub(super) fn pop(&mut self) -> Result<ObjectId> {
@@ -550,10 +560,10 @@ pub(super) fn unknown(object: &Object) -> bool {
     matches!(
         object,
         Object::Call(_)
-            | Object::Global { .. }
+            | Object::Global(_)
             | Object::Persistent(_)
             | Object::Extension(_)
             | Object::OutOfBand
-            | Object::Patch { .. }
+            | Object::Patch(_)
     )
 }

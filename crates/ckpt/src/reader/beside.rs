@@ -4,7 +4,7 @@ use super::build::Kind;
 use super::forest::{Forest, Node};
 use super::select::Choice;
 use super::structure::{Counts, Holds};
-use super::walk::Harvest;
+use super::walk::{Harvest, LISTED};
 use super::{Assembly, many, numpy};
 use ir::{MetaValue, Object, Record, ns};
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ const TEXT: usize = 64 << 10;
 /// Scalars carried to the metadata.
 const SCALARS: usize = 1000;
 /// Objects looked at to say what classes a subtree has.
-const LOOK: usize = 10_000;
+const LOOK: usize = 2000;
 /// Class names told of one subtree.
 const CLASSES: usize = 5;
 
@@ -25,13 +25,27 @@ impl Assembly {
         let steps = choice.passed.iter().zip(&choice.path);
         for (&(mapping, taken), key) in steps {
             let (_, children) = self.forest.children(mapping);
+            let mut listed = Vec::new();
+            let (mut more, mut tensors) = (0u64, 0u64);
             for (name, child) in children {
                 let name = self.forest.show(&name);
                 if child == taken && name == *key {
                     continue;
                 }
-                let tensors = counts.of(child);
-                self.leave(&format!("{prefix}{name}"), child, tensors);
+                if listed.len() < LISTED {
+                    listed.push((name, child));
+                } else {
+                    more += 1;
+                    tensors = tensors.saturating_add(counts.of(child));
+                }
+            }
+            for (name, child) in listed {
+                self.leave(&format!("{prefix}{name}"), child, counts.of(child));
+            }
+            if more > 0 {
+                let why = format!("{more} more things, with {}", many(tensors));
+                let record = Record::dropped("left-out", format!("{prefix}…"), why);
+                self.record(record.flag("--all"));
             }
             prefix.push_str(key);
             prefix.push('.');
@@ -140,7 +154,8 @@ fn account(forest: &Forest, node: Node, tensors: u64) -> String {
                 }
             }
         }
-        for child in forest.objects(here.doc).children(here.id) {
+        let room = LOOK.saturating_sub(seen.len());
+        for child in forest.objects(here.doc).children(here.id).take(room) {
             let child = here.with(child);
             if seen.insert(child) {
                 look.push(child);

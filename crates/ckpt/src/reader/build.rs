@@ -166,7 +166,7 @@ impl Forest {
                 self.sequence(list)?;
                 return done(Kind::NumberList, vec![here]);
             } else if is_tensor_class(module, name) {
-                let state = call.states.last().map(|&id| here.with(id));
+                let state = call.states().last().map(|&id| here.with(id));
                 let items = state.and_then(|state| self.sequence(state));
                 match items.unwrap_or_default() {
                     [_, _, _, _] => {

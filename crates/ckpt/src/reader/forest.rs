@@ -185,7 +185,7 @@ fn keys_twice(objects: &Objects) -> Vec<ObjectId> {
     for (id, node) in objects.iter() {
         let pairs = match &node.object {
             Object::Dict(pairs) => pairs,
-            Object::Call(call) => &call.pairs,
+            Object::Call(call) => call.pairs(),
             _ => continue,
         };
         if pairs.len() < 2 {

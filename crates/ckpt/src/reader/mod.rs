@@ -3,6 +3,7 @@
 mod beside;
 mod build;
 mod bytes;
+mod children;
 mod flip;
 mod forest;
 mod lower;

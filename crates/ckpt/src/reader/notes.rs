@@ -19,7 +19,7 @@ pub(super) fn read(objects: &Objects, root: ObjectId, depth: u64, metadata: &mut
         return;
     };
     let pairs = call
-        .states
+        .states()
         .iter()
         .find_map(|state| objects.pairs(objects.lookup(*state, ATTRIBUTE)?));
     let mut seen = HashSet::new();

@@ -39,7 +39,7 @@ struct Parts {
 fn parts(forest: &Forest, node: Node) -> Option<Parts> {
     let (module, name, call) = forest.call(node)?;
     if core(module, "multiarray") && name == "_reconstruct" {
-        let state = node.with(*call.states.last()?);
+        let state = node.with(*call.states().last()?);
         let items = forest.sequence(state)?;
         let [shape, dtype, fortran, data] = match items {
             [_, rest @ ..] if items.len() == 5 => rest.first_chunk::<4>(),
@@ -113,7 +113,7 @@ pub(crate) fn dtype(forest: &Forest, node: Node) -> Option<(DType, ByteOrder)> {
         "float8_e8m0fnu" => DType::F8E8M0,
         _ => return None,
     };
-    let state = call.states.last().map(|&id| node.with(id));
+    let state = call.states().last().map(|&id| node.with(id));
     let state = state
         .and_then(|state| forest.sequence(state))
         .unwrap_or_default();

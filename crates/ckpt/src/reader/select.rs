@@ -1,9 +1,11 @@
 //! Which tensors: the rule of `docs` for what a checkpoint's state dict is.
 
+use super::children::Name;
 use super::forest::{Forest, Node};
-use super::structure::{Counts, Holds, Name};
+use super::structure::{Counts, Holds};
 use crate::error::CkptError;
 use ir::{ReadOptions, Result};
+use std::collections::HashMap;
 
 /// Keys under which training programs keep their state dict, in the order they are tried.
 pub(crate) const KEYS: [&str; 9] = [
@@ -50,32 +52,98 @@ enum Fit {
     No,
 }
 
-fn fit(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> Fit {
-    if counts.of(node) == 0 {
-        return Fit::No;
+/// A search for state dicts. It remembers what it found out: the same object may come under a
+/// hundred thousand keys, at every level.
+struct Search<'a> {
+    forest: &'a Forest,
+    counts: &'a Counts,
+    /// By object and levels that may follow.
+    fits: HashMap<(Node, u8), Fit>,
+    listed: HashMap<(Node, u8), bool>,
+}
+
+impl Search<'_> {
+    fn fit(&mut self, node: Node, depth: u8) -> Fit {
+        if let Some(fit) = self.fits.get(&(node, depth)) {
+            return *fit;
+        }
+        let fit = self.fit_anew(node, depth);
+        self.fits.insert((node, depth), fit);
+        fit
     }
-    let (holds, children) = forest.children(node);
-    match holds {
-        Holds::Module => return Fit::State,
-        Holds::Mapping => {}
-        _ => return Fit::No,
-    }
-    let (mut direct, mut deeper, mut mappings) = (false, false, true);
-    for (_, child) in children {
-        match forest.build(child) {
-            Some(build) => direct |= build.is_tensor(),
-            None if counts.of(child) > 0 => {
-                deeper = true;
-                mappings =
-                    mappings && depth > 0 && fit(forest, counts, child, depth - 1) != Fit::No;
+
+    fn fit_anew(&mut self, node: Node, depth: u8) -> Fit {
+        if self.counts.of(node) == 0 {
+            return Fit::No;
+        }
+        let (holds, children) = self.forest.children(node);
+        match holds {
+            Holds::Module => return Fit::State,
+            Holds::Mapping => {}
+            _ => return Fit::No,
+        }
+        let (mut direct, mut deeper, mut mappings) = (false, false, true);
+        for (_, child) in children {
+            match self.forest.build(child) {
+                Some(build) => direct |= build.is_tensor(),
+                None if self.counts.of(child) > 0 => {
+                    deeper = true;
+                    mappings = mappings && depth > 0 && self.fit(child, depth - 1) != Fit::No;
+                }
+                None => {}
             }
-            None => {}
+        }
+        match (direct, deeper) {
+            (true, false) => Fit::State,
+            _ if deeper && mappings => Fit::Nested,
+            _ => Fit::No,
         }
     }
-    match (direct, deeper) {
-        (true, false) => Fit::State,
-        _ if deeper && mappings => Fit::Nested,
-        _ => Fit::No,
+
+    /// The first of the known keys under which a mapping holds something like a state dict.
+    fn listed_key(&mut self, node: Node) -> Option<(&'static str, Node)> {
+        let (holds, children) = self.forest.children(node);
+        if holds != Holds::Mapping {
+            return None;
+        }
+        let mut known: [Option<Node>; KEYS.len()] = [None; KEYS.len()];
+        for (name, child) in children {
+            let Name::Key(key) = name else { continue };
+            let place = self
+                .forest
+                .str(key)
+                .and_then(|key| KEYS.iter().position(|known| *known == key));
+            if let Some(slot) = place.and_then(|place| known.get_mut(place)) {
+                slot.get_or_insert(child);
+            }
+        }
+        let mut found = KEYS.iter().zip(known);
+        found.find_map(|(&key, child)| {
+            let child = child?;
+            let fits = self.fit(child, NESTED) != Fit::No || self.listed_below(child, NESTED);
+            fits.then_some((key, child))
+        })
+    }
+
+    /// Whether there is such a key further down.
+    fn listed_below(&mut self, node: Node, depth: u8) -> bool {
+        if depth == 0 || self.counts.of(node) == 0 {
+            return false;
+        }
+        if let Some(known) = self.listed.get(&(node, depth)) {
+            return *known;
+        }
+        let (holds, children) = self.forest.children(node);
+        let found = holds == Holds::Mapping
+            && children.into_iter().any(|(name, child)| {
+                let known = match name {
+                    Name::Key(key) => self.forest.str(key).is_some_and(|key| KEYS.contains(&key)),
+                    Name::Index(_) => false,
+                };
+                known && (self.fit(child, NESTED) != Fit::No || self.listed_below(child, depth - 1))
+            });
+        self.listed.insert((node, depth), found);
+        found
     }
 }
 
@@ -98,10 +166,16 @@ pub(crate) fn choose(
             "every tensor of the file, as --all asks",
         ));
     }
+    let mut search = Search {
+        forest,
+        counts,
+        fits: HashMap::new(),
+        listed: HashMap::new(),
+    };
     let mut choice = Choice::root(root, "");
     for _ in 0..NESTED {
         let node = choice.node;
-        let found = fit(forest, counts, node, NESTED);
+        let found = search.fit(node, NESTED);
         if found == Fit::State {
             let module = forest.children(node).0 == Holds::Module;
             choice.why = if module {
@@ -114,7 +188,7 @@ pub(crate) fn choose(
             };
             return Ok(choice);
         }
-        let Some((key, child)) = listed_key(forest, counts, node) else {
+        let Some((key, child)) = search.listed_key(node) else {
             break;
         };
         choice.passed.push((node, child));
@@ -127,42 +201,6 @@ pub(crate) fn choose(
         "mappings of tensors".to_owned()
     };
     Ok(choice)
-}
-
-/// The first of the known keys under which a mapping holds something like a state dict.
-fn listed_key(forest: &Forest, counts: &Counts, node: Node) -> Option<(&'static str, Node)> {
-    let (holds, children) = forest.children(node);
-    if holds != Holds::Mapping {
-        return None;
-    }
-    let child = |wanted: &str| {
-        children.iter().find_map(|(name, child)| match name {
-            Name::Key(key) if forest.str(*key) == Some(wanted) => Some(*child),
-            _ => None,
-        })
-    };
-    let mut found = KEYS.iter().filter_map(|&key| Some((key, child(key)?)));
-    found.find(|&(_, child)| {
-        fit(forest, counts, child, NESTED) != Fit::No
-            || listed_key_below(forest, counts, child, NESTED)
-    })
-}
-
-fn listed_key_below(forest: &Forest, counts: &Counts, node: Node, depth: u8) -> bool {
-    if depth == 0 || counts.of(node) == 0 {
-        return false;
-    }
-    let (holds, children) = forest.children(node);
-    holds == Holds::Mapping
-        && children.iter().any(|(name, child)| {
-            let known = match name {
-                Name::Key(key) => forest.str(*key).is_some_and(|key| KEYS.contains(&key)),
-                Name::Index(_) => false,
-            };
-            known
-                && (fit(forest, counts, *child, NESTED) != Fit::No
-                    || listed_key_below(forest, counts, *child, depth - 1))
-        })
 }
 
 /// Follows a dotted path; a key may hold dots itself.
@@ -204,10 +242,12 @@ fn by_key(forest: &Forest, counts: &Counts, root: Node, wanted: &str) -> Result<
 fn no_such_key(forest: &Forest, counts: &Counts, at: Node, key: &str) -> ir::Error {
     const SHOWN: usize = 20;
     let (_, children) = forest.children(at);
-    let holding = children.iter().filter(|(_, child)| counts.of(*child) > 0);
+    let holding = children
+        .into_iter()
+        .filter(|(_, child)| counts.of(*child) > 0);
     let mut names: Vec<String> = holding
         .take(SHOWN + 1)
-        .map(|(name, _)| forest.show(name))
+        .map(|(name, _)| forest.show(&name))
         .collect();
     if names.len() > SHOWN {
         names.truncate(SHOWN);

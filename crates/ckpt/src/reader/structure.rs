@@ -1,5 +1,6 @@
 //! What holds tensors: mappings, sequences, modules, attributes.
 
+use super::children::{Children, Name, Walk};
 use super::forest::{Forest, Node};
 use bytes::Bytes;
 use ir::{CallKind, Limits, Object, ObjectId, Result};
@@ -30,42 +31,28 @@ pub(crate) enum Holds {
     Nothing,
 }
 
-/// The name of a child.
-#[derive(Clone, Debug)]
-pub(crate) enum Name {
-    Index(usize),
-    Key(Node),
-}
-
-/// An object's children by name.
-pub(crate) type Children = Vec<(Name, Node)>;
-
 impl Forest {
     /// How an object holds others, and those.
-    pub(crate) fn children(&self, node: Node) -> (Holds, Children) {
+    pub(crate) fn children(&self, node: Node) -> (Holds, Children<'_>) {
         if self.build(node).is_some() {
-            return (Holds::Tensor, Vec::new());
+            return (Holds::Tensor, Children::none());
         }
         match self.get(node) {
             Object::Dict(pairs) => (Holds::Mapping, self.pairs_of(node, pairs)),
-            Object::List(items) | Object::Tuple(items) => (Holds::Sequence, indexed(node, items)),
+            Object::List(items) | Object::Tuple(items) => {
+                (Holds::Sequence, Children::Indexed(node, items))
+            }
             Object::Call(_) => self.call_children(node),
             // ('module', class, …): nothing but a class.
-            _ => (Holds::Nothing, Vec::new()),
+            _ => (Holds::Nothing, Children::none()),
         }
     }
 
     /// Pairs as children. A dict keeps of a key that comes twice the last value, at the first
-    /// place; `twice` says that one may.
-    fn keyed(&self, node: Node, pairs: &[(ObjectId, ObjectId)], twice: bool) -> Children {
-        if !twice {
-            return pairs
-                .iter()
-                .map(|&(key, value)| (Name::Key(node.with(key)), node.with(value)))
-                .collect();
-        }
+    /// place.
+    fn keyed(&self, node: Node, pairs: &[(ObjectId, ObjectId)]) -> Children<'static> {
         let mut places: HashMap<&str, usize> = HashMap::new();
-        let mut out: Children = Vec::new();
+        let mut out: Vec<(Name, Node)> = Vec::new();
         for &(key, value) in pairs {
             let (key, value) = (node.with(key), node.with(value));
             let place = self
@@ -76,24 +63,27 @@ impl Forest {
                 None => out.push((Name::Key(key), value)),
             }
         }
-        out
+        Children::Listed(out)
     }
 
     /// The pairs of a dict or of items set on a call.
-    fn pairs_of(&self, node: Node, pairs: &[(ObjectId, ObjectId)]) -> Children {
-        self.keyed(node, pairs, self.has_twice(node))
+    fn pairs_of<'a>(&self, node: Node, pairs: &'a [(ObjectId, ObjectId)]) -> Children<'a> {
+        if self.has_twice(node) {
+            return self.keyed(node, pairs);
+        }
+        Children::Keyed(node, pairs)
     }
 
-    fn call_children(&self, node: Node) -> (Holds, Children) {
+    fn call_children(&self, node: Node) -> (Holds, Children<'_>) {
         let Object::Call(call) = self.get(node) else {
-            return (Holds::Nothing, Vec::new());
+            return (Holds::Nothing, Children::none());
         };
         if let Some(loaded) = self.loaded(node) {
             // One step: what was loaded may itself be a call.
             return match self.get(loaded) {
                 Object::Dict(pairs) => (Holds::Mapping, self.pairs_of(loaded, pairs)),
                 Object::List(items) | Object::Tuple(items) => {
-                    (Holds::Sequence, indexed(loaded, items))
+                    (Holds::Sequence, Children::Indexed(loaded, items))
                 }
                 _ => self.call_children(loaded),
             };
@@ -105,7 +95,7 @@ impl Forest {
             {
                 return self.children(inner);
             }
-            return (Holds::Nothing, Vec::new());
+            return (Holds::Nothing, Children::none());
         }
         if let Some(children) = self.module_children(node) {
             return (Holds::Module, children);
@@ -113,19 +103,19 @@ impl Forest {
         if let Some(children) = self.mapping_children(node, call) {
             return (Holds::Mapping, children);
         }
-        if !call.items.is_empty() {
-            return (Holds::Sequence, indexed(node, &call.items));
+        if !call.items().is_empty() {
+            return (Holds::Sequence, Children::Indexed(node, call.items()));
         }
         let attributes = self.attributes(node);
         if !attributes.is_empty() {
             return (Holds::Attributes, attributes);
         }
         if name == Some(("torch", "Size")) {
-            return (Holds::Nothing, Vec::new());
+            return (Holds::Nothing, Children::none());
         }
         // What a state held back, and arguments: a namedtuple, an unknown rebuild function.
         let states = call
-            .states
+            .states()
             .iter()
             .filter_map(|&id| self.sequence(node.with(id)));
         let args = self.sequence(node.with(call.args)).unwrap_or_default();
@@ -135,11 +125,11 @@ impl Forest {
         } else {
             Holds::Attributes
         };
-        (holds, indexed(node, &items))
+        (holds, Children::Listed(indexed(node, &items)))
     }
 
     /// The pairs of a subclass of dict: set one by one, given as a list, or copied from a dict.
-    fn mapping_children(&self, node: Node, call: &ir::Call) -> Option<Children> {
+    fn mapping_children<'a>(&'a self, node: Node, call: &'a ir::Call) -> Option<Children<'a>> {
         let class = self.objects(node.doc).global(call.callee);
         let known = matches!(
             class,
@@ -151,8 +141,8 @@ impl Forest {
                     | ("builtins", "dict")
             )
         );
-        if !call.pairs.is_empty() {
-            return Some(self.pairs_of(node, &call.pairs));
+        if !call.pairs().is_empty() {
+            return Some(self.pairs_of(node, call.pairs()));
         }
         if !known {
             return None;
@@ -171,19 +161,19 @@ impl Forest {
                 })
                 .collect();
             if let Some(pairs) = pairs.filter(|pairs| !pairs.is_empty()) {
-                return Some(self.keyed(node, &pairs, true));
+                return Some(self.keyed(node, &pairs));
             }
         }
-        Some(Vec::new())
+        Some(Children::none())
     }
 
     /// An object's attributes, as its states set them, the last value of each.
-    pub(crate) fn attributes(&self, node: Node) -> Children {
+    pub(crate) fn attributes(&self, node: Node) -> Children<'static> {
         let Object::Call(call) = self.get(node) else {
-            return Vec::new();
+            return Children::none();
         };
         let mut pairs: Vec<(ObjectId, ObjectId)> = Vec::new();
-        for &state in &call.states {
+        for &state in call.states() {
             if let Object::Dict(set) = self.get(node.with(state)) {
                 pairs.extend(set);
             } else if let Some([dict, slots]) = self.sequence(node.with(state)) {
@@ -203,17 +193,17 @@ impl Forest {
                 pairs.extend(set);
             }
         }
-        self.keyed(node, &pairs, true)
+        self.keyed(node, &pairs)
     }
 
-    fn module_children(&self, node: Node) -> Option<Children> {
+    fn module_children(&self, node: Node) -> Option<Children<'static>> {
         let attributes = self.attributes(node);
         if let Some(children) = self.script_children(node, &attributes) {
             return Some(children);
         }
         let find = |name: &str| {
             attributes.iter().find_map(|(key, value)| match key {
-                Name::Key(key) if self.str(*key) == Some(name) => Some(*value),
+                Name::Key(key) if self.str(key) == Some(name) => Some(value),
                 _ => None,
             })
         };
@@ -222,24 +212,24 @@ impl Forest {
         let transient = find("_non_persistent_buffers_set").map(|set| self.strings(set));
         let transient = transient.unwrap_or_default();
         let entries = |node: Node| match self.children(node) {
-            (Holds::Mapping, children) => children,
-            _ => Vec::new(),
+            (Holds::Mapping, children) => children.into_iter(),
+            _ => Children::none().into_iter(),
         };
-        let mut out = entries(parameters);
-        let kept = buffers.map(entries).unwrap_or_default().into_iter().filter(|(name, _)| {
+        let mut out: Vec<(Name, Node)> = entries(parameters).collect();
+        let kept = buffers.into_iter().flat_map(entries).filter(|(name, _)| {
             !matches!(name, Name::Key(key) if self.str(*key).is_some_and(|s| transient.contains(s)))
         });
         out.extend(kept);
         out.extend(entries(modules));
         out.retain(|(_, value)| !self.is_none(*value));
-        Some(out)
+        Some(Children::Listed(out))
     }
 
     /// The strings of a set, in any spelling.
     fn strings(&self, set: Node) -> HashSet<&str> {
         let items: &[ObjectId] = match self.get(set) {
             Object::Set(items) | Object::FrozenSet(items) | Object::List(items) => items,
-            Object::Call(call) if !call.items.is_empty() => &call.items,
+            Object::Call(call) if !call.items().is_empty() => call.items(),
             Object::Call(_) => self
                 .arg(set, 0)
                 .and_then(|arg| self.sequence(arg))
@@ -253,7 +243,7 @@ impl Forest {
     }
 
     /// Parameters, buffers and submodules of a TorchScript module, as its code declares them.
-    fn script_children(&self, node: Node, attributes: &Children) -> Option<Children> {
+    fn script_children(&self, node: Node, attributes: &Children<'_>) -> Option<Children<'static>> {
         let script = self.docs.get(node.doc)?.script.as_ref()?;
         let class_of = |node: Node| match self.call(node) {
             Some((module, name, _)) if module.starts_with("__torch__") => {
@@ -268,31 +258,29 @@ impl Forest {
         let listed = |list: fn(&crate::container::script::ScriptClass) -> &Vec<String>| {
             attributes
                 .iter()
-                .filter(move |(name, _)| match (name, class) {
+                .filter(move |&(name, _)| match (name, class) {
                     (Name::Key(key), Some(class)) => self
-                        .str(*key)
+                        .str(key)
                         .is_some_and(|name| list(class).iter().any(|known| known == name)),
                     _ => false,
                 })
         };
-        let mut out: Children = match class {
+        let mut out: Vec<(Name, Node)> = match class {
             Some(_) => listed(|class| &class.parameters)
                 .chain(listed(|class| &class.buffers))
-                .cloned()
                 .collect(),
             // Code that declares nothing: every tensor is a part of the state.
             None => attributes
                 .iter()
                 .filter(|(_, value)| self.build(*value).is_some())
-                .cloned()
                 .collect(),
         };
         let modules = attributes.iter().filter(|(_, value)| {
             class_of(*value).is_some_and(|class| class.is_none_or(|class| class.module))
         });
-        out.extend(modules.cloned());
+        out.extend(modules);
         out.retain(|(_, value)| !self.is_none(*value));
-        Some(out)
+        Some(Children::Listed(out))
     }
 
     /// A child's name as text.
@@ -339,7 +327,7 @@ impl Forest {
                     .collect();
                 format!("({})", items.join(", "))
             }
-            Object::Global { module, name } => format!("{module}.{name}"),
+            Object::Global(global) => format!("{}.{}", global.module, global.name),
             _ => self.describe(key),
         }
     }
@@ -359,7 +347,7 @@ impl Forest {
             Object::Set(_) => "set",
             Object::FrozenSet(_) => "frozenset",
             Object::Dict(_) => "dict",
-            Object::Global { module, name } => return format!("the name {module}.{name}"),
+            Object::Global(global) => return format!("the name {}.{}", global.module, global.name),
             Object::Extension(code) => return format!("extension {code}"),
             Object::Call(call) => match self.objects(node.doc).global(call.callee) {
                 Some(("collections", name)) => name,
@@ -368,14 +356,14 @@ impl Forest {
             },
             Object::Persistent(_) => "a persistent id",
             Object::OutOfBand => "a buffer outside the file",
-            Object::Patch { .. } => "a change",
+            Object::Patch(_) => "a change",
             Object::Tensor(_) => "a tensor",
         };
         word.to_owned()
     }
 }
 
-fn indexed(node: Node, items: &[ObjectId]) -> Children {
+fn indexed(node: Node, items: &[ObjectId]) -> Vec<(Name, Node)> {
     items
         .iter()
         .enumerate()
@@ -416,25 +404,18 @@ impl Counts {
         let mut this = Self {
             counts: sizes.map(|len| vec![0; len]).collect(),
         };
-        let open = |this: &mut Self, node: Node| {
+        let open = |this: &mut Self, node: Node| -> (Node, Walk<'_>) {
             let (holds, children) = forest.children(node);
             this.add(node, 1);
             if holds == Holds::Tensor {
                 this.add(node, 1);
             }
-            (
-                node,
-                children
-                    .into_iter()
-                    .map(|(_, child)| child)
-                    .collect::<Vec<_>>()
-                    .into_iter(),
-            )
+            (node, children.into_iter())
         };
         let mut path = vec![open(&mut this, root)];
         while let Some((node, rest)) = path.last_mut() {
             let node = *node;
-            if let Some(child) = rest.next() {
+            if let Some((_, child)) = rest.next() {
                 if this.seen(child) {
                     // Finished, or on the path: then what has been counted is below it anyway.
                     let n = this.of(child);

@@ -237,8 +237,8 @@ fn does_something(outcome: &Outcome) -> bool {
     };
     outcome.objects.iter().any(|(id, node)| match &node.object {
         Object::Call(call) => named(call.callee),
-        Object::Patch { target, .. } => named(*target),
-        Object::Global { .. } | Object::Extension(_) => outcome.complete() && named(id),
+        Object::Patch(patch) => named(patch.target),
+        Object::Global(_) | Object::Extension(_) => outcome.complete() && named(id),
         _ => false,
     })
 }

@@ -1,11 +1,12 @@
 //! From a chosen subtree to names: every path that ends at a tensor, and what lies beside.
 
 use super::build::Build;
+use super::children::Walk;
 use super::forest::{Forest, Node};
-use super::structure::{Children, Counts, Holds};
+use super::structure::{Counts, Holds};
 use crate::pickle::Budget;
 use ir::{Limits, Result};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A tensor found, and its name.
 #[derive(Debug)]
@@ -34,12 +35,12 @@ pub(crate) struct Harvest {
 }
 
 /// Things beside the tensors that are listed one by one.
-const LISTED: usize = 1000;
+pub(crate) const LISTED: usize = 1000;
 
-struct Frame {
+struct Frame<'a> {
     node: Node,
     holds: Holds,
-    children: std::vec::IntoIter<(super::structure::Name, Node)>,
+    children: Walk<'a>,
     /// Length of the path up to here.
     path_len: usize,
 }
@@ -65,7 +66,7 @@ pub(crate) fn walk(
     let mut path = String::new();
     let mut on_path: HashSet<Node> = HashSet::new();
     let enter = |node: Node, path_len: usize| {
-        let (holds, children): (Holds, Children) = forest.children(node);
+        let (holds, children) = forest.children(node);
         Frame {
             node,
             holds,
@@ -73,6 +74,8 @@ pub(crate) fn walk(
             path_len,
         }
     };
+    // Whether these are modules. Asked once of each: one may come a hundred thousand times.
+    let mut bare: HashMap<Node, bool> = HashMap::new();
     let mut stack = vec![enter(root, 0)];
     on_path.insert(root);
     while let Some(frame) = stack.last_mut() {
@@ -109,7 +112,11 @@ pub(crate) fn walk(
                 on_path.insert(child);
                 stack.push(enter(child, path.len()));
             }
-        } else if in_module && forest.children(child).0 == Holds::Module {
+        } else if in_module
+            && *bare
+                .entry(child)
+                .or_insert_with(|| forest.children(child).0 == Holds::Module)
+        {
             // A module without tensors is nothing that is lost.
         } else if out.beside.len() < LISTED {
             out.beside.push(Beside {

@@ -239,16 +239,9 @@ impl Tree {
     }
 
     fn call(&mut self, kind: CallKind, module: &str, name: &str) -> Call {
-        let (module, name) = (module.into(), name.into());
-        Call {
-            kind,
-            callee: self.add(Object::Global { module, name }),
-            args: self.add(Object::Tuple(Vec::new())),
-            kwargs: None,
-            states: Vec::new(),
-            items: Vec::new(),
-            pairs: Vec::new(),
-        }
+        let callee = self.add(Object::global(module, name));
+        let args = self.add(Object::Tuple(ir::Ids::new()));
+        Call::new(kind, callee, args)
     }
 
     fn write(mut self, root: ObjectId) -> Result<Vec<u8>> {
@@ -287,35 +280,42 @@ fn a_tree_is_what_python_pickles() {
     let mut namespace = tree.call(CallKind::New, "argparse", "Namespace");
     let (lr, rate) = (tree.text("lr"), tree.add(Object::Float(0.1)));
     namespace
+        .changes()
         .states
-        .push(tree.add(Object::Dict(vec![(lr, rate)])));
+        .push(tree.add(Object::Dict(vec![(lr, rate)].into())));
     let mut ordered = tree.call(CallKind::Reduce, "collections", "OrderedDict");
     let shared = tree.text("shared");
-    let shared = tree.add(Object::List(vec![shared]));
+    let shared = tree.add(Object::List(vec![shared].into()));
     for key in ["k1", "k2"] {
         let key = tree.text(key);
-        ordered.pairs.push((key, shared));
+        ordered.changes().pairs.push((key, shared));
     }
     let seven = tree.ints([7]);
-    let cycle = tree.add(Object::List(Vec::new()));
-    *tree.0.get_mut(cycle).unwrap() = Object::List(vec![cycle, seven[0]]);
+    let cycle = tree.add(Object::List(ir::Ids::new()));
+    *tree.0.get_mut(cycle).unwrap() = Object::List(vec![cycle, seven[0]].into());
     let mut cyclic_tuple = |rest: &[i64]| {
-        let list = tree.add(Object::List(Vec::new()));
+        let list = tree.add(Object::List(ir::Ids::new()));
         let mut items = vec![list];
         items.extend(rest.iter().map(|n| tree.add(Object::Int(*n))));
-        let tuple = tree.add(Object::Tuple(items));
-        *tree.0.get_mut(list).unwrap() = Object::List(vec![tuple]);
+        let tuple = tree.add(Object::Tuple(items.into()));
+        *tree.0.get_mut(list).unwrap() = Object::List(vec![tuple].into());
         tuple
     };
     let (short, long) = (cyclic_tuple(&[]), cyclic_tuple(&[1, 2, 3]));
     let parts = [
-        ("list", Object::List(list)),
-        ("tuple", Object::Tuple(tuple)),
-        ("none", Object::Tuple(Vec::new())),
-        ("bytes", Object::Bytes(Blob::Held(b"\0\xff"[..].into()))),
-        ("array", Object::ByteArray(Blob::Held(b"hi"[..].into()))),
-        ("set", Object::Set(three)),
-        ("frozen", Object::FrozenSet(four)),
+        ("list", Object::List(list.into())),
+        ("tuple", Object::Tuple(tuple.into())),
+        ("none", Object::Tuple(ir::Ids::new())),
+        (
+            "bytes",
+            Object::Bytes(Box::new(Blob::Held(b"\0\xff"[..].into()))),
+        ),
+        (
+            "array",
+            Object::ByteArray(Box::new(Blob::Held(b"hi"[..].into()))),
+        ),
+        ("set", Object::Set(three.into())),
+        ("frozen", Object::FrozenSet(four.into())),
         ("ns", Object::Call(Box::new(namespace))),
         ("od", Object::Call(Box::new(ordered))),
     ];
@@ -326,7 +326,7 @@ fn a_tree_is_what_python_pickles() {
     for (key, value) in [("cyc", cycle), ("t", short), ("q", long)] {
         pairs.push((tree.text(key), value));
     }
-    let root = tree.add(Object::Dict(pairs));
+    let root = tree.add(Object::Dict(pairs.into()));
     let found = tree.write(root).unwrap();
     assert_eq!(
         found.escape_ascii().to_string(),
@@ -339,10 +339,10 @@ fn deep_and_wide_trees_are_no_trouble() {
     let mut tree = Tree::default();
     let mut deep = tree.add(Object::None);
     for _ in 0..100_000 {
-        deep = tree.add(Object::Tuple(vec![deep]));
+        deep = tree.add(Object::Tuple(vec![deep].into()));
     }
     let wide = vec![deep; 2001];
-    let root = tree.add(Object::List(wide));
+    let root = tree.add(Object::List(wide.into()));
     let pickle = tree.write(root).unwrap();
     // The first item is all the tuples, the others fetch it again.
     assert!(pickle.starts_with(b"\x80\x02]q\0(N\x85q\x01\x85q\x02\x85q\x03"));
@@ -357,8 +357,8 @@ fn tensors_stand_in_their_places() {
     let mut tree = Tree::default();
     let tensors: Vec<_> = ids.iter().map(|id| tree.add(Object::Tensor(*id))).collect();
     let key = tree.text("weights");
-    let list = tree.add(Object::List(tensors.clone()));
-    let root = tree.add(Object::Dict(vec![(key, list)]));
+    let list = tree.add(Object::List(tensors.clone().into()));
+    let root = tree.add(Object::Dict(vec![(key, list)].into()));
     tree.0.set_root(root);
     model.objects = Some(tree.0);
     folder.write("m.pt", &model, None).unwrap();
@@ -368,7 +368,8 @@ fn tensors_stand_in_their_places() {
 
     let sharded = folder.write("s.bin", &model, Some(24)).unwrap_err();
     assert!(sharded.message().contains("over 2 shards"), "{sharded}");
-    *model.objects.as_mut().unwrap().get_mut(list).unwrap() = Object::List(tensors[..2].to_vec());
+    *model.objects.as_mut().unwrap().get_mut(list).unwrap() =
+        Object::List(tensors[..2].to_vec().into());
     // A tree that does not hold every tensor is left out, and that is told.
     let report = folder.write("m.pt", &model, None).unwrap();
     let [record] = &report.records[..] else {
@@ -383,7 +384,7 @@ fn what_no_pickle_can_hold_is_an_error() {
     let refused = |object: Object, words: &str| {
         let mut tree = Tree::default();
         let first = tree.add(object);
-        let root = tree.add(Object::List(vec![first]));
+        let root = tree.add(Object::List(vec![first].into()));
         let error = tree.write(root).unwrap_err();
         assert_eq!(error.place().unwrap(), "object 0");
         assert_eq!(error.class(), Class::Unsupported);
@@ -395,8 +396,7 @@ fn what_no_pickle_can_hold_is_an_error() {
     );
     refused(Object::Extension(7), "code 7");
     refused(Object::OutOfBand, "never in the file");
-    let (module, name) = ("os\nsystem".into(), "x".into());
-    refused(Object::Global { module, name }, "no name");
+    refused(Object::global("os\nsystem", "x"), "no name");
 }
 
 #[test]

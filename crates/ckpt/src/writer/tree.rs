@@ -151,8 +151,8 @@ impl Walk<'_, '_> {
             }
             Object::Set(items) => self.set(id, "set", items)?,
             Object::FrozenSet(items) => self.set(id, "frozenset", items)?,
-            Object::Global { module, name } => {
-                let memo = self.global(id, module, name)?;
+            Object::Global(global) => {
+                let memo = self.global(id, &global.module, &global.name)?;
                 self.memo.insert(id, memo);
             }
             Object::Call(call) => self.call(id, call)?,
@@ -173,7 +173,7 @@ impl Walk<'_, '_> {
                 ));
             }
             Object::OutOfBand => return Err(refuse(id, "its buffer was never in the file")),
-            Object::Patch { .. } => {
+            Object::Patch(_) => {
                 return Err(refuse(
                     id,
                     "it changes an object that is no plain container",
@@ -254,24 +254,21 @@ impl Walk<'_, '_> {
             .is_some_and(<[_]>::is_empty);
         let code = match call.kind {
             CallKind::New => op::NEWOBJ,
-            CallKind::NewEx => op::NEWOBJ_EX,
+            CallKind::NewEx(_) => op::NEWOBJ_EX,
             // What Python 3 makes of these: an empty instance, or a plain call.
             CallKind::Inst | CallKind::Obj if no_args => op::NEWOBJ,
             CallKind::Reduce | CallKind::Inst | CallKind::Obj => op::REDUCE,
         };
         // Backwards: this is a stack.
-        for state in call.states.iter().rev() {
+        for state in call.states().iter().rev() {
             self.tasks.push(Task::Op(op::BUILD));
             self.tasks.push(Task::Save(*state));
         }
-        self.push_pairs(&call.pairs, false);
-        self.push_items(&call.items, false);
+        self.push_pairs(call.pairs(), false);
+        self.push_items(call.items(), false);
         self.tasks.push(Task::Put(id));
         self.tasks.push(Task::Op(code));
-        if call.kind == CallKind::NewEx {
-            let Some(kwargs) = call.kwargs else {
-                return Err(refuse(id, "its keyword arguments are missing"));
-            };
+        if let Some(kwargs) = call.kwargs() {
             self.tasks.push(Task::Save(kwargs));
         }
         self.tasks.push(Task::Save(call.args));

@@ -1,7 +1,7 @@
 //! The families of attacks on pickle loaders, a few of each, and the published gadgets.
 
 use super::Builder;
-use ir::{CallKind, Object, PatchKind};
+use ir::{CallKind, Object, ObjectId, PatchKind};
 
 /// Every name of the picklescan and fickling advisories whose pickle is public, and of those that
 /// no list had: called with one text, each is dangerous; imported, too.
@@ -202,7 +202,7 @@ fn direct_calls_in_every_form() {
     let forms = [
         CallKind::Reduce,
         CallKind::New,
-        CallKind::NewEx,
+        CallKind::NewEx(ObjectId::default()),
         CallKind::Inst,
         CallKind::Obj,
     ];
@@ -227,7 +227,7 @@ fn direct_calls_in_every_form() {
         for (module, name, rule) in targets {
             let mut b = Builder::new();
             let text = b.str("id");
-            b.call(kind, module, name, &[text], None);
+            b.call(kind, module, name, &[text]);
             assert_eq!(b.only(), format!("{rule} {module}.{name}"), "{kind:?}");
         }
     }
@@ -304,7 +304,7 @@ fn extension_codes() {
     let mut b = Builder::new();
     let extension = b.push(Object::Extension(240));
     let text = b.str("id");
-    b.call_of(CallKind::Reduce, extension, &[text], None);
+    b.call_of(CallKind::Reduce, extension, &[text]);
     assert_eq!(
         b.findings(),
         [
@@ -319,11 +319,11 @@ fn extension_codes() {
     let mut b = Builder::new();
     let registry = b.global("copyreg", "_inverted_registry");
     let values = [b.int(240), b.none()];
-    b.push(Object::Patch {
-        target: registry,
-        kind: PatchKind::SetItems,
-        values: values.to_vec(),
-    });
+    b.push(Object::patch(
+        registry,
+        PatchKind::SetItems,
+        values.to_vec(),
+    ));
     assert_eq!(
         b.findings(),
         [
@@ -353,7 +353,7 @@ fn persistent_ids() {
     let call = b.reduce("my.project", "key", &[one]);
     let pid = b.tuple(&[kind, class, call, kind, one]);
     let storage = b.push(Object::Persistent(pid));
-    b.call_of(CallKind::Reduce, storage, &[one], None);
+    b.call_of(CallKind::Reduce, storage, &[one]);
     let found = b.findings();
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(
@@ -414,7 +414,7 @@ fn names_built_or_fetched_at_load_time() {
     let name = b.str("system");
     let function = b.reduce("builtins", "getattr", &[os, name]);
     let command = b.str("id");
-    b.call_of(CallKind::Reduce, function, &[command], None);
+    b.call_of(CallKind::Reduce, function, &[command]);
     let found = b.findings();
     assert!(
         found.contains(&"module-attribute-path my.project.things.system".to_owned()),
@@ -445,7 +445,7 @@ fn names_built_or_fetched_at_load_time() {
     let print = b.global("my.project", "clean");
     let methods = b.dict(&[("__del__", print)]);
     let class = b.reduce("builtins", "type", &[name, bases, methods]);
-    b.call_of(CallKind::Reduce, class, &[], None);
+    b.call_of(CallKind::Reduce, class, &[]);
     let found = b.findings();
     assert!(
         found.contains(&"indirection builtins.type".to_owned()),
@@ -526,7 +526,7 @@ fn partial_keeps_only_what_may_be_called() {
     let mut b = Builder::new();
     let class = b.global("collections", "OrderedDict");
     let partial = b.reduce("functools", "partial", &[class]);
-    b.call_of(CallKind::Reduce, partial, &[], None);
+    b.call_of(CallKind::Reduce, partial, &[]);
     assert_eq!(
         b.only(),
         "indirection call of functools.partial(collections.OrderedDict)"
@@ -652,7 +652,7 @@ fn unknown_things() {
     // A class of PyTorch that nobody lists: dangerous with text.
     let mut b = Builder::new();
     let inner = b.str("ls");
-    let list = b.push(Object::List(vec![inner]));
+    let list = b.push(Object::List(vec![inner].into()));
     b.reduce("torch.something", "Runner", &[list]);
     assert_eq!(b.only(), "constructor-arguments torch.something.Runner");
 }
@@ -662,11 +662,11 @@ fn unknown_things() {
 fn crowds_of_calls_that_share_large_parts() {
     let mut b = Builder::new();
     let text = b.str(&"x import".repeat(8000));
-    let list = b.push(Object::List(vec![text; 10_000]));
-    let args = b.push(Object::Tuple(vec![list; 10_000]));
+    let list = b.push(Object::List(vec![text; 10_000].into()));
+    let args = b.push(Object::Tuple(vec![list; 10_000].into()));
     let method = b.global("my.project", "method");
     let key = b.str("__call__");
-    let dict = b.push(Object::Dict(vec![(key, method); 10_000]));
+    let dict = b.push(Object::Dict(vec![(key, method); 10_000].into()));
     let long = b.global(&"m".repeat(60_000), &"N".repeat(60_000));
     let attribute = b.str(&"a".repeat(60_000));
     let globals = [
@@ -685,21 +685,11 @@ fn crowds_of_calls_that_share_large_parts() {
     let pid = args;
     for n in 0..50_000 {
         let callee = globals[n % globals.len()];
-        let call = b.push(Object::Call(Box::new(ir::Call {
-            kind: CallKind::Reduce,
-            callee,
-            args,
-            kwargs: Some(dict),
-            states: vec![dict, args],
-            items: Vec::new(),
-            pairs: Vec::new(),
-        })));
+        let call = b.push(Object::call(CallKind::NewEx(dict), callee, args));
+        b.build(call, dict);
+        b.build(call, args);
         b.push(Object::Persistent(pid));
-        b.push(Object::Patch {
-            target: callee,
-            kind: PatchKind::Build,
-            values: vec![dict],
-        });
+        b.push(Object::patch(callee, PatchKind::Build, vec![dict]));
         b.build(call, dict);
     }
     let begun = std::time::Instant::now();

@@ -33,7 +33,7 @@ fn a_state_dict() {
     let dict = b.reduce("collections", "OrderedDict", &[]);
     let key = b.str("weight");
     if let Some(Object::Call(call)) = b.objects.get_mut(dict) {
-        call.pairs.push((key, parameter));
+        call.changes().pairs.push((key, parameter));
     }
     let version = b.int(1);
     let metadata = b.dict(&[("version", version)]);
@@ -128,7 +128,7 @@ fn modules_of_old_files_are_persistent_ids() {
     ];
     let pid = b.tuple(&parts);
     let class = b.push(Object::Persistent(pid));
-    b.call_of(CallKind::New, class, &[], None);
+    b.call_of(CallKind::New, class, &[]);
     assert_eq!(b.findings(), NOTHING);
 }
 
@@ -222,7 +222,7 @@ fn enums_and_nested_classes_through_getattr() {
     let outer = b.global("my.project", "Outer");
     let name = b.str("Inner");
     let inner = b.reduce("builtins", "getattr", &[outer, name]);
-    b.call_of(CallKind::New, inner, &[], None);
+    b.call_of(CallKind::New, inner, &[]);
     assert_eq!(
         b.findings(),
         [
@@ -254,7 +254,7 @@ fn enums_and_nested_classes_through_getattr() {
 fn names_with_underscores_that_are_only_data() {
     let mut b = Builder::new();
     let config = b.new_object("yacs.config", "CfgNode");
-    let nothing = b.push(Object::List(Vec::new()));
+    let nothing = b.push(Object::List(ir::Ids::new()));
     let keys = b.reduce("builtins", "set", &[nothing]);
     let state = b.dict(&[("__deprecated_keys__", keys), ("__dict__", keys)]);
     b.build(config, state);
@@ -289,7 +289,7 @@ fn compiled_models() {
         "Sequential",
     );
     let one = b.int(1);
-    let list = b.push(Object::List(vec![one]));
+    let list = b.push(Object::List(vec![one].into()));
     let list = b.reduce("torch.jit._pickle", "build_intlist", &[list]);
     let state = b.dict(&[("strides", list)]);
     b.build(model, state);

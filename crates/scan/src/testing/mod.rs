@@ -3,7 +3,7 @@
 mod attacks;
 mod honest;
 
-use ir::{Call, CallKind, Object, ObjectId, Objects, PatchKind};
+use ir::{CallKind, Object, ObjectId, Objects, PatchKind};
 
 /// Puts objects together the way a reader would.
 pub(crate) struct Builder {
@@ -33,7 +33,7 @@ impl Builder {
     }
 
     pub(crate) fn bytes(&mut self, bytes: &'static [u8]) -> ObjectId {
-        self.push(Object::Bytes(ir::Blob::Held(bytes.into())))
+        self.push(Object::Bytes(Box::new(ir::Blob::Held(bytes.into()))))
     }
 
     pub(crate) fn int(&mut self, n: i64) -> ObjectId {
@@ -41,7 +41,7 @@ impl Builder {
     }
 
     pub(crate) fn tuple(&mut self, items: &[ObjectId]) -> ObjectId {
-        self.push(Object::Tuple(items.to_vec()))
+        self.push(Object::Tuple(items.to_vec().into()))
     }
 
     pub(crate) fn dict(&mut self, pairs: &[(&str, ObjectId)]) -> ObjectId {
@@ -50,10 +50,7 @@ impl Builder {
     }
 
     pub(crate) fn global(&mut self, module: &str, name: &str) -> ObjectId {
-        self.push(Object::Global {
-            module: module.into(),
-            name: name.into(),
-        })
+        self.push(Object::global(module, name))
     }
 
     pub(crate) fn call_of(
@@ -61,18 +58,9 @@ impl Builder {
         kind: CallKind,
         callee: ObjectId,
         args: &[ObjectId],
-        kwargs: Option<ObjectId>,
     ) -> ObjectId {
         let args = self.tuple(args);
-        self.push(Object::Call(Box::new(Call {
-            kind,
-            callee,
-            args,
-            kwargs,
-            states: Vec::new(),
-            items: Vec::new(),
-            pairs: Vec::new(),
-        })))
+        self.push(Object::call(kind, callee, args))
     }
 
     pub(crate) fn call(
@@ -81,30 +69,25 @@ impl Builder {
         module: &str,
         name: &str,
         args: &[ObjectId],
-        kwargs: Option<ObjectId>,
     ) -> ObjectId {
         let callee = self.global(module, name);
-        self.call_of(kind, callee, args, kwargs)
+        self.call_of(kind, callee, args)
     }
 
     pub(crate) fn reduce(&mut self, module: &str, name: &str, args: &[ObjectId]) -> ObjectId {
-        self.call(CallKind::Reduce, module, name, args, None)
+        self.call(CallKind::Reduce, module, name, args)
     }
 
     pub(crate) fn new_object(&mut self, module: &str, name: &str) -> ObjectId {
-        self.call(CallKind::New, module, name, &[], None)
+        self.call(CallKind::New, module, name, &[])
     }
 
     /// `BUILD`, as the reader records it.
     pub(crate) fn build(&mut self, target: ObjectId, state: ObjectId) {
         if let Some(Object::Call(call)) = self.objects.get_mut(target) {
-            call.states.push(state);
+            call.changes().states.push(state);
         } else {
-            self.push(Object::Patch {
-                target,
-                kind: PatchKind::Build,
-                values: vec![state],
-            });
+            self.push(Object::patch(target, PatchKind::Build, vec![state]));
         }
     }
 
