@@ -106,7 +106,8 @@ pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Resul
             field::graph::NAME => names.body.name = state.name(field)?,
             field::graph::DOC => names.body.doc = state.text(field)?,
             field::graph::INITIALIZER => {
-                let (name, id) = tensor::initializer(state, field.span()?)?;
+                let number = names.body.initializers.len();
+                let (name, id) = tensor::initializer(state, field.span()?, number)?;
                 initialize(&mut names, name, &mut seen, |value| {
                     Initializer::Dense(value, id)
                 })?;
