@@ -57,6 +57,8 @@ pub(super) struct Flat<'a> {
 struct Scope<'a> {
     numbers: HashMap<&'a str, usize>,
     before: Vec<(&'a str, Option<usize>)>,
+    /// Bodies that are being written out inside another; the outermost takes nothing back.
+    inside: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -66,7 +68,9 @@ impl<'a> Scope<'a> {
 
     fn set(&mut self, name: &'a str, number: usize) {
         let before = self.numbers.insert(name, number);
-        self.before.push((name, before));
+        if self.inside > 0 {
+            self.before.push((name, before));
+        }
     }
 
     /// Forgets what was set since `mark`.
@@ -96,7 +100,9 @@ pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
         );
         flat.functions.insert(key, function);
     }
+    flat.steps.reserve_exact(graph.body.nodes.len());
     let mut scope = Scope::default();
+    scope.numbers.reserve(graph.body.values.len());
     for id in &graph.body.inputs {
         let number = flat.fresh();
         flat.inputs.insert(number);
@@ -159,6 +165,7 @@ impl<'a> Flat<'a> {
         depth: usize,
     ) -> Vec<usize> {
         let mark = scope.before.len();
+        scope.inside += 1;
         for (id, number) in inner.inputs.iter().zip(inputs) {
             if let Some(value) = inner.value(*id) {
                 scope.set(&value.name, *number);
@@ -166,6 +173,7 @@ impl<'a> Flat<'a> {
         }
         let given = self.body(inner, scope, depth + 1);
         scope.back(mark);
+        scope.inside -= 1;
         given
     }
 
