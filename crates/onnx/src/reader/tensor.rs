@@ -112,13 +112,13 @@ pub(super) fn initializer(
     span: Span,
     number: usize,
 ) -> Result<(String, TensorId)> {
-    let what = format!("initializer #{number}");
-    let raw = raw(state, span, &what)?;
+    let counted = format!("initializer #{number}");
+    let raw = raw(state, span, &counted)?;
     let name = raw.name.clone();
     if name.is_empty() {
         let what = "the name of an initializer";
         let error = ir::Error::from(OnnxError::Missing { what });
-        return Err(error.at(place(&what, "", span)));
+        return Err(error.at(place(&counted, "", span)));
     }
     let id = finish(state, raw, &name)?;
     Ok((name, id))
