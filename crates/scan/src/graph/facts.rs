@@ -554,10 +554,8 @@ fn decided(
             }
         }
         _ if one => reduced,
-        // An angle of positions that skip padding.
-        ("Sin" | "Cos", Tally) => return Source::Fed(few),
-        // What is divided by how many there are is a mean.
-        ("Reciprocal", _) => return Source::Fed(few),
+        // An angle of positions that skip padding; what is divided by how many there are is a mean.
+        ("Sin" | "Cos", Tally) | ("Reciprocal", _) => return Source::Fed(few),
         ("Div", _) if operand(1).is_some_and(|f| f.level().is_some()) => return Source::Fed(few),
         ("MatMul" | "Gemm", Mask | Tally)
             if step
