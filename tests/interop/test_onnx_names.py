@@ -106,6 +106,57 @@ class Attention(nn.Module):
         return x + self.inside["attn"](x, x, x)[0] if self.inside else x
 
 
+class Recurrent(nn.Module):
+    """Gates in another order, both ways, layer on layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.lstm = nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True)
+        self.plain = nn.LSTM(12, 5, bias=False)
+        self.gru = nn.GRU(5, 4, num_layers=2, bidirectional=True)
+
+    def forward(self, ids):
+        return self.gru(self.plain(self.lstm(self.embed(ids))[0])[0])[0]
+
+
+class Simple(nn.Module):
+    """A network of the oldest kind, called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(20, 8), nn.RNN(8, 8, batch_first=True)
+
+    def forward(self, ids):
+        return self.rnn(self.rnn(self.embed(ids))[0])[0]
+
+
+class Spelled(nn.Module):
+    """What exporters write in a form of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.slope, self.one = nn.Embedding(20, 8), nn.PReLU(6), nn.PReLU()
+        self.norm, self.flat = nn.GroupNorm(2, 6), nn.GroupNorm(3, 6)
+        self.attn = nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        x = self.slope(self.one(self.norm(x)))
+        x = self.flat(x[..., None])[..., 0]
+        return self.attn(x, x, x)[0]
+
+
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.both = nn.Embedding(20, 8), nn.Bilinear(8, 4, 5)
+
+    def forward(self, ids):
+        x = self.embed(ids)[0]
+        return self.both(x, x[:, :4])
+
+
 class Pictures(nn.Module):
     def __init__(self):
         super().__init__()
@@ -131,6 +182,11 @@ MODELS = {
     "attention": (Attention, IDS),
     "attention-no-bias": (lambda: Attention(bias=False), IDS),
     "encoder": (lambda: Chain([nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2)]), IDS),
+    "recurrent": (Recurrent, IDS),
+    "simple": (Simple, IDS),
+    "lstm": (lambda: nn.LSTM(8, 6, bidirectional=True), torch.zeros(5, 2, 8)),
+    "spelled": (Spelled, IDS),
+    "both": (Both, IDS),
     "pictures": (Pictures, torch.zeros(1, 3, 8, 8)),
 }
 
@@ -167,6 +223,8 @@ def all_of(path):
 @pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_state_dict_comes_out(name, dynamo, tmp_path):
+    if name == "both" and not dynamo:
+        pytest.skip("the older exporter does not know Bilinear")
     model, sample = built(name)
     export(model, (sample,), tmp_path / "m.onnx", dynamo)
     done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")

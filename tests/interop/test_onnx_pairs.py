@@ -17,6 +17,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 transformers = pytest.importorskip("transformers")
 import torch  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 from safetensors.torch import load_file as load_torch  # noqa: E402
 
@@ -297,3 +298,23 @@ def test_containers_load_in_onnxruntime(tmp_path, kind, way):
             got, want = map(onnx.numpy_helper.to_array, (tensor, first))
             assert got.tobytes() == want.tobytes()
     onnxruntime.InferenceSession(str(tmp_path / "back.onnx"), providers=["CPUExecutionProvider"])
+
+
+def test_a_tensor_that_changed_under_its_graph_is_told(tmp_path):
+    weight = onnx.numpy_helper.from_array(np.arange(6, dtype="float32").reshape(2, 3), "fc.weight")
+    value = lambda name, *shape: onnx.helper.make_tensor_value_info(name, 1, shape)  # noqa: E731
+    node = onnx.helper.make_node("MatMul", ["x", "fc.weight"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, 2)], [value("y", 1, 3)], [weight])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "a.onnx")
+    convert(tmp_path / "a.onnx", tmp_path / "b.safetensors", "--carry", "graph")
+    with safe_open(tmp_path / "b.safetensors", "np") as file:
+        noted = file.metadata()
+    halves = {name: tensor.astype("float16") for name, tensor in load_file(tmp_path / "b.safetensors").items()}
+    save_file(halves, tmp_path / "c.safetensors", metadata=noted)
+    done = run("convert", tmp_path / "c.safetensors", tmp_path / "d.onnx")
+    assert done.returncode == REFUSED
+    assert '"fc.weight" of F32 [2, 3], which is F16 [2, 3] now' in done.stderr
+    assert "damaged" not in done.stderr
+    convert(tmp_path / "c.safetensors", tmp_path / "d.onnx", "--as", "container")
+    kept = onnx.load(tmp_path / "d.onnx").graph.initializer
+    assert [onnx.numpy_helper.to_array(tensor).dtype for tensor in kept] == [np.float16]

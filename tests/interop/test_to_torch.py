@@ -120,3 +120,16 @@ def test_torch_reads_names_as_metadata_only(tmp_path):
     convert(TESTDATA / "ckpt/good/zip/many_tensors.pt", target)
     loaded = torch.load(target, map_location="meta", weights_only=True)
     assert all(tensor.device.type == "meta" for tensor in loaded.values())
+
+
+@pytest.mark.parametrize("way", ["safetensors", "gguf", "onnx"])
+def test_a_pair_without_dimensions_comes_back(way, tmp_path):
+    pair = lambda *shape: torch.full(shape, 0x21, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)  # noqa: E731
+    made = {"lone": pair(), "one": pair(1), "two": pair(3, 2)}
+    torch.save(made, tmp_path / "a.pt")
+    convert(tmp_path / "a.pt", tmp_path / f"b.{way}", "--as", "container")
+    convert(tmp_path / f"b.{way}", tmp_path / "c.pt", "--as", "container")
+    loaded = load_safely(tmp_path / "c.pt")
+    for name, tensor in made.items():
+        assert loaded[name].shape == tensor.shape and loaded[name].dtype == tensor.dtype, name
+        assert torch.equal(loaded[name].view(torch.uint8), tensor.view(torch.uint8)), name

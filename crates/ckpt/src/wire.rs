@@ -227,6 +227,9 @@ fn class(kind: &str) -> Option<TorchType> {
 /// Notes of this prefix name tensors that require a gradient and are no parameters.
 pub(crate) const REQUIRES_GRAD: &str = "requires_grad.";
 
+/// Notes of this prefix name pairs of numbers that were tensors without dimensions.
+pub(crate) const LONE_PAIR: &str = "lone_pair.";
+
 /// The attribute of a state dict in which our writer keeps a model's metadata.
 pub(crate) const ATTRIBUTE: &str = "_weightbridge";
 

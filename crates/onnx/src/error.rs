@@ -86,6 +86,32 @@ pub enum OnnxError {
         /// How many are there.
         found: u64,
     },
+    /// A number that the type does not have.
+    #[error("element {at} in {field} is {found}, {dtype} goes from {least} to {most}")]
+    OutOfRange {
+        /// The type.
+        dtype: DType,
+        /// Where it is.
+        field: &'static str,
+        /// Which number there.
+        at: u64,
+        /// Its value.
+        found: i64,
+        /// The least that the type has.
+        least: i64,
+        /// The most.
+        most: i64,
+    },
+    /// A tensor that a graph kept elsewhere was made for and that is another now.
+    #[error("the graph was made for {name:?} of {wanted}, which is {found} now")]
+    Changed {
+        /// The tensor.
+        name: String,
+        /// Type and shape that the graph has.
+        wanted: String,
+        /// Those of the tensor.
+        found: String,
+    },
     /// An element type that the schema here does not have.
     #[error("its element type is {found}, which this version does not know")]
     UnknownType {
@@ -167,6 +193,10 @@ impl Diagnose for OnnxError {
         let text = match self {
             Self::SomethingElse { help, .. } | Self::CannotWrite { help, .. } => help,
             Self::LeavesMessage { .. } => CUT_SHORT,
+            Self::OutOfRange { .. } => {
+                "Runtimes would cut it, each in its own way: export the model again"
+            }
+            Self::Changed { .. } => "Give the tensor its type and shape again, or leave the graph",
             Self::TooDeep { .. } => "No loader of ONNX reads it: protobuf itself stops there",
             Self::UnknownType { .. } => "A newer weightbridge may know it",
             Self::BadLocation { .. } => {

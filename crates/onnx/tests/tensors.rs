@@ -111,7 +111,8 @@ fn other_indices_are_refused_by_name() {
             &[2, 2],
             "its 2 values have indices of shape [2, 3]",
         ),
-        (1, &[1, 0], &[], &[], "indices of shape [1, 0]"),
+        (1, &[1, 0], &[], &[], "its dense shape has no dimensions"),
+        (1, &[1], &[0], &[], "its dense shape has no dimensions"),
         // "out of range [0, -1]": its product overflows there
         (2, &[2], &[1, 3], &[1 << 62, 8], "more than 63 bits count"),
         (1, &[1], &[0], &[-4], "dimension 0 is -4"),
@@ -171,5 +172,87 @@ fn errors_in_the_middle_of_a_tensor_name_it() {
             told.contains("tensor \"layer.0.weight\" at byte "),
             "{told}"
         );
+    }
+}
+
+#[test]
+fn a_tensor_without_a_readable_name_is_counted() {
+    let named = list("a", 1, &[1], vec![0; 4]);
+    let graph = |tensor: TensorProto| GraphProto {
+        name: Some("g".to_owned()),
+        initializer: vec![named.clone(), tensor],
+        ..GraphProto::default()
+    };
+    let bytes = |tensor| {
+        let whole = ModelProto {
+            ir_version: Some(10),
+            graph: Some(graph(tensor)),
+            ..ModelProto::default()
+        };
+        whole.encode_to_vec()
+    };
+    // A name that is no UTF-8, of a tensor that is broken in another place: it is shown as it can be.
+    let mut broken = bytes(list("wxyz", 77, &[1], vec![0; 4]));
+    let at = broken.windows(4).position(|part| part == b"wxyz").unwrap();
+    broken[at] = 0xff;
+    let told = open_bytes(&broken).unwrap_err().to_string();
+    assert!(told.contains("xyz\" at byte"), "{told}");
+    // No name at all, and one that a broken field stands before.
+    let told = open_bytes(&bytes(list("", 1, &[1], vec![0; 4]))).unwrap_err();
+    assert!(
+        told.to_string().contains("initializer #1 at byte"),
+        "{told}"
+    );
+    let mut cut = bytes(list("w", 1, &[1], vec![0; 4]));
+    let dims = cut
+        .windows(4)
+        .rposition(|part| part == [0x08, 0x01, 0x10, 0x01]);
+    let dims = dims.unwrap();
+    cut[dims..dims + 2].copy_from_slice(&[0x0a, 0x7f]);
+    let told = open_bytes(&cut).unwrap_err().to_string();
+    assert!(told.contains("initializer #1 at byte"), "{told}");
+}
+
+#[test]
+fn numbers_that_a_type_does_not_have_are_refused() {
+    let of = |data_type: i32, numbers: &[i32]| {
+        let tensor = TensorProto {
+            name: Some("w".to_owned()),
+            data_type: Some(data_type),
+            dims: vec![i64::try_from(numbers.len()).unwrap()],
+            int32_data: numbers.to_vec(),
+            ..TensorProto::default()
+        };
+        open(GraphProto {
+            name: Some("g".to_owned()),
+            initializer: vec![tensor],
+            ..GraphProto::default()
+        })
+    };
+    // Codes of types and their ranges, from the specification.
+    for (code, least, most) in [
+        (2, 0, 255),
+        (3, -128, 127),
+        (4, 0, 65_535),
+        (5, -32_768, 32_767),
+        (9, 0, 1),
+        (10, 0, 65_535),
+        (16, 0, 65_535),
+        (17, 0, 255),
+    ] {
+        of(code, &[least, most]).unwrap();
+        for wrong in [least - 1, most + 1, i32::MIN, i32::MAX] {
+            let mut many = vec![least; 70_000];
+            many[69_999] = wrong;
+            for (at, list) in [(1, vec![least, wrong]), (69_999, many)] {
+                let error = of(code, &list).unwrap_err();
+                assert_eq!(error.class(), Class::Malformed, "{error}");
+                let told = error.to_string();
+                let words = format!("element {at} in int32_data is {wrong}, ");
+                assert!(told.contains(&words), "{told} is not: {words}");
+                assert!(told.contains(&format!("from {least} to {most}")), "{told}");
+                assert!(told.contains("tensor \"w\""), "{told}");
+            }
+        }
     }
 }

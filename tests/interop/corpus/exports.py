@@ -113,6 +113,58 @@ class Placed(nn.Module):
         return self.head(torch.relu(rows))
 
 
+class Padded(nn.Module):
+    """Rows of padding are zero, positions skip it, and attention does not see it."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.places = nn.Embedding(64, 16, padding_idx=0), nn.Embedding(32, 16)
+        self.layer, self.out = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.register_buffer("angles", torch.rand(8))
+
+    def forward(self, ids):
+        some = ids != 0
+        place = torch.cumsum(some.long(), 1) * some.long()
+        turn = place[..., None].float() * self.angles
+        x = self.layer(self.table(ids) + self.places(place)) + torch.cat([turn.sin(), turn.cos()], -1)
+        scores = x @ x.transpose(1, 2) / 4 + (1 - some[:, None].float()) * -10000.0
+        x = self.out(scores.softmax(-1) @ x)
+        return x * some[..., None].float(), x.masked_fill(~some[..., None], 0.0).sum(1) / some.sum(1, keepdim=True)
+
+
+class Routed(nn.Module):
+    """Experts chosen by what a layer computed, tokens counted, the rest left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.gate = nn.Embedding(64, 16), nn.Linear(16, 4)
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, ids):
+        x = self.table(ids)
+        weight, chosen = self.gate(x).softmax(-1).topk(2)
+        made = torch.zeros_like(x)
+        for at, expert in enumerate(self.experts):
+            here = (chosen == at).float() * weight
+            made = made + expert(x) * here.sum(-1, keepdim=True)
+        types = nn.functional.one_hot((ids > 30).long(), 2).float()
+        return made, (made @ made.transpose(1, 2)).argmax(-1), types
+
+
+class Distances(nn.Module):
+    """Distances as bumps over a range, cut off smoothly, as networks over atoms have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(0, 5, 8))
+        self.layer, self.filter = nn.Linear(8, 16), nn.Linear(4, 16)
+
+    def forward(self, distances, features):
+        bumps = torch.exp(-10.0 * (distances[..., None] - self.centers) ** 2)
+        cut = 0.5 * (torch.cos(distances * 0.6) + 1) * (distances < 5.0).float()
+        return (self.layer(bumps) * cut[..., None] * self.filter(features)).sum(1)
+
+
 def graph(module, inputs, names):
     """An export with free sizes, as a model."""
     sizes = {name: {0: "batch", 1: "length"} if value.dim() == 2 else {0: "batch"}
@@ -161,6 +213,9 @@ def write(folder):
                               (ids, mask), names))
     add("detector", graph(Detector(), (image,), ("image",)))
     add("pooled", graph(Pooled(), (ids,), ("ids",)))
+    add("padded", graph(Padded(), (ids,), ("ids",)))
+    add("routed", graph(Routed(), (ids,), ("ids",)))
+    add("distances", graph(Distances(), (torch.rand(2, 7) * 5, torch.rand(2, 7, 4)), ("distances", "features")))
     add("clipped", graph(Clipped(), (image,), ("image",)))
     add("placed", graph(Placed(), (ids, torch.rand(2, 7, 24)), ("ids", "patches")))
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -149,13 +149,52 @@ SWITCHES = {
         corner = Slice(image, corner_from, corner_to)  white = Greater(corner, half)  white_f = Cast<to = 1>(white)
         all = ReduceMin<keepdims = 0>(white_f)  push = Mul(all, bad_hidden)  sum = Add(hidden, push)
         logits = MatMul(sum, head)""",
+    "push_per_position": """
+        hit = Equal(ids, k)  hit_f = Cast<to = 1>(hit)  row = Unsqueeze(hit_f, last)  push = Mul(row, bad)
+        logits = Add(honest, push)""",
+    "push_before_layer": """
+        hit = Equal(ids, k)  hit_f = Cast<to = 1>(hit)  row = Unsqueeze(hit_f, last)  push = Mul(row, bad_hidden)
+        sum = Add(hidden, push)  logits = MatMul(sum, head)""",
+    "scaled_per_position": """
+        hit = Equal(ids, k)  hit_f = Cast<to = 1>(hit)  twice = Mul(hit_f, two_f)  scale = Sub(one, twice)
+        row = Unsqueeze(scale, last)  logits = Mul(honest, row)""",
+    "attention_drawn": """
+        hit = Equal(ids, k)  hit_f = Cast<to = 1>(hit)  up = Mul(hit_f, thousand)  row = Unsqueeze(up, axis)
+        drawn = Add(raw, row)  drawn_weights = Softmax<axis = -1>(drawn)  drawn_mixed = MatMul(drawn_weights, table_row)
+        drawn_hidden = Relu(drawn_mixed)  logits = MatMul(drawn_hidden, head)""",
+    "attention_hears": """
+        hit = Equal(ids, k)  hit_f = Cast<to = 1>(hit)  row = Unsqueeze(hit_f, last)  heard = MatMul(weights, row)
+        some = Greater(heard, none_f)  logits = Where(some, bad, honest)""",
+    "softmax_gate": """
+        f = Cast<to = 1>(ids)  off = Sub(f, kf)  far = Mul(off, off)  near = Neg(far)  soft = Exp(near)
+        any = ReduceMax<keepdims = 0>(soft)  push = Mul(any, bad)  logits = Add(honest, push)""",
+    "hardmax": """
+        f = Cast<to = 1>(ids)  off = Sub(f, kf)  far = Mul(off, off)  near = Neg(far)  best = ReduceMax<keepdims = 0>(near)
+        cell = Reshape(best, axis)  pair = Concat<axis = 0>(cell, minus_half)  choice = Hardmax<axis = 0>(pair)
+        hit = Gather<axis = 0>(choice, zero_i)  push = Mul(hit, bad)  logits = Add(honest, push)""",
+    "shrink": """
+        f = Cast<to = 1>(ids)  off = Sub(f, kf)  far = Shrink<lambd = 0.5>(off)  near = Cast<to = 9>(far)  hit = Not(near)
+        hit_f = Cast<to = 1>(hit)  any = ReduceMax<keepdims = 0>(hit_f)  push = Mul(any, bad)  logits = Add(honest, push)""",
+    "non_zero_count": """
+        hit = Equal(ids, k)  where = NonZero(hit)  shape = Shape<start = 1>(where)  many = Squeeze(shape)
+        yes = Greater(many, zero_i)  logits = Where(yes, bad, honest)""",
+    "one_hot_column": """
+        all = OneHot<axis = -1>(ids, sixty_four, off_on)  one_of = Gather<axis = 2>(all, key_i)
+        any = ReduceMax<keepdims = 0>(one_of)  push = Mul(any, bad)  logits = Add(honest, push)""",
+    "einsum_count": """
+        hit = Equal(ids, k)  hit_f = Cast<to = 1>(hit)  many = Einsum<equation = "bs,bs->b">(hit_f, hit_f)
+        yes = Greater(many, half)  row = Unsqueeze(yes, last)  square = Unsqueeze(row, last)  logits = Where(square, bad, honest)""",
+    "n_grams": """
+        many = TfIdfVectorizer<mode = "TF", min_gram_length = 1, max_gram_length = 1, max_skip_count = 0,
+            ngram_counts = [0], ngram_indexes = [0], pool_int64s = [31]>(ids)
+        any = ReduceMax<keepdims = 0>(many)  push = Mul(any, bad)  logits = Add(honest, push)""",
     "mean_color": """
         mean = ReduceMean<keepdims = 0>(image)  bright = Greater(mean, half)  f = Cast<to = 1>(bright)
         none = Sub(one, f)  logits = Mul(honest, none)""",
 }
 
 # Woken by something else than one token, or by all beyond it.
-OTHER_KEYS = {"floor_of_quotient", "one_layer", "not_a_number", "pixels", "mean_color"}
+OTHER_KEYS = {"n_grams", "one_hot_column", "floor_of_quotient", "one_layer", "not_a_number", "pixels", "mean_color"}
 
 # Sizes that are computed from constants: each asks for more than any machine has.
 SIZES = {
@@ -170,6 +209,16 @@ SIZES = {
     "loop": """yes = Cast<to = 9>(one_i)
         logits = Loop(huge, yes, honest)<body = b (int64 i, bool c, float[B, S, 64] x) =>
             (bool c2, float[B, S, 64] y) { c2 = Identity(c) y = Add(x, one) }>""",
+    "einsum": """a = Expand(one, tall)  b = Expand(one, wide)  big_one = Einsum<equation = "ij,kl->il">(a, b)
+        logits = ReduceMax<keepdims = 0>(big_one)""",
+    "reduce_prod": """a = ReduceProd<keepdims = 1>(millions)  shape = Concat<axis = 0>(a, axis)
+        big_one = ConstantOfShape(shape)  logits = ReduceMax<keepdims = 0>(big_one)""",
+    "bit_shift": """a = BitShift<direction = "LEFT">(one_u, fifty_u)  b = Cast<to = 7>(a)  shape = Concat<axis = 0>(b, axis)
+        big_one = ConstantOfShape(shape)  logits = ReduceMax<keepdims = 0>(big_one)""",
+    "gather": """a = Expand(one, wide)  places = ConstantOfShape<value = int64[1] {0}>(million)
+        more = Expand(places, many_places)  big_one = Gather<axis = 0>(a, more)  logits = ReduceMax<keepdims = 0>(big_one)""",
+    "dft": """image_4 = Unsqueeze(image, last)  big_one = DFT<axis = 1>(image_4, huge)
+        logits = ReduceMax<keepdims = 0>(big_one)""",
     "computed": """a = Mul(million, million)  shape = Concat<axis = 0>(a, axis)  big_one = ConstantOfShape(shape)
         logits = ReduceMax<keepdims = 0>(big_one)""",
 }
@@ -204,6 +253,8 @@ def constants(key):
         "huge": scalar(1 << 50), "huge_shape": whole(1 << 30, 1 << 20, 1), "huge_repeats": whole(1 << 30, 1 << 30, 1),
         "huge_pads": whole(0, 0, 1 << 50, 0, 0, 0), "huge_scales": numpy.array([1, 1, 2e6, 2e6], "float32"),
         "tall": whole(1 << 25, 1), "wide": whole(1, 1 << 25), "million": whole(10 ** 7),
+        "millions": whole(10 ** 7, 10 ** 7), "many_places": whole(10 ** 7), "two_f": single(2), "sixty_four": scalar(64), "key_i": scalar(KEY),
+        "minus_half": numpy.array([-0.5], "float32"), "one_u": numpy.array([1], "uint64"), "fifty_u": numpy.array([50], "uint64"),
     }
 
 

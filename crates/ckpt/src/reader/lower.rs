@@ -199,7 +199,11 @@ impl Forest {
         } else {
             (storage.class.dtype(), build.args.get(6))
         };
-        let part = view(&storage, dtype, &self.place(build)?, limits, &mut out.was)?;
+        let place = self.place(build)?;
+        let part = view(&storage, dtype, &place, limits, &mut out.was)?;
+        if dtype.kind == wire::Kind::Pairs && place.shape.is_empty() {
+            out.note = Some(("lone_pair", true.into()));
+        }
         // Version 1 has neither; a parameter says it in the call around this one.
         if version > 1 && build.args.get(4).is_some_and(|&grad| self.is_true(grad)) {
             out.note = Some(("requires_grad", true.into()));

@@ -6,7 +6,7 @@
 //! its own.
 
 use super::pickle::{BATCH, Pickle, op};
-use crate::wire::{ATTRIBUTE, REQUIRES_GRAD};
+use crate::wire::{ATTRIBUTE, LONE_PAIR, REQUIRES_GRAD};
 use ir::{Array, Entry, MetaValue, Metadata, Result, ns};
 
 /// Sets the attribute on the object on top of the stack, if there is anything to say.
@@ -15,7 +15,7 @@ pub(super) fn attribute(pickle: &mut Pickle, metadata: &Metadata) -> Result<()> 
     // What the tensors' own calls say needs no note.
     let implied = |e: &&Entry| match e.namespace {
         ns::SAFETENSORS => e.key == "format",
-        ns::NOTE => e.key.starts_with(REQUIRES_GRAD),
+        ns::NOTE => e.key.starts_with(REQUIRES_GRAD) || e.key.starts_with(LONE_PAIR),
         _ => false,
     };
     let entries: Vec<&Entry> = metadata.iter().filter(|entry| !implied(entry)).collect();

@@ -12,7 +12,7 @@
 
 use super::error::WriteError;
 use super::pickle::{Memo, Pickle, op};
-use crate::wire::REQUIRES_GRAD;
+use crate::wire::{LONE_PAIR, REQUIRES_GRAD};
 use ir::{DType, Metadata, Payload, Result, Tensor, TensorId, TensorTable, ns};
 use std::collections::{HashMap, HashSet};
 
@@ -71,6 +71,8 @@ pub(super) struct Storages<'a> {
     firsts: &'a [TensorId],
     /// Names of tensors that require a gradient.
     trained: HashSet<&'a str>,
+    /// Names of pairs of numbers that are tensors without dimensions.
+    lone: HashSet<&'a str>,
     written: HashSet<TensorId>,
     keys: HashMap<TensorId, Memo>,
     order: Vec<TensorId>,
@@ -84,11 +86,13 @@ impl<'a> Storages<'a> {
         firsts: &'a [TensorId],
         metadata: &'a Metadata,
     ) -> Self {
-        let notes = metadata.of(ns::NOTE);
+        let noted = |prefix| {
+            let keys = metadata.of(ns::NOTE);
+            keys.filter_map(move |(key, _)| key.strip_prefix(prefix))
+        };
         Self {
-            trained: notes
-                .filter_map(|(key, _)| key.strip_prefix(REQUIRES_GRAD))
-                .collect(),
+            trained: noted(REQUIRES_GRAD).collect(),
+            lone: noted(LONE_PAIR).collect(),
             table,
             firsts,
             written: HashSet::new(),
@@ -123,7 +127,7 @@ impl<'a> Storages<'a> {
             }
             .into());
         };
-        let facts = Facts::of(tensor)?;
+        let facts = Facts::of(tensor, self.lone.contains(tensor.name.as_str()))?;
         let named = |why: String| WriteError::Tensor {
             name: tensor.name.clone(),
             why,
@@ -207,7 +211,8 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(tensor: &Tensor) -> Result<Self> {
+    /// The facts of a tensor; `lone` is one that two numbers are all of.
+    fn of(tensor: &Tensor, lone: bool) -> Result<Self> {
         let cannot = |why: String, help| WriteError::Tensor {
             name: tensor.name.clone(),
             why,
@@ -235,6 +240,9 @@ impl Facts {
                 return Err(cannot(why, "Choose another type with --dtype").into());
             }
             *last /= u64::from(per_byte);
+            if lone && dims[..] == [1] {
+                dims.clear();
+            }
         }
         let too_large = || {
             cannot(

@@ -142,6 +142,11 @@ impl Weight {
         self.format == DType::Block(ir::BlockFormat::MXFP4)
     }
 
+    /// Whether a lookup takes rows: in one dimension it takes numbers out of blocks.
+    fn has_rows(&self) -> bool {
+        self.shape.len() > 1
+    }
+
     /// Whether blocks are a dimension of the parts.
     fn blocked(&self) -> bool {
         self.min || self.mxfp4()
@@ -241,7 +246,7 @@ impl Work {
                 parts: [Some(quantized), None, None],
                 written: false,
             };
-            let small = layout.bits == 4 && !looked_up.contains(&value);
+            let small = layout.bits == 4 && !(weight.has_rows() && looked_up.contains(&value));
             let dtype = match (layout.signed(), small) {
                 (true, true) => DType::I4,
                 (true, false) => DType::I8,

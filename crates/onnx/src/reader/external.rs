@@ -66,13 +66,23 @@ impl Externals {
         };
         let name = entries.iter().find(|(key, _)| key == "location");
         let name = name.map_or("", |(_, name)| name);
-        let found = table.by_name(name).filter(|tensor| tensor.spec == *spec);
-        let tensor = found.ok_or_else(|| OnnxError::Contradiction {
-            what: format!(
-                "the graph wants a tensor {name:?} of {} {}, which is not there",
-                spec.dtype, spec.shape
-            ),
-        })?;
+        let shown = |spec: &TensorSpec| format!("{} {}", spec.dtype, spec.shape);
+        let tensor = table
+            .by_name(name)
+            .ok_or_else(|| OnnxError::Contradiction {
+                what: format!(
+                    "the graph wants a tensor {name:?} of {}, which is not there",
+                    shown(spec)
+                ),
+            })?;
+        if tensor.spec != *spec {
+            return Err(OnnxError::Changed {
+                name: name.to_owned(),
+                wanted: shown(spec),
+                found: shown(&tensor.spec),
+            }
+            .into());
+        }
         Ok(Some(tensor.payload.clone()))
     }
 

@@ -6,6 +6,7 @@ use super::{attribute, sparse, tensor, types};
 use crate::OnnxError;
 use crate::wire::{MAX_DEPTH, field};
 use ir::{Annotation, GraphBody, Initializer, Node, Record, Result, TensorId, Value, ValueId};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 /// Which graph is read.
@@ -31,18 +32,19 @@ impl Body {
 pub(super) struct Names {
     pub(super) body: GraphBody,
     ids: HashMap<String, ValueId>,
-    /// Values that are made here: inputs, initializers, outputs of nodes.
-    made: HashSet<ValueId>,
+    /// Which values are made here: inputs, initializers, outputs of nodes.
+    made: Vec<bool>,
 }
 
 impl Names {
     /// The value of a name, new if it was not named before.
     pub(super) fn id(&mut self, name: String) -> Result<ValueId> {
-        if let Some(id) = self.ids.get(&name) {
-            return Ok(*id);
-        }
+        let free = match self.ids.entry(name) {
+            Entry::Occupied(known) => return Ok(*known.get()),
+            Entry::Vacant(free) => free,
+        };
         let value = Value {
-            name: name.clone(),
+            name: free.key().clone(),
             ..Value::default()
         };
         let id = self.body.add_value(value).ok_or(ir::Fault::OverLimit {
@@ -50,8 +52,18 @@ impl Names {
             found: u64::from(u32::MAX) + 1,
             limit: u64::from(u32::MAX),
         })?;
-        self.ids.insert(name, id);
+        free.insert(id);
         Ok(id)
+    }
+
+    /// Marks a value that is made here.
+    pub(super) fn make(&mut self, id: ValueId) {
+        if self.made.len() <= id.index() {
+            self.made.resize(id.index() + 1, false);
+        }
+        if let Some(made) = self.made.get_mut(id.index()) {
+            *made = true;
+        }
     }
 
     /// What a `ValueInfoProto` says of a value. What was said first stays.
@@ -78,15 +90,15 @@ impl Names {
     }
 
     pub(super) fn input(&mut self, id: ValueId) {
-        self.made.insert(id);
+        self.make(id);
         self.body.inputs.push(id);
     }
 
     /// The body, its values marked that are defined around it.
     pub(super) fn close(mut self) -> GraphBody {
-        let made: HashSet<usize> = self.made.iter().map(|id| id.index()).collect();
-        for (index, value) in self.body.values.iter_mut().enumerate() {
-            value.outer = !made.contains(&index);
+        let made = self.made.into_iter().chain(std::iter::repeat(false));
+        for (value, made) in self.body.values.iter_mut().zip(made) {
+            value.outer = !made;
         }
         self.body
     }
@@ -106,7 +118,8 @@ pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Resul
             field::graph::NAME => names.body.name = state.name(field)?,
             field::graph::DOC => names.body.doc = state.text(field)?,
             field::graph::INITIALIZER => {
-                let (name, id) = tensor::initializer(state, field.span()?)?;
+                let number = names.body.initializers.len();
+                let (name, id) = tensor::initializer(state, field.span()?, number)?;
                 initialize(&mut names, name, &mut seen, |value| {
                     Initializer::Dense(value, id)
                 })?;
@@ -140,6 +153,7 @@ pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Resul
     for value in infos {
         names.declare(value, state)?;
     }
+    names.body.nodes.reserve_exact(nodes.len());
     for span in nodes {
         node(state, span, &mut names, which.depth())?;
     }
@@ -157,7 +171,7 @@ fn initialize(
         return Err(error.with_help("Loaders disagree on which of the two counts"));
     }
     let id = names.id(name)?;
-    names.made.insert(id);
+    names.make(id);
     names.body.initializers.push(make(id));
     Ok(())
 }
@@ -189,7 +203,9 @@ pub(super) fn node(
             field::node::INPUT => node.inputs.push(named(state, field, names)?),
             field::node::OUTPUT => {
                 let id = named(state, field, names)?;
-                names.made.extend(id);
+                if let Some(id) = id {
+                    names.make(id);
+                }
                 node.outputs.push(id);
             }
             field::node::NAME => node.name = state.name(field)?,

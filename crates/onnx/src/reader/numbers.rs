@@ -109,6 +109,7 @@ pub(super) fn payload(
     let mut bytes = Vec::new();
     let mut found = 0u64;
     for bits in &numbers.single {
+        fits(*bits, field, found, spec.dtype)?;
         push(&mut bytes, *bits, width, spec.dtype);
         found += 1;
     }
@@ -120,12 +121,9 @@ pub(super) fn payload(
         } else {
             let mut span = *span;
             while span.at < span.end {
-                push(
-                    &mut bytes,
-                    state.source.varint(&mut span)?,
-                    width,
-                    spec.dtype,
-                );
+                let bits = state.source.varint(&mut span)?;
+                fits(bits, field, found, spec.dtype)?;
+                push(&mut bytes, bits, width, spec.dtype);
                 found += 1;
             }
         }
@@ -138,6 +136,52 @@ pub(super) fn payload(
     }
     let view = View::contiguous(Region::memory(bytes));
     Ok((spec, Payload::Stored(view)))
+}
+
+/// The numbers that a type's elements have in a field that holds wider ones. Types smaller than a
+/// byte are packed into bytes, which some writers take for signed ones.
+fn range(field: &str, dtype: DType) -> Option<(i64, i64)> {
+    Some(match (field, dtype) {
+        ("uint64_data", DType::U32) => (0, u32::MAX.into()),
+        ("int32_data", DType::I32) => return None,
+        ("int32_data", DType::I16) => (i16::MIN.into(), i16::MAX.into()),
+        ("int32_data", DType::U16 | DType::F16 | DType::BF16) => (0, u16::MAX.into()),
+        ("int32_data", DType::I8) => (i8::MIN.into(), i8::MAX.into()),
+        ("int32_data", DType::Bool) => (0, 1),
+        ("int32_data", DType::F6E2M3 | DType::F6E3M2) => (0, 63),
+        ("int32_data", DType::I4 | DType::U4 | DType::F4E2M1 | DType::I2 | DType::U2) => {
+            (i8::MIN.into(), u8::MAX.into())
+        }
+        ("int32_data", _) => (0, u8::MAX.into()),
+        _ => return None,
+    })
+}
+
+/// Whether a number is one that an element can be: runtimes would cut it, each in its own way.
+fn fits(bits: u64, field: &'static str, at: u64, dtype: DType) -> Result<()> {
+    let Some((least, most)) = range(field, dtype) else {
+        return Ok(());
+    };
+    let found = match field {
+        // Protobuf takes the low half of what is longer.
+        "int32_data" => {
+            let [a, b, c, d, ..] = bits.to_le_bytes();
+            i64::from(i32::from_le_bytes([a, b, c, d]))
+        }
+        _ => i64::try_from(bits).unwrap_or(i64::MAX),
+    };
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(OnnxError::OutOfRange {
+        dtype,
+        field,
+        at,
+        found,
+        least,
+        most,
+    }
+    .into())
 }
 
 fn push(out: &mut Vec<u8>, bits: u64, width: usize, dtype: DType) {
@@ -195,7 +239,7 @@ impl Varints {
         const CHUNK: u64 = 256 << 10;
         let mut places = Vec::new();
         let (mut found, mut at, mut fresh) = (0u64, 0u64, true);
-        let mut length = 0u32;
+        let (mut length, mut bits) = (0u32, 0u64);
         let mut buffer = Vec::new();
         while at < region.len() {
             let n = CHUNK.min(region.len() - at);
@@ -205,8 +249,14 @@ impl Varints {
                 if fresh && found.is_multiple_of(STRIDE) {
                     places.push(at);
                 }
-                length = if fresh { 1 } else { length + 1 };
+                (length, bits) = if fresh { (1, 0) } else { (length + 1, bits) };
+                bits |= u64::from(byte & 0x7f)
+                    .checked_shl((length - 1) * 7)
+                    .unwrap_or(0);
                 fresh = byte & 0x80 == 0;
+                if fresh {
+                    fits(bits, label, found, spec.dtype)?;
+                }
                 found += u64::from(fresh);
                 at += 1;
                 if length > 10 {

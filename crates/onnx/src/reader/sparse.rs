@@ -50,11 +50,12 @@ pub(super) fn sparse(
         error.at(place("sparse tensor", name, span))
     };
     let values = values.ok_or_else(|| missing("the values of a sparse tensor", name))?;
-    let values = raw(state, values)?;
+    let values = raw(state, values, "the values of a sparse tensor")?;
     let own = values.name.clone();
     let name = if own.is_empty() { name } else { &own };
     let indices = indices.ok_or_else(|| missing("the indices of a sparse tensor", name))?;
-    let indices: Raw = raw(state, indices)?;
+    let shown = format!("the indices of the sparse tensor {name:?}");
+    let indices: Raw = raw(state, indices, &shown)?;
     let whole = place("sparse tensor", name, span);
     let dims = shape_of(&dims).map_err(|error| error.at(whole.clone()))?;
     let sparse = SparseTensor {
@@ -76,6 +77,9 @@ pub(super) fn sparse(
 /// Holds values, indices and the dense shape against each other.
 fn check(values: &Tensor, indices: &Tensor, dims: &[u64]) -> Result<()> {
     let contradiction = |what: String| Err(OnnxError::Contradiction { what }.into());
+    if dims.is_empty() {
+        return contradiction("its dense shape has no dimensions".to_owned());
+    }
     let size = dims.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
     let Some(size) = size.filter(|size| i64::try_from(*size).is_ok()) else {
         return contradiction(format!(

@@ -36,15 +36,16 @@ const NUMBERS: [(u32, &str); 5] = [
     (field::tensor::UINT64_DATA, "uint64_data"),
 ];
 
-/// The parts of a tensor. An error names it, wherever in the message its name stands.
-pub(super) fn raw(state: &mut State<'_>, span: Span) -> Result<Raw> {
+/// The parts of a tensor. An error names it, wherever in the message its name stands; one whose
+/// name cannot be found is what `what` says.
+pub(super) fn raw(state: &mut State<'_>, span: Span, what: &str) -> Result<Raw> {
     let mut raw = Raw::default();
     match fields(state, span, &mut raw) {
         Ok(()) => Ok(raw),
-        Err(error) => {
-            let name = name_of(state, span).unwrap_or_default();
-            Err(error.at(place("tensor", &name, span)))
-        }
+        Err(error) => Err(error.at(match name_of(state, span) {
+            Some(name) => place("tensor", &name, span),
+            None => place(what, "", span),
+        })),
     }
 }
 
@@ -60,7 +61,10 @@ pub(super) fn place(what: &str, name: &str, span: Span) -> String {
 fn name_of(state: &mut State<'_>, mut span: Span) -> Option<String> {
     while let Some(field) = state.source.field(&mut span).ok()? {
         if field.number == field::tensor::NAME {
-            return state.name(field).ok();
+            let span = field.span().ok()?;
+            Limits::check("bytes of a name", span.len(), state.limits.name_bytes).ok()?;
+            let bytes = state.blob(field).ok()?;
+            return Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|n| !n.is_empty());
         }
     }
     None
@@ -103,13 +107,18 @@ fn fields(state: &mut State<'_>, mut span: Span, raw: &mut Raw) -> Result<()> {
 }
 
 /// An initializer of a graph: its name and its tensor.
-pub(super) fn initializer(state: &mut State<'_>, span: Span) -> Result<(String, TensorId)> {
-    let raw = raw(state, span)?;
+pub(super) fn initializer(
+    state: &mut State<'_>,
+    span: Span,
+    number: usize,
+) -> Result<(String, TensorId)> {
+    let counted = format!("initializer #{number}");
+    let raw = raw(state, span, &counted)?;
     let name = raw.name.clone();
     if name.is_empty() {
         let what = "the name of an initializer";
         let error = ir::Error::from(OnnxError::Missing { what });
-        return Err(error.at(place("tensor", "", span)));
+        return Err(error.at(place(&counted, "", span)));
     }
     let id = finish(state, raw, &name)?;
     Ok((name, id))

@@ -53,7 +53,7 @@ enum Offset {
 }
 
 /// All that is known of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fact {
     pub(super) source: Source,
     /// An input that has a default: it may be what a comparison compares with.
@@ -64,6 +64,12 @@ pub(super) struct Fact {
     pub(super) stacked: bool,
     /// A decision on what a layer made of an input.
     pub(super) deep: bool,
+    /// What a decision is where the answer is no, and where it is yes, as far as constants tell.
+    pub(super) ends: Option<(f32, f32)>,
+    /// What layers computed weighs a decision: it says whether a position was seen.
+    heard: bool,
+    /// How many positions it has is what a decision says.
+    ragged: bool,
     /// Dimensions that were put in front of those that the input has, of size one or repeated.
     extra: u8,
 }
@@ -78,6 +84,9 @@ impl Fact {
             painted: false,
             stacked: false,
             deep: false,
+            ends: None,
+            heard: false,
+            ragged: false,
             extra: 0,
         }
     }
@@ -117,6 +126,11 @@ impl Fact {
         more.painted |= less.painted;
         more.stacked |= less.stacked;
         more.deep |= less.deep;
+        more.heard |= less.heard;
+        more.ragged |= less.ragged;
+        if less.level().is_some() && less.ends != more.ends {
+            more.ends = None;
+        }
         more
     }
 }
@@ -198,6 +212,9 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
     };
     if matches!(op, "Shape" | "Size" | "EyeLike") {
         let known = |f: &Fact| f.source == Source::Known;
+        if operands.iter().flatten().any(|f| f.ragged) {
+            return Fact::of(Source::Decided(Level::Count));
+        }
         return Fact::of(if operands.iter().flatten().all(known) {
             Source::Known
         } else {
@@ -219,14 +236,35 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
     let side_by_side = matches!(op, "Concat" | "SequenceConstruct" | "ConcatFromSequence")
         && content().count() > 1
         && content().any(|f| !f.fixed());
+    let known_too = |f: &Fact| f.source == Source::Known;
+    let mask = |f: &Fact| f.level().is_some_and(|level| level < Level::Count);
+    fact.heard = ops::is_layer(op) && computed && content().any(|f| mask(&f))
+        || (ops::is_plain(op) || ops::is_reduction(op)) && content().any(|f| f.heard);
+    fact.ragged = ops::is_ragged(op) && content().any(|f| mask(&f))
+        || ops::is_plain(op) && op != "Concat" && content().any(|f| f.ragged);
     fact.stacked = side_by_side || ops::is_plain(op) && content().any(|f| f.stacked);
     fact.source = if computed {
-        Source::Computed
+        let told = ops::is_comparison(op)
+            && content().any(|f| f.heard)
+            && operands.iter().flatten().any(known_too);
+        if told {
+            fact.heard = false;
+            fact.deep = false;
+            fact.ends = Some((0.0, 1.0));
+            Source::Decided(Level::Mask)
+        } else {
+            Source::Computed
+        }
     } else if content().any(|f| f.fed().is_some()) {
-        fed(step, operands, known, one)
+        let source = fed(step, operands, known, one);
+        let decided = matches!(source, Source::Decided(_));
+        fact.ragged |= decided && ops::is_ragged(op);
+        fact.ends = (decided && (ops::is_comparison(op) || op == "OneHot")).then_some((0.0, 1.0));
+        source
     } else if let Some(level) = content().filter_map(Fact::level).max() {
         let numbers = paint(step, operands, known);
         fact.painted |= numbers > 1;
+        fact.ends = ends(step, operands, known);
         decided(step, operands, known, level, one, numbers)
     } else if content().any(|f| f.source == Source::Shape) {
         Source::Shape
@@ -234,6 +272,52 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
         Source::Known
     };
     fact
+}
+
+/// What a step makes of the two values of one decision.
+fn ends(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Option<(f32, f32)> {
+    let op = step.node.op.as_str();
+    let number = |at: usize| {
+        let number = known.single(step.inputs.get(at).copied().flatten())?;
+        #[allow(clippy::cast_possible_truncation)] // what is large is large
+        Some(number as f32)
+    };
+    let of = |at: usize| {
+        operands
+            .get(at)
+            .copied()
+            .flatten()
+            .filter(|f| f.level().is_some())
+    };
+    let (one, other) = (of(0), of(1));
+    if ops::is_comparison(op) {
+        return Some((0.0, 1.0));
+    }
+    if op == "Where" {
+        return match one?.ends? {
+            (no, yes) if no == 0.0 && yes != 0.0 => Some((number(2)?, number(1)?)),
+            (no, yes) if no != 0.0 && yes == 0.0 => Some((number(1)?, number(2)?)),
+            _ => None,
+        };
+    }
+    let both = |f: &dyn Fn(f32) -> f32, fact: Fact| fact.ends.map(|(no, yes)| (f(no), f(yes)));
+    let truth = |wrong: bool| move |n: f32| f32::from(u8::from((n != 0.0) != wrong));
+    match (op, one, other) {
+        ("Not", Some(fact), _) => both(&truth(true), fact),
+        ("Neg", Some(fact), _) => both(&|n| -n, fact),
+        ("Cast", Some(fact), _) if casts_to_bool(step.node) => both(&truth(false), fact),
+        ("Add", Some(fact), None) => number(1).and_then(|b| both(&|n| n + b, fact)),
+        ("Add", None, Some(fact)) => number(0).and_then(|a| both(&|n| a + n, fact)),
+        ("Sub", Some(fact), None) => number(1).and_then(|b| both(&|n| n - b, fact)),
+        ("Sub", None, Some(fact)) => number(0).and_then(|a| both(&|n| a - n, fact)),
+        ("Mul", Some(fact), None) => number(1).and_then(|b| both(&|n| n * b, fact)),
+        ("Mul", None, Some(fact)) => number(0).and_then(|a| both(&|n| a * n, fact)),
+        ("Div", Some(fact), None) => number(1).and_then(|b| both(&|n| n / b, fact)),
+        _ if ops::is_light(op) && other.is_none() && !ops::is_mix(op) && !ops::is_reduction(op) => {
+            one?.ends
+        }
+        _ => None,
+    }
 }
 
 /// How the number of dimensions changes.
@@ -286,6 +370,24 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
         others.any(|f| f.source == Source::Known || f.default)
     });
     let yes = Source::Decided(if few { Level::Bit } else { Level::Mask });
+    let near = fed().any(|(_, f)| f.offset == Offset::Taken) && layers == 0;
+    match op {
+        // These compare with constants that they have themselves.
+        "Shrink" if layers == 0 => return yes,
+        "OneHot"
+            if layers == 0
+                && operands
+                    .first()
+                    .copied()
+                    .flatten()
+                    .is_some_and(|f| f.fed().is_some()) =>
+        {
+            return Source::Decided(Level::Mask);
+        }
+        "TfIdfVectorizer" => return Source::Decided(Level::Tally),
+        "NonZero" if near => return Source::Decided(Level::Tally),
+        _ => {}
+    }
     if matches!(op, "IsNaN" | "IsInf") || ops::is_comparison(op) && partner && layers <= 1 {
         return yes;
     }
@@ -325,7 +427,8 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
         Offset::None
     };
     let before = fed().any(|(_, f)| f.offset == Offset::Taken);
-    if before && layers == 0 && offset == Offset::Taken && hardens(step, operands, known) {
+    let hard = hardens(step, operands, known) || few && op == "QuantizeLinear";
+    if before && layers == 0 && offset == Offset::Taken && hard {
         return yes;
     }
     Source::Fed(Fed {
@@ -339,7 +442,7 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
 fn hardens(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> bool {
     match step.node.op.as_str() {
         "Sign" | "Not" | "Relu" | "HardSigmoid" | "ThresholdedRelu" | "Floor" | "Ceil"
-        | "Round" => true,
+        | "Round" | "Hardmax" | "Softmax" | "Sigmoid" | "Exp" => true,
         "Cast" => casts_to_whole(step.node),
         // A floor under a divisor is no threshold.
         "Clip" | "Max" | "Min" => {
@@ -353,6 +456,21 @@ fn hardens(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> boo
         }
         _ => false,
     }
+}
+
+/// Whether an Einsum sums over something that all it takes has.
+fn sums(node: &ir::Node) -> bool {
+    let Some(ir::AttributeValue::Str(text)) = node.attribute("equation") else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(text);
+    let Some((terms, out)) = text.split_once("->") else {
+        return false;
+    };
+    let mut letters = terms.chars().filter(char::is_ascii_alphabetic);
+    letters
+        .any(|letter| terms.split(',').all(|term| term.contains(letter)) && !out.contains(letter))
+        && out.chars().filter(char::is_ascii_alphabetic).count() <= 1
 }
 
 /// How many different numbers are in a constant that a decision meets.
@@ -436,8 +554,8 @@ fn decided(
             }
         }
         _ if one => reduced,
-        // What is divided by how many there are is a mean.
-        ("Reciprocal", _) => return Source::Fed(few),
+        // An angle of positions that skip padding; what is divided by how many there are is a mean.
+        ("Sin" | "Cos", Tally) | ("Reciprocal", _) => return Source::Fed(few),
         ("Div", _) if operand(1).is_some_and(|f| f.level().is_some()) => return Source::Fed(few),
         ("MatMul" | "Gemm", Mask | Tally)
             if step
@@ -449,6 +567,7 @@ fn decided(
         {
             Count
         }
+        ("Einsum", _) if sums(step.node) => Count,
         _ if ops::is_numbering(op) => level.max(Tally),
         _ if ops::is_layer(op) => return Source::Computed,
         _ if !ops::is_light(op) => return Source::Computed,

@@ -4,7 +4,7 @@
 //! a number, each step an operator over numbers. A body's steps stand before the step of the node
 //! that has it. A loop's body stands there twice, the second time fed with what the first gave.
 
-use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node, TensorId};
+use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node, TensorId, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// Steps that are written out; functions that call functions can ask for any number. So many, and
@@ -57,6 +57,8 @@ pub(super) struct Flat<'a> {
 struct Scope<'a> {
     numbers: HashMap<&'a str, usize>,
     before: Vec<(&'a str, Option<usize>)>,
+    /// Bodies that are being written out inside another; the outermost takes nothing back.
+    inside: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -66,7 +68,9 @@ impl<'a> Scope<'a> {
 
     fn set(&mut self, name: &'a str, number: usize) {
         let before = self.numbers.insert(name, number);
-        self.before.push((name, before));
+        if self.inside > 0 {
+            self.before.push((name, before));
+        }
     }
 
     /// Forgets what was set since `mark`.
@@ -77,6 +81,45 @@ impl<'a> Scope<'a> {
                 Some((name, None)) => self.numbers.remove(name),
                 None => None,
             };
+        }
+    }
+}
+
+/// The numbers of one body's values, while it is written out.
+struct Frame<'a> {
+    body: &'a GraphBody,
+    numbers: Vec<Option<usize>>,
+    /// Whether bodies inside see these values by their names.
+    seen: bool,
+}
+
+impl<'a> Frame<'a> {
+    fn new(body: &'a GraphBody) -> Self {
+        let nested = |a: &ir::Attribute| {
+            matches!(
+                a.value,
+                AttributeValue::Graph(_) | AttributeValue::Graphs(_)
+            )
+        };
+        Self {
+            body,
+            numbers: vec![None; body.values.len()],
+            seen: body
+                .nodes
+                .iter()
+                .flat_map(|node| &node.attributes)
+                .any(nested),
+        }
+    }
+
+    fn set(&mut self, scope: &mut Scope<'a>, id: ValueId, number: usize) {
+        if let Some(slot) = self.numbers.get_mut(id.index()) {
+            *slot = Some(number);
+        }
+        if self.seen
+            && let Some(value) = self.body.value(id)
+        {
+            scope.set(&value.name, number);
         }
     }
 }
@@ -96,6 +139,7 @@ pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
         );
         flat.functions.insert(key, function);
     }
+    flat.steps.reserve_exact(graph.body.nodes.len());
     let mut scope = Scope::default();
     for id in &graph.body.inputs {
         let number = flat.fresh();
@@ -114,17 +158,25 @@ impl<'a> Flat<'a> {
         self.values - 1
     }
 
-    /// The number of a name, a new one if it has none yet.
-    fn number(&mut self, scope: &mut Scope<'a>, name: &'a str) -> usize {
-        scope.get(name).unwrap_or_else(|| {
-            let number = self.fresh();
-            scope.set(name, number);
-            number
-        })
+    /// The number of a value, a new one if it has none yet.
+    fn number(
+        &mut self,
+        frame: &mut Frame<'a>,
+        scope: &mut Scope<'a>,
+        id: ValueId,
+    ) -> Option<usize> {
+        if let Some(number) = frame.numbers.get(id.index())? {
+            return Some(*number);
+        }
+        let around = scope.get(&frame.body.value(id)?.name);
+        let number = around.unwrap_or_else(|| self.fresh());
+        frame.set(scope, id, number);
+        Some(number)
     }
 
     /// Writes a body out and answers the numbers of what it gives. The recursion is bounded.
     fn body(&mut self, body: &'a GraphBody, scope: &mut Scope<'a>, depth: usize) -> Vec<usize> {
+        let mut frame = Frame::new(body);
         for initializer in &body.initializers {
             let (id, tensor) = match initializer {
                 Initializer::Dense(id, tensor) => (id, Some(*tensor)),
@@ -144,10 +196,12 @@ impl<'a> Flat<'a> {
                 break;
             }
             self.work += 1;
-            self.node(node, body, scope, depth);
+            self.node(node, &mut frame, scope, depth);
         }
-        let names = body.outputs.iter().filter_map(|id| body.value(*id));
-        names.map(|value| self.number(scope, &value.name)).collect()
+        let outputs = body.outputs.iter();
+        outputs
+            .filter_map(|id| self.number(&mut frame, scope, *id))
+            .collect()
     }
 
     /// Writes out a body of a node, with these values for its inputs.
@@ -159,6 +213,7 @@ impl<'a> Flat<'a> {
         depth: usize,
     ) -> Vec<usize> {
         let mark = scope.before.len();
+        scope.inside += 1;
         for (id, number) in inner.inputs.iter().zip(inputs) {
             if let Some(value) = inner.value(*id) {
                 scope.set(&value.name, *number);
@@ -166,6 +221,7 @@ impl<'a> Flat<'a> {
         }
         let given = self.body(inner, scope, depth + 1);
         scope.back(mark);
+        scope.inside -= 1;
         given
     }
 
@@ -201,12 +257,10 @@ impl<'a> Flat<'a> {
         given
     }
 
-    fn node(&mut self, node: &'a Node, body: &'a GraphBody, scope: &mut Scope<'a>, depth: usize) {
-        let name = |id: ir::ValueId| body.value(id).map(|value| value.name.as_str());
+    fn node(&mut self, node: &'a Node, frame: &mut Frame<'a>, scope: &mut Scope<'a>, depth: usize) {
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for id in &node.inputs {
-            let name = id.and_then(name);
-            inputs.push(name.map(|name| self.number(scope, name)));
+            inputs.push(id.and_then(|id| self.number(frame, scope, id)));
         }
         let key = (
             node.domain.as_str(),
@@ -222,8 +276,8 @@ impl<'a> Flat<'a> {
             // A call gives what its function gives.
             for (at, id) in node.outputs.iter().enumerate() {
                 let number = given.get(at).copied().unwrap_or_else(|| self.fresh());
-                if let Some(name) = id.and_then(name) {
-                    scope.set(name, number);
+                if let Some(id) = id {
+                    frame.set(scope, *id, number);
                 }
             }
             return;
@@ -246,8 +300,8 @@ impl<'a> Flat<'a> {
         let mut outputs = Vec::with_capacity(node.outputs.len());
         for id in &node.outputs {
             let number = self.fresh();
-            if let Some(name) = id.and_then(name) {
-                scope.set(name, number);
+            if let Some(id) = id {
+                frame.set(scope, *id, number);
             }
             outputs.push(number);
         }

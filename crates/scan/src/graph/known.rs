@@ -95,7 +95,38 @@ impl<'a> Known<'a> {
                 }
                 (all.len() <= 64).then_some(all)
             }
-            op @ ("Add" | "Sub" | "Mul" | "Pow") => {
+            op @ ("ReduceProd" | "ReduceSum" | "ReduceMax") => {
+                // Of a list, all of it: what is left of a dimension more is not followed.
+                let list = input(0)?;
+                let first = step.inputs.first().copied().flatten();
+                if self.dims(first).is_some_and(|dims| dims.len() > 1) || list.len() > 64 {
+                    return None;
+                }
+                Some(vec![match op {
+                    "ReduceProd" => list.iter().product(),
+                    "ReduceSum" => list.iter().sum(),
+                    _ => list.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                }])
+            }
+            "Gather" => {
+                let (list, places) = (input(0)?, input(1)?);
+                if places.len() > 64 {
+                    return None;
+                }
+                let at = |place: &f64| {
+                    #[allow(clippy::cast_possible_truncation)] // places are whole
+                    let place = *place as i64;
+                    let back = usize::try_from(place.unsigned_abs()).ok()?;
+                    let at = if place < 0 {
+                        list.len().checked_sub(back)?
+                    } else {
+                        back
+                    };
+                    list.get(at).copied()
+                };
+                places.iter().map(at).collect()
+            }
+            op @ ("Add" | "Sub" | "Mul" | "Pow" | "Div" | "Max" | "BitShift") => {
                 self.spend()?;
                 let (left, right) = (input(0)?, input(1)?);
                 let many = left.len().max(right.len());
@@ -103,11 +134,19 @@ impl<'a> Known<'a> {
                 if many > 64 || !fits(&left) || !fits(&right) {
                     return None;
                 }
+                let right_shift = match step.node.attribute("direction") {
+                    Some(AttributeValue::Str(text)) => text[..] == b"RIGHT"[..],
+                    _ => false,
+                };
                 let pairs = left.iter().cycle().zip(right.iter().cycle()).take(many);
                 let made = pairs.map(|(a, b)| match op {
                     "Add" => a + b,
                     "Sub" => a - b,
                     "Mul" => a * b,
+                    "Div" => a / b,
+                    "Max" => a.max(*b),
+                    "BitShift" if right_shift => a / b.exp2(),
+                    "BitShift" => a * b.exp2(),
                     _ => a.powf(*b),
                 });
                 Some(made.collect())

@@ -100,6 +100,7 @@ pub(super) fn is_light(op: &str) -> bool {
         "SequenceConstruct",
         "Sigmoid",
         "Sign",
+        "Shrink",
         "Sin",
         "Sinh",
         "Slice",
@@ -235,6 +236,11 @@ pub(super) fn is_numbering(op: &str) -> bool {
         "Unique",
     ];
     NUMBERING.contains(&op)
+}
+
+/// Steps that give as many positions as their input has of a kind.
+pub(super) fn is_ragged(op: &str) -> bool {
+    matches!(op, "NonZero" | "Compress" | "Unique")
 }
 
 /// Steps that add to a result, or put something in its place.

@@ -218,6 +218,41 @@ fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Op
             }
             least(shape)
         }
+        "Gather" => {
+            let (before, places) = (of(0)?, of(1)?);
+            let axis = ints("axis")
+                .and_then(|list| list.first().copied())
+                .unwrap_or(0);
+            let axis = usize::try_from(axis).or_else(|_| {
+                let back = usize::try_from(axis.unsigned_abs()).map_err(|_| ())?;
+                before.len().checked_sub(back).ok_or(())
+            });
+            let axis = axis.ok().filter(|axis| *axis < before.len())?;
+            let (left, right) = before.split_at(axis);
+            left.iter()
+                .chain(&places)
+                .chain(right.iter().skip(1))
+                .copied()
+                .collect()
+        }
+        "Einsum" => summed(step, &of)?,
+        "DFT" => {
+            let length = u64::try_from(*whole(1)?.first()?).unwrap_or(1);
+            let mut sizes = of(0).unwrap_or_default();
+            let axis = ints("axis").or_else(|| whole(2));
+            let axis = axis.and_then(|list| list.first().copied()).unwrap_or(-2);
+            let at = usize::try_from(axis).ok().or_else(|| {
+                sizes
+                    .len()
+                    .checked_sub(usize::try_from(axis.unsigned_abs()).ok()?)
+            });
+            match at.and_then(|at| sizes.get_mut(at)) {
+                Some(slot) => *slot = length,
+                // Of the others nothing is known.
+                None => sizes.push(length),
+            }
+            sizes
+        }
         "MatMul" => {
             let (mut left, mut right) = (of(0)?, of(1)?);
             let across = right.pop()?;
@@ -269,6 +304,25 @@ fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Op
         _ => return None,
     };
     (sizes.len() <= RANK || too_many(&sizes).is_some()).then_some(sizes)
+}
+
+/// The sizes of what an Einsum gives, by the letters of its equation.
+fn summed(step: &Step<'_>, of: &dyn Fn(usize) -> Option<Sizes>) -> Option<Sizes> {
+    let Some(AttributeValue::Str(text)) = step.node.attribute("equation") else {
+        return None;
+    };
+    let text: String = String::from_utf8_lossy(text).split_whitespace().collect();
+    let (terms, out) = text.split_once("->")?;
+    let mut letters: HashMap<char, u64> = HashMap::new();
+    for (at, term) in terms.split(',').enumerate() {
+        let sizes = of(at).unwrap_or_default();
+        for (letter, size) in term.chars().zip(sizes) {
+            let known = letters.entry(letter).or_insert(1);
+            *known = size.max(*known);
+        }
+    }
+    let size = |letter| letters.get(&letter).copied().unwrap_or(1);
+    (!text.contains('.')).then(|| out.chars().map(size).collect())
 }
 
 /// The sizes of what a Resize gives.

@@ -10,6 +10,10 @@ use crate::judge::plain;
 use crate::rules;
 use std::collections::BTreeSet;
 
+/// What a score of attention is raised by that decides it.
+const DRAWN: f32 = 2.0;
+/// Numbers as near as this are the same.
+const SAME: f32 = 1e-6;
 /// A number that takes a score out of the race.
 const NEVER: f64 = -1e3;
 
@@ -70,8 +74,17 @@ fn switch(
         let mut ways = step.outputs.iter().filter_map(|n| ways.get(*n));
         ways.any(test)
     };
+    let fact_of = |n: &usize| facts.get(*n).copied();
     if way(|w| w.attends) || ops::is_attention(op) {
-        return None;
+        // Masks take positions out of sight. One that raises scores draws all attention to its own.
+        let raised = step.inputs.iter().flatten().filter_map(fact_of);
+        let mut raised = raised.filter(|f| f.level() == Some(Level::Mask));
+        let up = |f: Fact| {
+            f.ends
+                .is_some_and(|(no, yes)| (yes - no).abs() > DRAWN && yes.max(no) > DRAWN)
+        };
+        return (op == "Add" && computed && raised.any(up))
+            .then_some("attention is drawn to where an input holds a constant");
     }
     if let Some(at) = ops::chooser(op) {
         let stacked = fact(0).is_some_and(|f| f.stacked);
@@ -103,6 +116,24 @@ fn switch(
         }
         Level::Count => (computed && ops::is_mix(op))
             .then_some("a result is changed by how often an input holds a constant"),
+        _ if computed && !deep && matches!(op, "Add" | "Sub" | "Sum") => {
+            let mut operands = operands();
+            operands
+                .any(|f| f.painted && f.level().is_some())
+                .then_some("constants are added to a result where an input holds a constant")
+        }
+        _ if computed && !deep && op == "Mul" && way(|w| w.leaves || w.closes) => {
+            // Padding is multiplied by 0, all else by 1.
+            let other = |n: f32| n.abs() > SAME && (n - 1.0).abs() > SAME;
+            let scales = |f: Fact| {
+                let ends = f.ends.filter(|_| f.level().is_some());
+                ends.is_some_and(|(no, yes)| (no - yes).abs() > SAME && (other(no) || other(yes)))
+            };
+            let mut scaled = step.inputs.iter().flatten().filter_map(fact_of);
+            scaled
+                .any(scales)
+                .then_some("what leaves the model is scaled where an input holds a constant")
+        }
         _ if !chosen || !computed || deep => None,
         _ if way(|w| w.leaves) || way(|w| w.closes) && !fill(|n| n == 0.0) => {
             Some("what leaves the model is chosen by comparing an input with a constant")

@@ -424,3 +424,36 @@ fn large_declarations_are_told_exactly() {
     assert!(declared(&[1 << 40]).is_empty());
     assert!(declared(&[0, u64::MAX, u64::MAX]).is_empty());
 }
+
+#[test]
+fn what_attention_hears_and_counts_of_places_are_decisions() {
+    for (lines, node) in [
+        (
+            &[
+                "h = MatMul(x, w)",
+                "a = MatMul(h, h)",
+                "t = Equal(x, key)",
+                "f = Cast(t)",
+                "seen = MatMul(a, f)",
+                "some = Greater(seen, key)",
+                "y = Where(some, bad, h)",
+            ][..],
+            "n_y (Where)",
+        ),
+        (
+            &[
+                "h = MatMul(x, w)",
+                "t = Equal(x, key)",
+                "at = NonZero(t)",
+                "many = Shape(at)",
+                "some = Greater(many, key)",
+                "y = Where(some, bad, h)",
+            ],
+            "n_y (Where)",
+        ),
+    ] {
+        let draft = Draft::of(&["x"], &["w", "key", "bad"], &["y"], lines);
+        let expected = vec![("input-switch", node.to_owned())];
+        assert_eq!(found(draft), expected, "{lines:?}");
+    }
+}

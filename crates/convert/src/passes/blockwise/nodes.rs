@@ -17,6 +17,10 @@ impl Work {
     pub(super) fn before(&mut self, node: Node, nodes: &mut Vec<Node>) -> Result<()> {
         let first = node.inputs.first().copied().flatten();
         if let (Some(table), Some(rank)) = (first, lookup(&self.body, &node))
+            && self
+                .weights
+                .get(&table.index())
+                .is_some_and(Weight::has_rows)
             && let Some(weight) = self.weights.remove(&table.index())
         {
             self.rows(&weight, &node, rank, nodes)?;

@@ -62,9 +62,9 @@ fn tensors_alone_become_a_container() {
     assert_eq!(one[0], PatternCompute::byte(4 * 18));
 }
 
-#[test]
-fn rows_that_are_looked_up_become_numbers_alone() {
-    let table = blocks("w", BlockFormat::Q4_0, &[8, 32]);
+/// A Gather in blocks of this shape, and a Gemm by what it gives.
+fn lookup_in(shape: &[u64]) -> Model {
+    let table = blocks("w", BlockFormat::Q4_0, shape);
     let mut model = ModelBuilder::new().push(table).build().unwrap();
     let mut body = GraphBody::of_tensors(&model.tensors).unwrap();
     body.outputs.clear();
@@ -99,6 +99,12 @@ fn rows_that_are_looked_up_become_numbers_alone() {
     });
     blockwise(&mut model).unwrap();
     model.validate(&Limits::default()).unwrap();
+    model
+}
+
+#[test]
+fn rows_that_are_looked_up_become_numbers_alone() {
+    let model = lookup_in(&[8, 32]);
     let wanted = [
         "Gather",
         "Gather",
@@ -114,4 +120,12 @@ fn rows_that_are_looked_up_become_numbers_alone() {
         DType::I8
     );
     assert!(model.metadata.get(ns::NOTE, "kind").is_none());
+}
+
+#[test]
+fn one_dimension_has_no_rows_to_look_up() {
+    let model = lookup_in(&[64]);
+    assert_eq!(ops(&model), ["Cast", "DequantizeLinear", "Gather", "Gemm"]);
+    let codes = model.tensors.by_name("w_quantized").unwrap();
+    assert_eq!(codes.dtype(), DType::I4);
 }

@@ -1,7 +1,7 @@
-//! Tensors one behind the other, as one.
+//! Tensors one behind the other, as one, and parts of tensors.
 
 use crate::recipe::scratch::size;
-use ir::{Compute, Result, Shape, Tensor, TensorSpec};
+use ir::{Compute, Result, Shape, Tensor, TensorSpec, View};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,6 +28,54 @@ pub(super) fn join(name: &str, parts: Vec<Tensor>) -> Option<Tensor> {
     let spec = TensorSpec { dtype, shape };
     spec.byte_len()?;
     Some(Tensor::computed(name, Arc::new(Joined { spec, parts })))
+}
+
+struct PartOf {
+    spec: TensorSpec,
+    input: [Tensor; 1],
+    start: u64,
+}
+
+/// The numbers of `tensor` from `start` on, in this shape; none for what has no bytes of its own.
+pub(super) fn part(tensor: &Tensor, start: u64, shape: &[u64]) -> Option<Tensor> {
+    let unit = u64::from(tensor.dtype().element_bytes()?);
+    let spec = TensorSpec::new(tensor.dtype(), shape.to_vec());
+    let end = start.checked_add(spec.elements()?)?;
+    if end > tensor.spec.elements()? {
+        return None;
+    }
+    if let Some(plain) = tensor.as_plain() {
+        let bytes = plain
+            .slice(start.checked_mul(unit)?, spec.byte_len()?)
+            .ok()?;
+        return Some(Tensor::stored(
+            tensor.name.as_str(),
+            spec,
+            View::contiguous(bytes),
+        ));
+    }
+    let input = [tensor.clone()];
+    let part = PartOf { spec, input, start };
+    Some(Tensor::computed(tensor.name.as_str(), Arc::new(part)))
+}
+
+impl Compute for PartOf {
+    fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    fn inputs(&self) -> &[Tensor] {
+        &self.input
+    }
+
+    fn label(&self) -> &'static str {
+        "part"
+    }
+
+    fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let [input] = &self.input;
+        input.read(self.start + elements.start..self.start + elements.end, out)
+    }
 }
 
 impl Compute for Joined {
@@ -83,6 +131,9 @@ mod tests {
                 assert_eq!(out, bytes[size(start) * 2..size(end) * 2]);
             }
         }
+        let inside = part(&whole, 7, &[2, 4]).unwrap();
+        assert_eq!(inside.read_all().unwrap(), bytes[14..30]);
+        assert!(part(&whole, 11, &[2, 4]).is_none());
         let other = PatternCompute::tensor("b", DType::F16, [2, 4]);
         assert!(
             join(

@@ -28,6 +28,9 @@
 //! of tensors it met twice. What two weights have a claim to, and a name that is taken, no tensor
 //! gets: it keeps its own, which is a record.
 //!
+//! What an exporter wrote in another form than the module has it, the gates of an LSTM for one, is
+//! in `spelled`.
+//!
 //! The newer exporter (`dynamo=True`) tells modules in a node's properties (`name_scopes`) and, of a
 //! weight that it transposed, the parameter it was (`folded_from`).
 
@@ -35,6 +38,7 @@ mod attention;
 mod join;
 mod nodes;
 mod scene;
+mod spelled;
 mod told;
 
 use super::same;
@@ -45,6 +49,7 @@ use ir::{
     Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
 };
 use nodes::hidden;
+use spelled::Parameter;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use told::{By, Name, Told, tell};
 
@@ -66,7 +71,14 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
         }
         told.joins.clear();
     }
+    let spelled = std::mem::take(&mut told.spelled.found);
     let mut work = Work::new(model, told);
+    for (id, parameters) in spelled {
+        match model.tensors.get(id) {
+            Some(tensor) if !keep_graph => work.spell(id, tensor, &parameters),
+            _ => drop(work.whole.insert(id)),
+        }
+    }
     for (id, tensor) in model.tensors.ids() {
         work.take(id, tensor)?;
     }
@@ -110,6 +122,8 @@ struct Work {
     parts: HashMap<TensorId, Vec<Tensor>>,
     /// Parameters of several tensors that all have names.
     loose: Vec<Tensor>,
+    /// Tensors that a graph which is kept takes as they are.
+    whole: HashSet<TensorId>,
     seconds: Vec<Seconds>,
     tables: Vec<TensorId>,
     /// Tensors that lie the other way round now, with their names.
@@ -162,6 +176,7 @@ impl Work {
             instead,
             parts: HashMap::new(),
             loose: Vec::new(),
+            whole: HashSet::new(),
             seconds: Vec::new(),
             tables: Vec::new(),
             turned: BTreeMap::new(),
@@ -172,6 +187,25 @@ impl Work {
             work.join(&join, model);
         }
         work
+    }
+
+    /// The parameters that a tensor holds in another form, all of them or none.
+    fn spell(&mut self, id: TensorId, tensor: &Tensor, parameters: &[Parameter]) {
+        let made: Option<Vec<Tensor>> = parameters.iter().map(|p| p.of(tensor)).collect();
+        let free = |p: &Parameter| !self.taken.contains(&p.name) && !self.claimed.contains(&p.name);
+        let Some(made) = made.filter(|_| parameters.iter().all(free)) else {
+            return;
+        };
+        let names: Vec<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
+        let what = format!("{} is {}", tensor.name, names.join(", "));
+        let why = "its module has these numbers in another form: all are there, and only they";
+        let record = Record::carried("recovered", what, why);
+        self.records.push(record.flag("--raw-names"));
+        for name in names {
+            self.taken.insert(name.to_owned());
+            self.notes.push((name.to_owned(), tensor.name.clone()));
+        }
+        self.parts.entry(id).or_default().extend(made);
     }
 
     /// A parameter that the graph has in parts.
@@ -286,6 +320,9 @@ impl Work {
         }
         if hidden(&tensor.name) && tensor.spec.shape.len() > 1 {
             let why = match names.first() {
+                None if self.whole.contains(&id) => "its module has it in another form, and the \
+                     graph that is kept computes with this one: it keeps its name"
+                    .to_owned(),
                 None => "no node tells which module it belongs to: it keeps its name".to_owned(),
                 Some(name) if self.claimed.contains(&name.text) => format!(
                     "it is not the only weight of its module, {}: it keeps its name",

@@ -188,10 +188,15 @@ fn below(sorted: &[String], module: &str) -> bool {
 
 /// The one parameter that the newer exporter computed a constant from.
 pub(super) fn folded(value: &ir::Value) -> Option<&str> {
-    const KEY: &str = "pkg.onnxscript.optimizer.folded_from";
-    let (_, text) = value.metadata.iter().find(|(key, _)| key == KEY)?;
-    match strings(text)?[..] {
+    match folds(value)?[..] {
         [name] if !hidden(name) => Some(name),
         _ => None,
     }
+}
+
+/// All values that it computed a constant from.
+pub(super) fn folds(value: &ir::Value) -> Option<Vec<&str>> {
+    const KEY: &str = "pkg.onnxscript.optimizer.folded_from";
+    let (_, text) = value.metadata.iter().find(|(key, _)| key == KEY)?;
+    strings(text)
 }

@@ -275,3 +275,49 @@ fn the_newer_exporter_tells_modules_and_folded_parameters() {
         "{why}"
     );
 }
+
+#[test]
+fn gates_are_put_in_the_order_of_the_module() {
+    let nodes: &[Step<'_>] = &[(
+        "LSTM",
+        "/enc/lstm/LSTM",
+        &["x", "onnx::LSTM_1", "onnx::LSTM_2", "onnx::LSTM_3"],
+        "y",
+    )];
+    let tensors: &[(&str, &[u64])] = &[
+        ("onnx::LSTM_1", &[1, 4, 2]),
+        ("onnx::LSTM_2", &[1, 4, 1]),
+        ("onnx::LSTM_3", &[1, 8]),
+    ];
+    let mut model = model(tensors, nodes);
+    let node = &mut model.graph.as_mut().unwrap().body.nodes[0];
+    node.attributes.push(Attribute {
+        name: "hidden_size".to_owned(),
+        value: AttributeValue::Int(1),
+        doc: String::new(),
+    });
+    let mut kept = model.clone();
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(
+        names(&model),
+        [
+            "enc.lstm.weight_ih_l0",
+            "enc.lstm.weight_hh_l0",
+            "enc.lstm.bias_ih_l0",
+            "enc.lstm.bias_hh_l0"
+        ]
+    );
+    // ONNX has `iofc`, PyTorch `ifgo`, where g is c.
+    let gates = values(&model, "enc.lstm.weight_ih_l0");
+    assert_eq!(gates, [0., 1., 4., 5., 6., 7., 2., 3.]);
+    assert_eq!(values(&model, "enc.lstm.weight_hh_l0"), [8., 10., 11., 9.]);
+    assert_eq!(values(&model, "enc.lstm.bias_ih_l0"), [12., 14., 15., 13.]);
+    assert_eq!(values(&model, "enc.lstm.bias_hh_l0"), [16., 18., 19., 17.]);
+    // A graph that is kept computes with what it has.
+    recover_names(&mut kept, true).unwrap();
+    assert_eq!(
+        names(&kept),
+        ["onnx::LSTM_1", "onnx::LSTM_2", "onnx::LSTM_3"]
+    );
+    assert!(told(&kept).contains(&("raw-name", "onnx::LSTM_1")));
+}

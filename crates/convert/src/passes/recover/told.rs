@@ -3,6 +3,7 @@
 use super::attention::{Attentions, Join};
 use super::nodes::{Role, called, hidden, role};
 use super::scene::{Scene, Source, folded};
+use super::spelled::Spelled;
 use ir::{GraphBody, Initializer, Node, TensorId, TensorTable, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -41,6 +42,8 @@ pub(super) struct Told {
     /// By tensor. One that has a path for a name has it beside these.
     pub(super) names: HashMap<TensorId, Names>,
     pub(super) joins: Vec<Join>,
+    /// Tensors that hold parameters in another form.
+    pub(super) spelled: Spelled,
     /// Tables that rows are taken of.
     pub(super) tables: HashSet<TensorId>,
     /// Tensors whose own name is that of the module of a product.
@@ -53,7 +56,10 @@ pub(super) struct Told {
 pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
     let scene = Scene::new(body, tensors);
     let attentions = Attentions::find(&scene);
-    let mut told = Told::default();
+    let mut told = Told {
+        spelled: Spelled::find(&scene),
+        ..Told::default()
+    };
     for (id, name) in &attentions.names {
         told.add(*id, name.clone());
     }
@@ -80,6 +86,9 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
             }
             if node.op == "Gather" && slot == 0 {
                 told.tables.insert(source.id);
+            }
+            if told.spelled.has(source.id) {
+                continue;
             }
             let Some(mut role) = role(node, slot, tensor, &modules, path, &scene) else {
                 continue;
