@@ -1,13 +1,14 @@
 //! One model through its steps, up to the point where it waits for the disk.
 
 use crate::budget::Share;
+use crate::digest::{self, Digests};
 use crate::disks::Disks;
 use crate::journal::{Event, Journal, Made, Mark, Phase, State, States, Verified};
 use crate::line::{Action, FileFact, Line};
 use crate::observe::{Observer, OfWorker};
 use crate::place::{self, Place};
 use crate::stage::Stage;
-use crate::{MigrateError, digest, names, plan, publish, side};
+use crate::{MigrateError, names, plan, publish, side};
 use convert::{DTypeChoice, DiffReport};
 use ir::{Error, Result};
 use serde::Serialize;
@@ -154,13 +155,30 @@ impl Steps {
         let done = weightbridge::convert(&request, &session)?;
         let mut paths: Vec<PathBuf> = done.files.iter().map(|(path, _)| path.clone()).collect();
         let entry = paths.last().cloned().unwrap_or_else(|| target.clone());
-        let report = weightbridge::compare(&done.planned, &entry, &session)?;
+        let digests = Arc::new(Digests::default());
+        let reading = Session {
+            places: session.places.tapped(Arc::<Digests>::clone(&digests)),
+            ..session
+        };
+        let report = weightbridge::compare(&done.planned, &entry, &reading)?;
         refuse_differences(&report)?;
-        rename_index(line, &mut paths, &target, &out)?;
         self.observer.step(worker, "digests", 0);
+        let mut sums = Vec::new();
+        for path in &paths {
+            sums.push(digests.of(path, cancel)?);
+        }
+        rename_index(line, &mut paths, &target, &out)?;
         let mut weights = Vec::new();
-        for path in paths {
-            weights.push(side::made(&below(&path, &out), &out, cancel)?);
+        for (path, sum) in paths.iter().zip(sums) {
+            let path = below(path, &out);
+            weights.push(match sum {
+                Some((bytes, sha256)) => Made {
+                    path,
+                    bytes,
+                    sha256,
+                },
+                None => side::made(&path, &out, cancel)?,
+            });
         }
         let mut files = side::copy(line, root, &out, cancel)?;
         // The last is what loaders look for first: the index, or the file itself.
