@@ -15,10 +15,19 @@ const GAP: u64 = 1 << 20;
 
 /// The digest of bytes wherever they are, in hex.
 pub(crate) fn of_region(region: &Region, cancel: &Cancel) -> Result<String> {
+    of_pieces(region, cancel, |_| Ok(()))
+}
+
+/// The digest of bytes that somebody else takes too, piece by piece.
+pub(crate) fn of_pieces(
+    region: &Region,
+    cancel: &Cancel,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<String> {
     let mut hash = Sha256::new();
     each_piece(region, cancel, |bytes| {
         hash.update(bytes);
-        Ok(())
+        take(bytes)
     })?;
     Ok(hex(&hash.finalize()))
 }
@@ -116,7 +125,7 @@ impl ByteSource for Digested {
 }
 
 /// Takes bytes piece by piece, from the first to the last.
-pub(crate) fn each_piece(
+fn each_piece(
     region: &Region,
     cancel: &Cancel,
     mut take: impl FnMut(&[u8]) -> Result<()>,

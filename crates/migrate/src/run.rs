@@ -247,8 +247,37 @@ impl<'a> Run<'a> {
             });
             // However this ends, the other thread ends too.
             let _closing = Closing(&batch);
-            self.workers(todo, &batch);
+            let todo = self.tell_done(todo);
+            self.workers(&todo, &batch);
         });
+    }
+
+    /// Tells of what was done before, in the order of the plan, and gives back the rest. Where
+    /// originals are to go, there is more to do than to tell.
+    fn tell_done(&self, todo: &[usize]) -> Vec<usize> {
+        if self.request.delete_originals {
+            return todo.to_vec();
+        }
+        let (mut done, mut rest): (Vec<usize>, Vec<usize>) =
+            todo.iter().partition(|index| self.done_before(**index));
+        done.sort_unstable();
+        let found = parallel(self.jobs, done.len(), |_, at| {
+            let line = self.line(*done.get(at)?)?;
+            self.steps.already(line).ok().flatten()
+        });
+        for (index, found) in done.into_iter().zip(found) {
+            let head = self.plan.lines.get(index).map(|(number, line)| Head {
+                index,
+                number: *number,
+                line,
+            });
+            match head.zip(found) {
+                Some((head, verified)) => self.ended(head, Ok((verified, false))),
+                // Its outputs are gone, or something is wrong with them.
+                None => rest.push(index),
+            }
+        }
+        rest
     }
 
     fn workers<'b>(&'b self, todo: &[usize], batch: &Batch<Waiting<'b>>) {

@@ -58,9 +58,7 @@ impl Steps {
         let base = Place::parse(line.base(), &self.session.places)?;
         let root = Place::parse(&line.root, &self.session.places)?;
         let (id, print) = (line.id(), line.fingerprint());
-        let before = self.state(&id)?;
-        if let Some(done) = done_before(&before, &print, &base)? {
-            Stage::sweep(line, &base, &self.journal)?;
+        if let Some(done) = self.already(line)? {
             return Ok(Outcome::Already(done));
         }
         let Some(mut stage) = Stage::take(line, &base, &self.journal)? else {
@@ -110,6 +108,17 @@ impl Steps {
         };
         self.session.cancel.check()?;
         staged(stage, verified, false)
+    }
+
+    /// What the journal has of a line that is done, and whose outputs are there.
+    pub(crate) fn already(&self, line: &Line) -> Result<Option<Verified>> {
+        let base = Place::parse(line.base(), &self.session.places)?;
+        let before = self.state(&line.id())?;
+        let done = done_before(&before, &line.fingerprint(), &base)?;
+        if done.is_some() {
+            Stage::sweep(line, &base, &self.journal)?;
+        }
+        Ok(done)
     }
 
     /// What is known of a line by now, from this run and all others.
@@ -186,23 +195,20 @@ impl Steps {
         files.extend(weights);
         files.extend(write_sums(line, files.iter().chain(&last), &out, cancel)?);
         files.extend(last);
-        self.check_sources(line, root)?;
         Ok(Verified {
             files,
-            sources: line
-                .inputs
-                .iter()
-                .map(|file| root.fact(&file.path))
-                .collect::<Result<_>>()?,
+            sources: self.check_sources(line, root)?,
             tensors: report.compared,
             report: plan::told(&done.report.records),
         })
     }
 
-    /// Whether the inputs are those that the plan is about.
-    pub(crate) fn check_sources(&self, line: &Line, root: &Place) -> Result<()> {
+    /// The inputs as they are, if they are those that the plan is about.
+    fn check_sources(&self, line: &Line, root: &Place) -> Result<Vec<FileFact>> {
+        let mut sources = Vec::with_capacity(line.inputs.len());
         for planned in &line.inputs {
             let now = root.fact(&planned.path)?;
+            sources.push(now.clone());
             let what = if now.bytes != planned.bytes {
                 format!("{} bytes then, {} now", planned.bytes, now.bytes)
             } else if let Some(sha256) = &planned.sha256 {
@@ -222,7 +228,7 @@ impl Steps {
             }
             .into());
         }
-        Ok(())
+        Ok(sources)
     }
 }
 
