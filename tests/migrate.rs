@@ -153,7 +153,10 @@ impl Bench {
         command
             .args(["migrate", "plan"])
             .arg(self.at("tree"))
-            .args(["--to", "safetensors", "--overwrite"]);
+            .args(["--overwrite"]);
+        if !args.contains(&"--to") {
+            command.args(["--to", "safetensors"]);
+        }
         command
             .arg("-o")
             .arg(self.at("plan.jsonl"))
@@ -578,7 +581,7 @@ fn one_bad_model_stops_no_other() {
         .collect();
     assert_eq!(told.len(), 4);
     for (model, words) in [
-        ("m02", "--policy extract"),
+        ("m02", "\"policy\": \"extract\""),
         ("m03", "is gone"),
         ("m04", "changed since the plan"),
         ("cut", ""),
@@ -916,4 +919,148 @@ fn killed_at_any_moment_a_later_run_goes_on() {
         times.values().all(|times| *times == 1),
         "what was verified was done again: {times:?}"
     );
+}
+
+#[test]
+fn empty_weights_are_told() {
+    let bench = Bench::new();
+    bench.repositories(1);
+    bench.write("org/empty/pytorch_model.bin", "");
+    bench.plan_dest();
+    let lines = bench.lines();
+    let empty = lines
+        .iter()
+        .find(|line| line["model"] == "org/empty/pytorch_model.bin");
+    let empty = empty.unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!(empty["action"], "leave");
+    assert!(empty["problem"].as_str().unwrap().contains("is empty"));
+    bench.done();
+    assert!(!bench.at("dest/org/empty").exists());
+}
+
+#[test]
+fn a_file_that_is_no_plan_is_one_error() {
+    let bench = Bench::new();
+    bench.repositories(1);
+    fs::write(bench.at("plan.jsonl"), "no plan at all\n".repeat(3000)).unwrap();
+    for step in ["run", "status"] {
+        let plan = bench.at("plan.jsonl");
+        let done = weightbridge()
+            .args(["migrate", step])
+            .arg(&plan)
+            .output()
+            .unwrap();
+        let said = stderr(&done);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        assert!(
+            said.contains("no plan of a migration") && said.lines().count() < 5,
+            "{said}"
+        );
+    }
+    assert!(!bench.at("plan.jsonl.journal").exists());
+}
+
+#[test]
+fn patterns_that_match_nothing_are_told() {
+    let bench = Bench::new();
+    bench.repositories(6);
+    let args = [
+        "--in-place",
+        "--include",
+        "m03",
+        "--include",
+        "m99",
+        "--exclude",
+        "zz*",
+    ];
+    let done = bench.plan_with(&args);
+    let said = stderr(&done);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    for word in [
+        "--include m99: nothing matches",
+        "--exclude zz*",
+        "m00/pytorch_model.bin",
+        "and 3 more",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("--include m03"), "{said}");
+    assert_eq!(bench.lines().len(), 1);
+    // Where results go must be said, and both ways are named.
+    let done = bench.plan_with(&[]);
+    let said = stderr(&done);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--dest") && said.contains("--in-place"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_finished_plan_is_told_in_its_order() {
+    let bench = Bench::new();
+    bench.repositories(24);
+    bench.plan_dest();
+    bench.done();
+    let run = || {
+        let mut command = weightbridge();
+        let command = command.args(["migrate", "run"]).arg(bench.at("plan.jsonl"));
+        stderr(&command.output().unwrap())
+    };
+    let told = (0..24).map(|n| format!("[{}/24] org/m{n:02}/pytorch_model.bin", n + 1));
+    let said = run();
+    assert!(told.eq(said.lines().take(24)), "{said}");
+    // An output that is gone is made again, and told after what is there.
+    fs::remove_file(bench.at("dest/org/m00/model.safetensors")).unwrap();
+    let said = run();
+    assert!(said.contains("[24/24] org/m00/"), "{said}");
+    assert!(bench.at("dest/org/m00/model.safetensors").exists());
+}
+
+#[test]
+fn advice_is_about_the_plan() {
+    let bench = Bench::new();
+    bench.put(HOSTILE, "evil/pytorch_model.bin");
+    bench.write("evil/config.json", "{}");
+    bench.plan_dest();
+    let (_, report) = bench.run(&[]);
+    let text = report.to_string() + &bench.lines()[0]["problem"].to_string();
+    assert!(!text.contains("--policy"), "{text}");
+    assert!(text.contains("settings"), "{text}");
+    // What only `convert` can do is said to be its.
+    let bench = Bench::new();
+    bench.put(STATE_DICT, "odd/pytorch_model.bin");
+    bench.write(
+        "odd/config.json",
+        r#"{"architectures": ["Unheard"], "model_type": "unheard"}"#,
+    );
+    let dest = bench.at("dest");
+    bench.plan(&["--dest", dest.to_str().unwrap(), "--to", "gguf"]);
+    let problem = bench.lines()[0]["problem"].to_string();
+    assert!(
+        problem.contains("--as container") && problem.contains("weightbridge convert"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn what_earlier_runs_began_in_vain_comes_last() {
+    let bench = Bench::new();
+    bench.repositories(4);
+    bench.plan_dest();
+    let journal = bench.at("plan.jsonl.journal");
+    fs::create_dir(&journal).unwrap();
+    let started = |model: &str| {
+        let id = format!("org/{model}/model.safetensors");
+        format!(r#"{{"version":1,"at":1,"id":"{id}","line":"","event":"started"}}"#) + "\n"
+    };
+    let text = ["m00", "m02", "m00"].map(started).concat();
+    fs::write(journal.join("killed.jsonl"), text).unwrap();
+    let mut command = weightbridge();
+    let command = command
+        .args(["migrate", "run", "--jobs", "1"])
+        .arg(bench.at("plan.jsonl"));
+    let said = stderr(&command.output().unwrap());
+    let order = ["m01", "m03", "m02", "m00"].map(|model| said.find(model));
+    assert!(order.is_sorted() && order[0].is_some(), "{said}");
 }

@@ -15,6 +15,7 @@ import urllib.request
 import pytest
 
 import judge
+from bad_network import Proxy
 
 MOTO = os.environ.get("WEIGHTBRIDGE_MOTO", "")
 SECRET = "hunter2-of-the-test"
@@ -111,3 +112,16 @@ def ok(port, *arguments):
     done = run(port, *arguments)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def killed_in_an_upload(bucket, how, *arguments):
+    """Runs the program until a part of an upload is under way, and stops it; its exit code."""
+    with Proxy(bucket.port, pause=0.3) as proxy:
+        process = subprocess.Popen([judge.PROGRAM, *map(str, arguments)], env=environment(proxy.port),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.time() + 60
+        while not any("partNumber" in path for _, path, _ in proxy.log):
+            assert time.time() < until and process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(how)
+        return process.wait(60)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from journal import verified
+
 sys.path.insert(0, str(Path(__file__).resolve().parent / "llm"))
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,20 +116,7 @@ def test_a_hundred_kills(tmp_path):
     whole = time.monotonic() - start
     expected = files_of(once)
     plan = Path(f"{dest}.jsonl")
-    journal = Path(f"{plan}.journal")
     rng = random.Random(7)
-    verified = {}
-
-    def note(journal):
-        for file in journal.glob("*.jsonl"):
-            for line in file.read_bytes().split(b"\n"):
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    continue
-                if entry["event"] == "verified":
-                    verified.setdefault(entry["id"], []).append(entry["at"])
-
     rounds = 0
     for kill in range(KILLS):
         run = subprocess.Popen([PROGRAM, "migrate", "run", str(plan), "--quiet", "--jobs", str(rng.randint(1, 6))],
@@ -143,11 +132,9 @@ def test_a_hundred_kills(tmp_path):
                                      text=True).stdout)["pending"] == 0:
             migrate("run", plan)
             assert files_of(dest) == expected
-            verified.clear()
-            note(journal)
-            assert all(len(times) == 1 for times in verified.values()), "verified twice"
+            assert set(verified(plan).values()) == {1}, "verified twice"
             shutil.rmtree(dest)
-            shutil.rmtree(journal)
+            shutil.rmtree(f"{plan}.journal")
             rounds += 1
     migrate("run", plan)
     assert files_of(dest) == expected

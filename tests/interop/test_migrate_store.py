@@ -16,7 +16,8 @@ import torch
 
 import judge
 from bad_network import Proxy
-from storage import bucket, environment, needs_server, run, server  # noqa: F401  (fixtures)
+from journal import verified
+from storage import bucket, environment, killed_in_an_upload, needs_server, run, server  # noqa: F401  (fixtures)
 
 pytestmark = needs_server
 
@@ -69,20 +70,6 @@ def migrate(port, step, *arguments, code=0):
     return json.loads(done.stdout) if "--json" in arguments else done.stderr
 
 
-def verified(plan):
-    """How often each model was verified, by all runs over a plan."""
-    times = {}
-    for file in Path(f"{plan}.journal").glob("*.jsonl"):
-        for line in file.read_bytes().split(b"\n"):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if entry["event"] == "verified":
-                times[entry["id"]] = times.get(entry["id"], 0) + 1
-    return times
-
-
 def planned(bucket, tmp_path, root=TREE, dest=DEST, name="plan.jsonl"):
     plan = tmp_path / name
     migrate(bucket.port, "plan", root, "--to", "safetensors", "--dest", dest, "-o", plan)
@@ -122,7 +109,9 @@ def test_a_prefix_becomes_a_prefix(bucket, models, tmp_path):
 def test_folders_and_prefixes_mix(bucket, models, tmp_path, way):
     tree, expected = models
     if way == "from a folder":
-        migrate(bucket.port, "run", planned(bucket, tmp_path, root=tree))
+        plan = planned(bucket, tmp_path, root=tree)
+        assert not any(json.loads(line).get("problem") for line in plan.read_text().splitlines())
+        migrate(bucket.port, "run", plan)
         assert objects_of(bucket, "dest/") == expected
     else:
         fill(bucket, tree)
@@ -213,20 +202,34 @@ def test_kills(bucket, models, tmp_path):
     clean(bucket)
 
 
+def test_runs_that_are_killed_again_and_again_gain_ground(bucket, models, tmp_path):
+    """Each is killed before the first four models can be named: the others have their turn, too."""
+    tree, _ = models
+    for number in range(12):
+        bucket.put(f"tree/m{number:02}/pytorch_model.bin", (tree / "org/m3/pytorch_model.bin").read_bytes())
+        bucket.put(f"tree/m{number:02}/config.json", b"{}")
+    plan = planned(bucket, tmp_path)
+    with Proxy(bucket.port, pause=0.03) as proxy:
+        for _ in range(60):
+            process = subprocess.Popen([judge.PROGRAM, "-q", "migrate", "run", str(plan)], env=environment(proxy.port),
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(2)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if migrate(bucket.port, "status", plan, "--json")["pending"] == 0:
+                break
+    assert migrate(bucket.port, "status", plan, "--json")["pending"] == 0
+    migrate(bucket.port, "run", plan)
+    assert set(verified(plan).values()) == {1}
+    clean(bucket)
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stop_in_the_middle_of_an_upload(bucket, models, tmp_path, how):
     tree, expected = models
     fill(bucket, tree)
     plan = planned(bucket, tmp_path)
-    with Proxy(bucket.port, pause=0.2) as proxy:
-        process = subprocess.Popen([judge.PROGRAM, "-q", "migrate", "run", str(plan)], env=environment(proxy.port),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.time() + 60
-        while not any("partNumber" in path for _, path, _ in proxy.log):
-            assert time.time() < until and process.poll() is None
-            time.sleep(0.005)
-        process.send_signal(how)
-        code = process.wait(60)
+    code = killed_in_an_upload(bucket, how, "-q", "migrate", "run", plan)
     if how == signal.SIGTERM:
         assert code == 130
         clean(bucket)

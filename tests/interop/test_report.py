@@ -311,6 +311,13 @@ def test_a_page_about_a_migration(migration, chromium):
         assert chromium.open(html, width, 900) == []
         assert chromium.requests() == [f"file://{html}"]
         assert chromium.value("document.documentElement.scrollWidth") <= width
+        # A table that is cut says that it scrolls.
+        wider = "[...document.querySelectorAll('.scroll')].filter((it) => it.scrollWidth > it.clientWidth + 1).length"
+        assert chromium.value(wider) == chromium.value("document.querySelectorAll('.sideways').length")
+        assert (chromium.value(wider) > 0) == (width == 390)
+    status = json.loads(run("migrate", "status", migration, "--json").stdout)
+    tiles = chromium.value("document.querySelector('.tiles').textContent")
+    assert f"Models{status['models']}{status['done']} done" in tiles and f"Failed{len(status['failed'])}" in tiles, tiles
     assert chromium.value("document.images.length") == 0
     shown = "[...document.querySelectorAll('#models-table tbody tr')].filter((row) => !row.hidden).length"
     assert chromium.value(shown) == len(rows)

@@ -3,17 +3,14 @@
 import http.server
 import json
 import signal
-import subprocess
 import threading
-import time
 
 import pytest
 import safetensors.torch
 import torch
 
-import judge
 from bad_network import Proxy
-from storage import SECRET, bucket, environment, needs_server, ok, run, server  # noqa: F401  (fixtures)
+from storage import SECRET, bucket, killed_in_an_upload, needs_server, ok, run, server  # noqa: F401  (fixtures)
 
 pytestmark = needs_server
 
@@ -204,16 +201,7 @@ def test_an_object_that_came_meanwhile_stays(bucket, tmp_path, mib):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_upload_shows_nothing(bucket, model, how):
-    with Proxy(bucket.port, pause=0.3) as proxy:
-        process = subprocess.Popen(
-            [judge.PROGRAM, "convert", str(model), "s3://models/out.safetensors"],
-            env=environment(proxy.port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.time() + 60
-        while not any("partNumber" in path for _, path, _ in proxy.log):
-            assert time.time() < until and process.poll() is None
-            time.sleep(0.005)
-        process.send_signal(how)
-        code = process.wait(60)
+    code = killed_in_an_upload(bucket, how, "convert", model, "s3://models/out.safetensors")
     assert code == (130 if how == signal.SIGTERM else -9)
     assert bucket.get("out.safetensors") is None
     # A process that is killed cannot clean up: the bucket's rule for unfinished uploads does.
@@ -255,6 +243,17 @@ def test_http_is_for_reading(bucket, model):
     ]:
         done = run(bucket.port, *arguments)
         assert done.returncode == code, (arguments, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [
+    ("inspect", "s3://nobody/a.bin"), ("inspect", "s3://nobody/folder/"), ("convert", "MODEL", "s3://nobody/out.safetensors"),
+    ("migrate", "plan", "s3://nobody/", "--to", "safetensors", "--in-place", "-o", "PLAN")])
+def test_a_bucket_that_is_not_there(bucket, model, tmp_path, arguments):
+    places = {"MODEL": model, "PLAN": tmp_path / "plan.jsonl"}
+    done = run(bucket.port, *(places.get(word, word) for word in arguments))
+    assert done.returncode == 4, done.stderr
+    assert "no such bucket" in done.stderr and "AWS_ACCESS_KEY_ID" not in done.stderr, done.stderr
+    assert not (tmp_path / "plan.jsonl").exists()
 
 
 def test_a_server_without_ranges(tmp_path, model):

@@ -213,6 +213,9 @@ mod tests {
     fn only_a_url_keeps_the_network() {
         let keep = rights(&cli(&["convert", "s3://bucket/a.bin", "out.safetensors"]));
         assert!(keep.network && keep.read.contains(&PathBuf::from("/etc")));
+        let plan = ["migrate", "plan", ".", "--to", "gguf", "-o", "plan.jsonl"];
+        let to = |dest| rights(&cli(&[&plan[..], &["--dest", dest]].concat()));
+        assert!(to("az://container/models").network && !to("models").network);
         let keep = rights(&cli(&["inspect", "model.gguf"]));
         assert!(!keep.network && !keep.read.contains(&PathBuf::from("/etc")));
     }

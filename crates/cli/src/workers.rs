@@ -7,7 +7,6 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use migrate::{Observer, Unobserved};
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The observer that fits the terminal and the flags.
@@ -21,17 +20,14 @@ pub(crate) fn observer(common: &Common) -> Arc<dyn Observer> {
     }
 }
 
-/// A line for each model that ends.
+/// A line for each model that ends: how many models there are, and how many ended. The lock is held
+/// while a line is written, so that lines stand in the order of their numbers.
 #[derive(Default)]
-struct Lines {
-    models: AtomicU64,
-    ended: AtomicU64,
-}
+struct Lines(Mutex<(u64, u64)>);
 
 impl Observer for Lines {
     fn begin(&self, models: u64, _: u64) {
-        self.models.store(models, Ordering::Relaxed);
-        self.ended.store(0, Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (models, 0);
     }
 
     fn started(&self, _: usize, _: &str, _: u64) {}
@@ -45,9 +41,11 @@ impl Observer for Lines {
     fn waiting(&self, _: &str) {}
 
     fn finished(&self, model: &str, failure: Option<&str>) {
-        let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
-        let of = self.models.load(Ordering::Relaxed).max(ended);
-        eprintln!("{}", show::printable(&ending(ended, of, model, failure)));
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (models, ended) = &mut *counted;
+        *ended += 1;
+        let line = ending(*ended, *ended.max(models), model, failure);
+        eprintln!("{}", show::printable(&line));
     }
 
     fn end(&self) {}

@@ -154,6 +154,9 @@ pub fn diff(
         );
         pairs.push((left, right));
     }
+    // As the second's bytes lie, so that a file is read from its beginning to its end.
+    let places: Vec<_> = pairs.iter().map(|(_, right)| place(right)).collect();
+    jobs.sort_by_key(|(pair, _)| places[*pair]);
     let sums = Mutex::new(vec![Sum::default(); jobs.len()]);
     pump.for_each(jobs.len(), |index, buffers: &mut Buffers| {
         cx.cancel.check()?;
@@ -184,6 +187,17 @@ pub fn diff(
         .differ
         .sort_by_key(|difference| place(&difference.name));
     Ok(report)
+}
+
+/// Which source a tensor lies in, and where; before all others what lies in none.
+fn place(tensor: &Tensor) -> Option<(usize, u64)> {
+    match &tensor.payload {
+        Payload::Stored(view) => Some((
+            view.region.source_key(),
+            view.region.start().saturating_add(view.offset),
+        )),
+        Payload::Computed(_) | Payload::Strings(_) => None,
+    }
 }
 
 /// How tensors differ of which one is of strings, which are no numbers.

@@ -58,6 +58,13 @@ impl Input {
         self
     }
 
+    /// The same input, with other bytes in place of a file's.
+    #[must_use]
+    pub(crate) fn map(mut self, other: impl FnOnce(Region) -> Region) -> Self {
+        self.region = self.region.map(other);
+        self
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path

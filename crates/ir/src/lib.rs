@@ -93,7 +93,7 @@ pub use object::{
 pub use output::{OutFile, Output, Published};
 pub use patch::{finish_interrupted, replace_beginning};
 pub use places::{
-    Kind, Listing, Places, Remote, Stat, Upload, Walked, is_missing, is_url, missing,
+    Kind, Listing, Places, Remote, Stat, Tap, Upload, Walked, is_missing, is_url, missing,
 };
 pub use pump::{Body, Piece, Pump, SerialPump};
 pub use region::{ByteSource, FileSource, Region};

@@ -28,6 +28,9 @@ pub struct Limits {
     pub expansion: u64,
     /// Dimensions of a tensor.
     pub rank: u64,
+    /// Bytes of an archive's entries that a survey holds against their checksums; the rest it takes
+    /// as they are. Nothing is refused by it, so that it has no name on the command line.
+    pub summed_bytes: u64,
 }
 
 impl Default for Limits {
@@ -43,6 +46,7 @@ impl Default for Limits {
             entries: 1_000_000,
             expansion: 1_100,
             rank: 64,
+            summed_bytes: 64 << 20,
         }
     }
 }

@@ -127,56 +127,88 @@ pub fn is_url(path: &Path) -> bool {
     })
 }
 
+/// Somebody who wants to see the bytes of files as they are read.
+pub trait Tap: Send + Sync + fmt::Debug {
+    /// A file was opened: what is to be read in place of its bytes, which are the same.
+    fn opened(&self, path: &Path, region: Region) -> Region;
+}
+
 /// The places files may be in. The default knows this machine's folders only.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Option<Arc<dyn Remote>>);
+pub struct Places {
+    remote: Option<Arc<dyn Remote>>,
+    tap: Option<Arc<dyn Tap>>,
+}
 
 impl Places {
     /// This machine's folders, and a storage beside them.
     pub fn with(remote: Arc<dyn Remote>) -> Self {
-        Self(Some(remote))
+        Self {
+            remote: Some(remote),
+            tap: None,
+        }
+    }
+
+    /// The same places, with somebody who sees what is read.
+    #[must_use]
+    pub fn tapped(&self, tap: Arc<dyn Tap>) -> Self {
+        Self {
+            remote: self.remote.clone(),
+            tap: Some(tap),
+        }
+    }
+
+    fn seen(&self, path: &Path, region: Region) -> Region {
+        match &self.tap {
+            Some(tap) => tap.opened(path, region),
+            None => region,
+        }
     }
 
     /// The storage that knows a name, if it is no path of this machine.
     pub fn remote(&self, path: &Path) -> Option<&Arc<dyn Remote>> {
-        self.0.as_ref().filter(|remote| remote.knows(path))
+        self.remote.as_ref().filter(|remote| remote.knows(path))
     }
 
     /// Opens a file or a folder.
     pub fn open(&self, path: &Path) -> Result<Input> {
         let Some(remote) = self.remote(path) else {
             self.refuse_url(path)?;
-            return Input::open(path);
+            return Ok(Input::open(path)?.map(|region| self.seen(path, region)));
         };
+        let from_region = |region| Input::from_region(path, self.seen(path, region)).within(self);
         // A file is the likelier, and opening it tells as much as asking.
         if !ends_with_slash(path) {
             match remote.open(path) {
-                Ok(region) => return Ok(Input::from_region(path, region).within(self)),
+                Ok(region) => return Ok(from_region(region)),
                 Err(error) if !is_missing(&error) => return Err(error),
                 Err(_) => {}
             }
         }
         match remote.kind(path)? {
             Kind::Folder => Ok(Input::folder(path).within(self)),
-            Kind::File => Ok(Input::from_region(path, remote.open(path)?).within(self)),
+            Kind::File => Ok(from_region(remote.open(path)?)),
             Kind::Missing => Err(missing(path)),
         }
     }
 
     /// The bytes of a file.
     pub fn region(&self, path: &Path) -> Result<Region> {
-        match self.remote(path) {
-            Some(remote) => remote.open(path),
-            None => Region::open(path),
-        }
+        let region = match self.remote(path) {
+            Some(remote) => remote.open(path)?,
+            None => Region::open(path)?,
+        };
+        Ok(self.seen(path, region))
     }
 
     /// The bytes of a file below a folder, where no link leads elsewhere. The storage has no links.
     pub fn region_beneath(&self, folder: &Path, relative: &Path) -> Result<Region> {
-        match self.remote(folder) {
-            Some(remote) => remote.open(&folder.join(relative)),
-            None => Region::open_beneath(folder, relative),
-        }
+        let path = folder.join(relative);
+        let region = match self.remote(folder) {
+            Some(remote) => remote.open(&path)?,
+            None => Region::open_beneath(folder, relative)?,
+        };
+        Ok(self.seen(&path, region))
     }
 
     /// What is known of a file.
@@ -243,7 +275,7 @@ impl Places {
     /// An error for what looks like a URL and has nobody who knows it.
     pub fn refuse_url(&self, path: &Path) -> Result<()> {
         if is_url(path) && self.remote(path).is_none() && fs::symlink_metadata(path).is_err() {
-            let what = match self.0 {
+            let what = match self.remote {
                 Some(_) => "no storage of this kind is known: there are s3, gs, az, http and https",
                 None => "this program was built without object storage (feature `cloud`)",
             };

@@ -43,6 +43,9 @@ pub enum MigrateError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file that was given as a plan.
+    #[error("this is no plan of a migration")]
+    NotAPlan,
     /// An input that is not as it was when the plan was made.
     #[error("{path} changed since the plan was made: {what}")]
     Changed {
@@ -110,7 +113,7 @@ impl Diagnose for MigrateError {
             Self::Changed { .. } | Self::Taken { .. } | Self::Edited | Self::Journal { .. } => {
                 Class::Refused
             }
-            Self::Differs { .. } => Class::Malformed,
+            Self::NotAPlan | Self::Differs { .. } => Class::Malformed,
             Self::Vanished { .. }
             | Self::NoRoom { .. }
             | Self::LockLost
@@ -127,6 +130,7 @@ impl Diagnose for MigrateError {
                 "Mend the line (of two that write one file, one needs another \"output\" and \"sums\"), or \
                  take it out; docs/migration.md has every field"
             }
+            Self::NotAPlan => "Give the file that `weightbridge migrate plan ROOT … -o FILE` wrote",
             Self::Changed { .. } => "Make the plan again for it, and put the new line here",
             Self::Vanished { .. } => "Bring it back, or take the line out of the plan",
             Self::Taken { .. } => {

@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// The fingerprint of the line that the phase was reached under.
     pub(crate) line: String,
+    /// How often it was begun.
+    pub(crate) starts: u32,
     /// When it was last started, when it was done, in milliseconds since 1970.
     pub(crate) started: Option<u64>,
     pub(crate) done: Option<u64>,
@@ -295,7 +297,10 @@ impl Journal {
 impl State {
     fn take(&mut self, entry: Entry) {
         match entry.event {
-            Event::Started {} => self.started = Some(entry.at),
+            Event::Started {} => {
+                self.started = Some(entry.at);
+                self.starts = self.starts.saturating_add(1);
+            }
             Event::Removed { path, bytes } => {
                 self.removed.insert(path, bytes);
             }

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod batch;
 mod beside;
 mod budget;

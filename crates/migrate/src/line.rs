@@ -321,12 +321,16 @@ impl BadLine {
     }
 }
 
+/// Lines of a file that are looked at for one that could be a plan's.
+const STRANGE_MAX: usize = 100;
+
 /// Reads a plan. A line that is wrong is told and passed over, so that it stops no other; only a
-/// file that cannot be read at all is an error.
+/// file that cannot be read at all, or has nothing of a plan, is an error.
 pub fn read_plan(path: &Path) -> Result<Plan> {
     let failed = |source| Error::io("read the plan", path, source);
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let mut plan = Plan::default();
+    let mut strange = true;
     for number in 1.. {
         let mut bytes = Vec::new();
         let n = reader
@@ -349,9 +353,25 @@ pub fn read_plan(path: &Path) -> Result<Plan> {
             Ok(line) => plan.lines.push((number, line)),
             Err(what) => plan.bad.push(BadLine::unread(number, what)),
         }
+        strange = strange && plan.lines.is_empty() && !resembles(&bytes);
+        if strange && plan.bad.len() >= STRANGE_MAX {
+            break;
+        }
+    }
+    if strange && !plan.bad.is_empty() {
+        return Err(Error::from(MigrateError::NotAPlan).in_file(path));
     }
     plan.refuse_conflicts();
     Ok(plan)
+}
+
+/// Whether a line that cannot be read was one of a plan before somebody edited it.
+fn resembles(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_start().starts_with('{')
+        && ["\"version\"", "\"action\"", "\"settings\""]
+            .iter()
+            .any(|key| text.contains(key))
 }
 
 fn parse(bytes: &[u8]) -> std::result::Result<Line, String> {
@@ -465,6 +485,25 @@ mod tests {
                 plan.bad[0].what
             );
         }
+    }
+
+    #[test]
+    fn what_has_nothing_of_a_plan_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for strange in [
+            "words\n".repeat(5000),
+            "{\"a\": 1}\n[2]\n".to_owned(),
+            "\u{0}\u{1}PK".to_owned(),
+        ] {
+            std::fs::write(file.path(), strange).unwrap();
+            let error = read_plan(file.path()).unwrap_err();
+            assert_eq!(error.class(), ir::Class::Malformed);
+            assert!(error.to_string().contains("no plan of a migration"));
+        }
+        // A slip of the pen in its only line leaves it a plan.
+        assert_eq!(read(&GOOD.replace("}]", "}")).bad.len(), 1);
+        assert_eq!(read(&format!("# notes\n{GOOD}\n")).bad.len(), 1);
+        assert!(read("\n").bad.is_empty());
     }
 
     #[test]

@@ -140,9 +140,15 @@ fn format(root: &Place, input: &str) -> Result<Option<&'static str>> {
     }
 }
 
-/// Why a file is not what it stands for: a Git LFS pointer, a web page.
+/// Why a file is not what it stands for: empty, a Git LFS pointer, a web page.
 fn placeholder(root: &Place, file: &str) -> Option<String> {
     let region = root.region(file).ok()?;
+    if region.is_empty() {
+        return Some(format!(
+            "{} is empty. Copy or download it again, and plan again",
+            place::name(file)
+        ));
+    }
     let head = region
         .bytes(0, usize::try_from(region.len().min(256)).ok()?)
         .ok()?;

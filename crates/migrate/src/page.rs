@@ -85,7 +85,7 @@ fn planned(line: &Line) -> MigrationRow {
     MigrationRow {
         name: line.model.clone(),
         status: match line.action {
-            Action::Leave => Status::Skipped,
+            Action::Leave => Status::Left,
             Action::Convert | Action::Copy => Status::Planned,
         },
         bytes_before: line.bytes_in,

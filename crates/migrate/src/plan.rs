@@ -1,5 +1,6 @@
 //! From a tree to a plan: a dry run of every model, headers only. Nothing is changed.
 
+use crate::advice::tell;
 use crate::line::{Action, FileFact, Found as Finding, Line, Settings, Told, VERSION};
 use crate::models::{self, Candidate};
 use crate::place::{self, Place};
@@ -37,6 +38,8 @@ pub struct Planned {
     pub lines: Vec<Line>,
     /// What the walk passed over.
     pub remarks: Vec<Remark>,
+    /// Patterns, with their flag, that nothing in the tree matches, and what is there.
+    pub unmatched: Vec<Remark>,
 }
 
 impl Planned {
@@ -83,6 +86,7 @@ pub fn plan(request: &PlanRequest, session: &Session, observer: &dyn Observer) -
         session.cancel.check()?;
         candidates.extend(models::in_folder(&planner.root, folder, files, to));
     }
+    let unmatched = unmatched(request, &candidates, &tree)?;
     // Models that are not meant travel as nothing: neither converted nor copied.
     let (candidates, unmeant): (Vec<_>, Vec<_>) = candidates
         .into_iter()
@@ -122,7 +126,52 @@ pub fn plan(request: &PlanRequest, session: &Session, observer: &dyn Observer) -
     Ok(Planned {
         lines,
         remarks: tree.remarks,
+        unmatched,
     })
+}
+
+/// Patterns that nothing matches: a slip of the pen, most likely.
+fn unmatched(request: &PlanRequest, models: &[Candidate], tree: &Tree) -> Result<Vec<Remark>> {
+    let (include, exclude) = (&request.include, &request.exclude);
+    if include.is_empty() && exclude.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files: Vec<String> = tree
+        .folders
+        .iter()
+        .flat_map(|(folder, files)| files.iter().map(|file| place::join(folder, &file.name)))
+        .collect();
+    let models: Vec<&str> = models
+        .iter()
+        .filter(|one| one.action != Action::Copy)
+        .map(|one| one.model.as_str())
+        .collect();
+    let paths: Vec<&str> = files
+        .iter()
+        .map(String::as_str)
+        .chain(models.clone())
+        .collect();
+    let there = match models.len() {
+        0 => "and there is no model in the tree".to_owned(),
+        n => {
+            let named = models.iter().take(NAMED).copied().collect::<Vec<_>>();
+            let more = match n - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("there are {}{more}", named.join(", "))
+        }
+    };
+    let mut remarks = Vec::new();
+    for (flag, patterns) in [("--include", include), ("--exclude", exclude)] {
+        for pattern in Selection::unmatched(patterns, &paths)? {
+            remarks.push(Remark {
+                path: format!("{flag} {pattern}"),
+                what: format!("nothing matches; {there}"),
+            });
+        }
+    }
+    Ok(remarks)
 }
 
 fn refuse_nested(root: &Place, dest: Option<&Place>) -> Result<()> {
@@ -309,7 +358,7 @@ impl Planner<'_> {
 
 /// Findings of a model that are listed.
 const FINDINGS: usize = 20;
-/// Records of a kind that are named.
+/// Records of a kind, and models beside a pattern that fits none, that are named.
 const NAMED: usize = 3;
 
 /// Two models that would be one file: each is told of the other, and a person decides.
@@ -376,9 +425,4 @@ pub(crate) fn told(records: &[Record]) -> Vec<Told> {
         }
     }
     all
-}
-
-/// An error as one line of text.
-pub(crate) fn tell(error: &Error) -> String {
-    error.to_string()
 }

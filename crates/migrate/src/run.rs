@@ -1,5 +1,6 @@
 //! A run over a plan: workers, one budget, and an account of what is left.
 
+use crate::advice;
 use crate::batch::Batch;
 use crate::budget::{Budget, Share};
 use crate::disks::Disks;
@@ -10,6 +11,7 @@ use crate::remove::{self, Needs};
 use crate::steps::{Outcome, Staged, Steps};
 use crate::{MigrateError, Task, space};
 use ir::{Class, Error, Result};
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,19 +74,12 @@ pub struct Failure {
 
 impl Failure {
     fn of(line: usize, model: &str, error: &Error) -> Self {
-        let mut message = String::new();
-        if let Some(path) = error.path() {
-            message += &format!("{}: ", path.display());
-        }
-        if let Some(place) = error.place() {
-            message += &format!("{place}: ");
-        }
         Self {
             line,
             model: model.to_owned(),
             class: format!("{:?}", error.class()).to_lowercase(),
-            message: message + &error.message(),
-            help: error.help(),
+            message: advice::message(error),
+            help: advice::help(error),
         }
     }
 
@@ -206,7 +201,9 @@ impl<'a> Run<'a> {
         self.line(index).is_some_and(|line| is_done(&known.1, line))
     }
 
-    /// The lines to look at, the largest first: the last to end is then a small one.
+    /// The lines to look at, the largest first: the last to end is then a small one. What earlier
+    /// runs began and did not end comes after what they never came to, and what they ended but for
+    /// its names before all: so that a run which is stopped again and again gains ground.
     fn todo(&self) -> Vec<usize> {
         let mut todo = Vec::new();
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,7 +218,20 @@ impl<'a> Run<'a> {
                 self.needs.done(index);
             }
         }
-        todo.sort_by_key(|index| std::cmp::Reverse(self.line(*index).map_or(0, Line::weight)));
+        let known = self
+            .steps
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let tries = |line: &Line| match known.1.get(&line.id()) {
+            Some(state) if matches!(state.phase, Phase::Fresh | Phase::Failed { .. }) => {
+                state.starts.saturating_add(1)
+            }
+            Some(_) => 0,
+            None => 1,
+        };
+        let key = |line: &Line| (tries(line), Reverse(line.weight()));
+        todo.sort_by_cached_key(|index| self.line(*index).map(key));
         todo
     }
 
@@ -237,8 +247,37 @@ impl<'a> Run<'a> {
             });
             // However this ends, the other thread ends too.
             let _closing = Closing(&batch);
-            self.workers(todo, &batch);
+            let todo = self.tell_done(todo);
+            self.workers(&todo, &batch);
         });
+    }
+
+    /// Tells of what was done before, in the order of the plan, and gives back the rest. Where
+    /// originals are to go, there is more to do than to tell.
+    fn tell_done(&self, todo: &[usize]) -> Vec<usize> {
+        if self.request.delete_originals {
+            return todo.to_vec();
+        }
+        let (mut done, mut rest): (Vec<usize>, Vec<usize>) =
+            todo.iter().partition(|index| self.done_before(**index));
+        done.sort_unstable();
+        let found = parallel(self.jobs, done.len(), |_, at| {
+            let line = self.line(*done.get(at)?)?;
+            self.steps.already(line).ok().flatten()
+        });
+        for (index, found) in done.into_iter().zip(found) {
+            let head = self.plan.lines.get(index).map(|(number, line)| Head {
+                index,
+                number: *number,
+                line,
+            });
+            match head.zip(found) {
+                Some((head, verified)) => self.ended(head, Ok((verified, false))),
+                // Its outputs are gone, or something is wrong with them.
+                None => rest.push(index),
+            }
+        }
+        rest
     }
 
     fn workers<'b>(&'b self, todo: &[usize], batch: &Batch<Waiting<'b>>) {
@@ -336,7 +375,7 @@ impl<'a> Run<'a> {
             None => observer.finished(&line.model, None),
             Some(error) if error.class() == Class::Interrupted => {}
             Some(error) => {
-                observer.finished(&line.model, Some(&error.to_string()));
+                observer.finished(&line.model, Some(&advice::tell(&error)));
                 self.fail(one.number, line, &error);
             }
         }

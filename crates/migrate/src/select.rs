@@ -33,6 +33,18 @@ impl Selection {
         wanted && !self.exclude.fit(path)
     }
 
+    /// Patterns of a list that none of the paths fits.
+    pub(crate) fn unmatched(patterns: &[String], paths: &[&str]) -> Result<Vec<String>> {
+        let mut unmatched = Vec::new();
+        for pattern in patterns {
+            let one = Patterns::new(std::slice::from_ref(pattern))?;
+            if !paths.iter().any(|path| one.fit(path)) {
+                unmatched.push(pattern.clone());
+            }
+        }
+        Ok(unmatched)
+    }
+
     /// Whether a path fits a pattern of `--exclude`.
     pub(crate) fn excludes(&self, path: &str) -> bool {
         self.exclude.fit(path)
@@ -125,5 +137,10 @@ mod tests {
         assert!(takes(&[], &[], path));
         assert!(!takes(&[], &["t*y"], path));
         assert!(Selection::new(&["a[".to_owned()], &[]).is_err());
+        let patterns = ["tiny", "tini"].map(str::to_owned);
+        assert_eq!(
+            Selection::unmatched(&patterns, &[path, "other"]).unwrap(),
+            ["tini"]
+        );
     }
 }

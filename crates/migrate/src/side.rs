@@ -31,32 +31,40 @@ fn copy_one(line: &Line, path: &str, root: &Place, out: &Place, cancel: &Cancel)
     if let Some(text) = patched_config(line, path, root).map_err(vanished)? {
         return write(out, path, text.as_bytes(), cancel);
     }
-    let mut linked = false;
-    if root.is_local() && out.is_local() {
-        let (from, to) = (root.at(path), out.at(path));
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder)
-                .map_err(|source| Error::io("create the folder", folder, source))?;
-        }
-        // A link to a link would depend on what it leads to.
-        linked = line.settings.link
-            && fs::symlink_metadata(&from).is_ok_and(|meta| meta.is_file())
-            && fs::hard_link(&from, &to).is_ok();
-        if !linked {
-            // Shares extents where the file system can; permissions of a read-only source are not
-            // the copy's, which must be removable.
-            let copied = copy_bytes(&from, &to);
-            copied.map_err(|source| vanished(Error::io("copy", &from, source)))?;
-        }
-    } else {
-        stream(path, root, out, cancel).map_err(vanished)?;
+    if !root.is_local() || !out.is_local() {
+        let sent = stream(path, root, out, cancel).map_err(vanished)?;
+        let made = made(path, out, cancel)?;
+        return if sent == made.sha256 {
+            Ok(made)
+        } else {
+            Err(not_the_same(path))
+        };
+    }
+    let (from, to) = (root.at(path), out.at(path));
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|source| Error::io("create the folder", folder, source))?;
+    }
+    // A link to a link would depend on what it leads to.
+    let linked = line.settings.link
+        && fs::symlink_metadata(&from).is_ok_and(|meta| meta.is_file())
+        && fs::hard_link(&from, &to).is_ok();
+    if !linked {
+        // Shares extents where the file system can; permissions of a read-only source are not
+        // the copy's, which must be removable.
+        let copied = copy_bytes(&from, &to);
+        copied.map_err(|source| vanished(Error::io("copy", &from, source)))?;
     }
     let made = made(path, out, cancel)?;
     if !linked && root.digest(path, cancel)? != made.sha256 {
-        let what = format!("{path} is not what was copied");
-        return Err(MigrateError::Differs { what }.into());
+        return Err(not_the_same(path));
     }
     Ok(made)
+}
+
+fn not_the_same(path: &str) -> Error {
+    let what = format!("{path} is not what was copied");
+    MigrateError::Differs { what }.into()
 }
 
 fn copy_bytes(from: &Path, to: &Path) -> std::io::Result<()> {
@@ -73,19 +81,20 @@ fn output(out: &Place, path: &str) -> Output {
         .unsynced()
 }
 
-/// Copies from a storage, or to one.
-fn stream(path: &str, root: &Place, out: &Place, cancel: &Cancel) -> Result<()> {
+/// Copies from a storage, or to one; the digest of what was read.
+fn stream(path: &str, root: &Place, out: &Place, cancel: &Cancel) -> Result<String> {
     let source = root.region(path)?;
     let mut output = output(out, path);
     let number = output.main_file()?;
     let file = output.get(number)?;
     let mut at = 0;
-    digest::each_piece(&source, cancel, |bytes| {
+    let sent = digest::of_pieces(&source, cancel, |bytes| {
         file.write_at(at, bytes)?;
         at += bytes.len() as u64;
         Ok(())
     })?;
-    output.commit().map(drop)
+    output.commit()?;
+    Ok(sent)
 }
 
 /// Writes a small file below `out`.
@@ -99,13 +108,11 @@ pub(crate) fn write(out: &Place, path: &str, bytes: &[u8], cancel: &Cancel) -> R
 
 /// Size and digest of a file below `out`.
 pub(crate) fn made(path: &str, out: &Place, cancel: &Cancel) -> Result<Made> {
-    let Some(bytes) = out.len_of(path)? else {
-        return Err(ir::missing(&out.at(path)));
-    };
+    let file = out.region(path)?;
     Ok(Made {
         path: path.to_owned(),
-        bytes,
-        sha256: out.digest(path, cancel)?,
+        bytes: file.len(),
+        sha256: digest::of_region(&file, cancel)?,
     })
 }
 

@@ -1,13 +1,14 @@
 //! One model through its steps, up to the point where it waits for the disk.
 
 use crate::budget::Share;
+use crate::digest::{self, Digests};
 use crate::disks::Disks;
 use crate::journal::{Event, Journal, Made, Mark, Phase, State, States, Verified};
 use crate::line::{Action, FileFact, Line};
 use crate::observe::{Observer, OfWorker};
 use crate::place::{self, Place};
 use crate::stage::Stage;
-use crate::{MigrateError, digest, names, plan, publish, side};
+use crate::{MigrateError, names, plan, publish, side};
 use convert::{DTypeChoice, DiffReport};
 use ir::{Error, Result};
 use serde::Serialize;
@@ -57,9 +58,7 @@ impl Steps {
         let base = Place::parse(line.base(), &self.session.places)?;
         let root = Place::parse(&line.root, &self.session.places)?;
         let (id, print) = (line.id(), line.fingerprint());
-        let before = self.state(&id)?;
-        if let Some(done) = done_before(&before, &print, &base)? {
-            Stage::sweep(line, &base, &self.journal)?;
+        if let Some(done) = self.already(line)? {
             return Ok(Outcome::Already(done));
         }
         let Some(mut stage) = Stage::take(line, &base, &self.journal)? else {
@@ -111,6 +110,17 @@ impl Steps {
         staged(stage, verified, false)
     }
 
+    /// What the journal has of a line that is done, and whose outputs are there.
+    pub(crate) fn already(&self, line: &Line) -> Result<Option<Verified>> {
+        let base = Place::parse(line.base(), &self.session.places)?;
+        let before = self.state(&line.id())?;
+        let done = done_before(&before, &line.fingerprint(), &base)?;
+        if done.is_some() {
+            Stage::sweep(line, &base, &self.journal)?;
+        }
+        Ok(done)
+    }
+
     /// What is known of a line by now, from this run and all others.
     fn state(&self, id: &str) -> Result<State> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,13 +164,30 @@ impl Steps {
         let done = weightbridge::convert(&request, &session)?;
         let mut paths: Vec<PathBuf> = done.files.iter().map(|(path, _)| path.clone()).collect();
         let entry = paths.last().cloned().unwrap_or_else(|| target.clone());
-        let report = weightbridge::compare(&done.planned, &entry, &session)?;
+        let digests = Arc::new(Digests::default());
+        let reading = Session {
+            places: session.places.tapped(Arc::<Digests>::clone(&digests)),
+            ..session
+        };
+        let report = weightbridge::compare(&done.planned, &entry, &reading)?;
         refuse_differences(&report)?;
-        rename_index(line, &mut paths, &target, &out)?;
         self.observer.step(worker, "digests", 0);
+        let mut sums = Vec::new();
+        for path in &paths {
+            sums.push(digests.of(path, cancel)?);
+        }
+        rename_index(line, &mut paths, &target, &out)?;
         let mut weights = Vec::new();
-        for path in paths {
-            weights.push(side::made(&below(&path, &out), &out, cancel)?);
+        for (path, sum) in paths.iter().zip(sums) {
+            let path = below(path, &out);
+            weights.push(match sum {
+                Some((bytes, sha256)) => Made {
+                    path,
+                    bytes,
+                    sha256,
+                },
+                None => side::made(&path, &out, cancel)?,
+            });
         }
         let mut files = side::copy(line, root, &out, cancel)?;
         // The last is what loaders look for first: the index, or the file itself.
@@ -168,23 +195,20 @@ impl Steps {
         files.extend(weights);
         files.extend(write_sums(line, files.iter().chain(&last), &out, cancel)?);
         files.extend(last);
-        self.check_sources(line, root)?;
         Ok(Verified {
             files,
-            sources: line
-                .inputs
-                .iter()
-                .map(|file| root.fact(&file.path))
-                .collect::<Result<_>>()?,
+            sources: self.check_sources(line, root)?,
             tensors: report.compared,
             report: plan::told(&done.report.records),
         })
     }
 
-    /// Whether the inputs are those that the plan is about.
-    pub(crate) fn check_sources(&self, line: &Line, root: &Place) -> Result<()> {
+    /// The inputs as they are, if they are those that the plan is about.
+    fn check_sources(&self, line: &Line, root: &Place) -> Result<Vec<FileFact>> {
+        let mut sources = Vec::with_capacity(line.inputs.len());
         for planned in &line.inputs {
             let now = root.fact(&planned.path)?;
+            sources.push(now.clone());
             let what = if now.bytes != planned.bytes {
                 format!("{} bytes then, {} now", planned.bytes, now.bytes)
             } else if let Some(sha256) = &planned.sha256 {
@@ -204,7 +228,7 @@ impl Steps {
             }
             .into());
         }
-        Ok(())
+        Ok(sources)
     }
 }
 

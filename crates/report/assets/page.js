@@ -58,6 +58,12 @@
     });
   }
 
+  // Tables that are wider than the screen say so.
+  const widths = new ResizeObserver((entries) => {
+    for (const { target } of entries) target.classList.toggle("sideways", target.scrollWidth > target.clientWidth + 1);
+  });
+  for (const box of document.querySelectorAll(".scroll")) widths.observe(box);
+
   for (const box of document.querySelectorAll(".filter")) {
     const table = document.getElementById(box.dataset.for);
     const input = box.querySelector("input");

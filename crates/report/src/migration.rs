@@ -48,13 +48,13 @@ pub struct MigrationRow {
 pub enum Status {
     /// It could not be migrated.
     Failed,
-    /// Somebody is at it.
+    /// A run has begun it: this one goes on, or is dead and the next one takes it up.
     Running,
     /// Not begun.
     #[default]
     Planned,
-    /// Left out by choice.
-    Skipped,
+    /// Left alone, as the plan says.
+    Left,
     /// Written, read back and compared.
     Done,
 }
@@ -65,7 +65,7 @@ impl Status {
         Self::Failed,
         Self::Running,
         Self::Planned,
-        Self::Skipped,
+        Self::Left,
         Self::Done,
     ];
 
@@ -73,9 +73,9 @@ impl Status {
     pub fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
-            Self::Running => "running",
-            Self::Planned => "planned",
-            Self::Skipped => "skipped",
+            Self::Running => "begun",
+            Self::Planned => "to do",
+            Self::Left => "left alone",
             Self::Done => "done",
         }
     }
@@ -84,7 +84,7 @@ impl Status {
         match self {
             Self::Failed => "tone bad",
             Self::Running => "tone odd",
-            Self::Planned | Self::Skipped => "tone dim",
+            Self::Planned | Self::Left => "tone dim",
             Self::Done => "tone good",
         }
     }
@@ -95,7 +95,7 @@ impl Status {
             Self::Failed => "s-bad",
             Self::Running => "s-odd",
             Self::Planned => "s-dim",
-            Self::Skipped => "s-skip",
+            Self::Left => "s-skip",
             Self::Done => "s-good",
         }
     }
@@ -154,7 +154,15 @@ fn tiles(page: &MigrationPage) -> Vec<Tile> {
     let of = |status: Status| Sum::of(page.rows.iter().filter(move |row| row.status == status));
     // What has no size yet makes nothing smaller.
     let known = Sum::of(page.rows.iter().filter(|row| row.bytes_after.is_some()));
-    let (done, failed) = (of(Status::Done), of(Status::Failed));
+    let [done, failed, left] = [Status::Done, Status::Failed, Status::Left].map(of);
+    // As `migrate status` counts them: what is left alone is no model to migrate.
+    let open = of(Status::Planned).models + of(Status::Running).models;
+    let mut counts = vec![format!("{} done", text::thousands(done.models))];
+    for (models, word) in [(open, "to do"), (left.models, Status::Left.name())] {
+        if models > 0 {
+            counts.push(format!("{} {word}", text::thousands(models)));
+        }
+    }
     let tile = |what, figure: String, more| Tile {
         what,
         figure: html! { (figure) },
@@ -172,8 +180,8 @@ fn tiles(page: &MigrationPage) -> Vec<Tile> {
     vec![
         tile(
             "Models",
-            text::thousands(all.models),
-            format!("{} done", text::thousands(done.models)),
+            text::thousands(all.models - left.models),
+            counts.join(", "),
         ),
         Tile {
             what: "Failed",
@@ -335,6 +343,9 @@ mod tests {
         let rows = vec![
             row("a", Status::Done),
             row("</script><img src=x onerror=alert(1)>", Status::Failed),
+            row("b", Status::Left),
+            row("c", Status::Running),
+            row("d", Status::Planned),
         ];
         let page = MigrationPage {
             title: "t".into(),
@@ -343,7 +354,11 @@ mod tests {
         };
         let html = migration_page(&page);
         assert!(
-            html.contains("50.0 % less") && html.contains("2 models dangerous"),
+            html.contains("50.0 % less") && html.contains("5 models dangerous"),
+            "{html}"
+        );
+        assert!(
+            html.contains("1 done, 2 to do, 1 left alone") && !html.contains("skipped"),
             "{html}"
         );
         let whole = html.replace("<wbr>", "");

@@ -76,7 +76,7 @@ impl Store {
         // Cleaning up goes on when the user has stopped it: nobody else will.
         let spawner = io.spawner();
         let delete = spawner.again(|| async { gone(backend.objects.delete(&address.key).await) });
-        finish(&io, delete)
+        finish(io, delete)
     }
 
     pub(crate) fn clear_below(
@@ -100,14 +100,14 @@ impl Store {
             }
             Ok(())
         });
-        finish(&io, clear)?;
+        finish(io, clear)?;
         let mut prefixes = vec![format!("{}/", folder.key)];
         for file in files {
             prefixes.push(Address::parse(file)?.key.to_string());
         }
         for prefix in prefixes {
             let abort = spawner.again(|| abort_below(&backend, &prefix));
-            match finish(&io, abort) {
+            match finish(io, abort) {
                 // The storage's own rule for unfinished uploads cleans up.
                 Err(StoreError::Cannot(_)) => break,
                 done => done?,

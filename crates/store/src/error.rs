@@ -20,6 +20,9 @@ pub enum StoreError {
     /// There is no such object.
     #[error("there is no such object")]
     Missing,
+    /// There is no bucket of that name.
+    #[error("there is no such bucket")]
+    NoBucket,
     /// An object of that name is there and may not be replaced.
     #[error("an object of that name exists already")]
     Exists,
@@ -58,6 +61,7 @@ impl Diagnose for StoreError {
             Self::Stopped => Class::Interrupted,
             Self::Setup(_)
             | Self::Missing
+            | Self::NoBucket
             | Self::Denied(_)
             | Self::Disk(_)
             | Self::Changed(_)
@@ -68,8 +72,14 @@ impl Diagnose for StoreError {
     fn help(&self) -> Option<String> {
         let text = match self {
             Self::Denied(_) | Self::Setup(_) => {
-                "Credentials and regions come from the environment: AWS_ACCESS_KEY_ID and others, \
-                 see docs/storage.md; AWS_SKIP_SIGNATURE=true reads public buckets"
+                "Credentials and regions come from the environment: AWS_ACCESS_KEY_ID, \
+                 GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME and others, see \
+                 docs/storage.md; AWS_SKIP_SIGNATURE=true reads public buckets"
+            }
+            Self::NoBucket => {
+                "The name of the bucket, or container, stands behind s3://, gs:// or az://. Check it, \
+                 and that region, account and endpoint in the environment are those it is in \
+                 (docs/storage.md)"
             }
             Self::Plain => {
                 "Use https, or set AWS_ALLOW_HTTP=true (AZURE_ALLOW_HTTP, GOOGLE_ALLOW_HTTP) if the \
@@ -105,6 +115,9 @@ impl StoreError {
 impl From<Raw> for StoreError {
     fn from(raw: Raw) -> Self {
         let said = || said(&raw);
+        if is_about_a_bucket(&raw.to_string()) {
+            return Self::NoBucket;
+        }
         match &raw {
             Raw::NotFound { .. } => Self::Missing,
             Raw::AlreadyExists { .. } => Self::Exists,
@@ -115,6 +128,18 @@ impl From<Raw> for StoreError {
             _ => Self::Failed(said()),
         }
     }
+}
+
+/// Whether a storage says that there is no such bucket: S3 and Google by its XML, Google by its
+/// JSON, Azure of a container.
+pub(crate) fn is_about_a_bucket(text: &str) -> bool {
+    [
+        "<Code>NoSuchBucket</Code>",
+        "<Code>ContainerNotFound</Code>",
+        "specified bucket does not exist",
+    ]
+    .iter()
+    .any(|mark| text.contains(mark))
 }
 
 /// Longest text taken from a server.
@@ -150,6 +175,26 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_that_is_not_there_is_told() {
+        let raw = |text: &str| Raw::Generic {
+            store: "S3",
+            source: text.to_owned().into(),
+        };
+        // As moto, Azurite and Google answer.
+        for text in [
+            "404 Not Found: <Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>",
+            "404 Not Found: <?xml?><Error><Code>ContainerNotFound</Code></Error>",
+            r#"{"error": {"code": 404, "message": "The specified bucket does not exist."}}"#,
+        ] {
+            let error = StoreError::from(raw(text));
+            assert_eq!(error, StoreError::NoBucket);
+            assert!(error.help().unwrap().contains("bucket"));
+        }
+        let other = StoreError::from(raw("<Error><Code>NoSuchKey</Code></Error>"));
+        assert!(matches!(other, StoreError::Failed(_)));
+    }
 
     #[test]
     fn no_secret_is_repeated() {

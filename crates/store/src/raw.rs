@@ -4,6 +4,7 @@
 
 use crate::StoreError;
 use crate::connect::CreateOnly;
+use crate::error::is_about_a_bucket;
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
 use object_store::path::Path as Key;
 use object_store::signer::{SignedUrlOptions, Signer};
@@ -103,6 +104,10 @@ impl Raw {
         let status = answer.status();
         if !status.is_success() {
             let text = format!("a listing was refused: {status}");
+            let body = answer.into_body().bytes().await.unwrap_or_default();
+            if is_about_a_bucket(&String::from_utf8_lossy(&body)) {
+                return Err(StoreError::NoBucket);
+            }
             return Err(match status.as_u16() {
                 401 | 403 => StoreError::Denied(text),
                 // Not every storage that speaks S3 tells of unfinished uploads.

@@ -1,7 +1,7 @@
 //! The arguments of `migrate`.
 
 use super::{FileTypes, Size};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use weightbridge::Policy;
 
@@ -21,6 +21,7 @@ pub(crate) enum MigrateCommand {
 
 /// What to plan.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["dest", "in_place"])))]
 pub(crate) struct MigratePlanArgs {
     /// The tree: a folder of repositories, a cache of the hub, or a single repository
     pub(crate) root: String,
@@ -31,10 +32,10 @@ pub(crate) struct MigratePlanArgs {
     #[arg(short, long, value_name = "PLAN")]
     pub(crate) output: PathBuf,
     /// Build a parallel tree here, with side files
-    #[arg(long, value_name = "DIR", required_unless_present = "in_place")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) dest: Option<String>,
     /// Write beside the originals
-    #[arg(long, conflicts_with = "dest")]
+    #[arg(long)]
     pub(crate) in_place: bool,
     /// Take only models whose path from ROOT, or a folder above them, matches (repeatable)
     #[arg(long, value_name = "GLOB")]

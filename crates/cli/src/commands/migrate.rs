@@ -5,7 +5,7 @@ use crate::show::{self, Paint, Tone};
 use crate::{exit, workers};
 use ir::{Error, Fault, Result};
 use migrate::{
-    Action, Failure, Line, PlanRequest, Planned, RunReport, RunRequest, Settings, Status,
+    Action, Failure, Line, PlanRequest, Planned, Remark, RunReport, RunRequest, Settings, Status,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -91,6 +91,9 @@ fn plan_document(path: &Path, planned: &Planned) -> Value {
         "passed_over": planned.remarks.iter()
             .map(|remark| json!({ "path": remark.path, "what": remark.what }))
             .collect::<Vec<_>>(),
+        "unmatched": planned.unmatched.iter()
+            .map(|remark| json!({ "pattern": remark.path, "what": remark.what }))
+            .collect::<Vec<_>>(),
         "nbytes_in": converts().map(|line| line.bytes_in).sum::<u64>(),
         "nbytes_out": planned.lines.iter().map(|line| line.bytes_out).sum::<u64>(),
     })
@@ -116,14 +119,13 @@ fn tell_plan(path: &Path, planned: &Planned, common: &Common) {
     };
     list("problem", Tone::Bad, problems(Action::Convert));
     list("left", Tone::Odd, problems(Action::Leave));
-    let remarks = planned.remarks.iter();
-    list(
-        "passed",
-        Tone::Dim,
-        remarks
-            .map(|remark| (remark.path.clone(), remark.what.clone()))
-            .collect(),
-    );
+    let told = |remarks: &[Remark]| {
+        let told = remarks.iter();
+        told.map(|remark| (remark.path.clone(), remark.what.clone()))
+            .collect()
+    };
+    list("passed", Tone::Dim, told(&planned.remarks));
+    list("unused", Tone::Odd, told(&planned.unmatched));
     let converts = of(planned, Action::Convert);
     let (count, read) = converts.fold((0, 0u64), |(n, bytes), line| {
         (n + 1, bytes.saturating_add(line.bytes_in))

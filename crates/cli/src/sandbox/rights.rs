@@ -156,6 +156,10 @@ impl Rights {
         let plan = match step {
             MigrateCommand::Plan(args) => {
                 self.tree(Path::new(&args.root));
+                // Whether the names of outputs are free is asked of a storage too.
+                if let Some(dest) = &args.dest {
+                    self.storage(Path::new(dest));
+                }
                 return self.write(folder_of(&args.output)).done();
             }
             MigrateCommand::Status { plan } => return self.read(folder_of(plan)),

@@ -9,8 +9,6 @@ use ir::{Anomaly, AnomalyKind, Limits};
 const MOST: usize = 1000;
 /// Entries up to this size have their checksum verified here; larger ones are storages.
 const CHECKED: u64 = 1 << 20;
-/// Bytes whose checksums are verified, all together.
-const VERIFIED: u64 = 64 << 20;
 /// Bytes of gaps looked into, all together.
 const GAP_LOOK: u64 = 4 << 20;
 
@@ -45,7 +43,7 @@ pub(super) fn audit(archive: &Archive, limits: &Limits) -> Vec<Anomaly> {
                 }
                 let end = located.data_at.saturating_add(row.packed);
                 ends.push((row.header_at, end, row.flags & SIZES_FOLLOW != 0));
-                let small = row.size <= CHECKED && verified <= VERIFIED;
+                let small = row.size <= CHECKED && verified < limits.summed_bytes;
                 if small && row.crc != 0 && located.mismatches.is_empty() {
                     verified += row.size;
                     checksum(archive, entry, limits, &mut out);

@@ -98,6 +98,13 @@ fn last_end(tail: &[u8]) -> Option<usize> {
         .find(|&at| tail.get(at..at + 4) == Some(&END[..]))
 }
 
+/// Where the mark of an end record may begin. Its four bytes are unlike each other, and one of
+/// them stands at every fourth place.
+fn marks(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let fourth = bytes.iter().enumerate().skip(3).step_by(4);
+    fourth.filter_map(|(at, byte)| Some(at - END.iter().position(|mark| mark == byte)?))
+}
+
 /// What the end records say.
 struct End {
     /// Where the directory must have ended. Absolute.
@@ -147,9 +154,7 @@ impl Directory {
         }
         // An earlier end record whose comment reaches exactly to the end is one that another
         // reader would take.
-        let first = |byte: &u8| END.first() == Some(byte);
-        let marks = tail.iter().take(found).enumerate();
-        for (at, _) in marks.filter(|(_, byte)| first(byte)) {
+        for at in marks(tail.get(..found).unwrap_or_default()) {
             let here = tail.get(at..).unwrap_or_default();
             let fits = here.starts_with(&END)
                 && at + END_LEN + usize::from(u16_at(here, 20)) == tail.len();

@@ -34,6 +34,20 @@ fn honest_archives_have_nothing_odd() {
 }
 
 #[test]
+fn sums_are_looked_at_within_a_bound() {
+    let mut data = good();
+    let at = find(&data, b"12345678");
+    data[at] = b'x';
+    assert_eq!(kinds(&data), [AnomalyKind::ChecksumMismatch]);
+    let archive = read(&data).unwrap();
+    let unsummed = Limits {
+        summed_bytes: 0,
+        ..Limits::default()
+    };
+    assert!(archive.anomalies(&unsummed).is_empty());
+}
+
+#[test]
 fn lies_are_seen() {
     let changed = |what: &[u8], distance: usize, to: u8| {
         let mut data = good();
@@ -76,11 +90,14 @@ fn lies_are_seen() {
 fn two_directories_are_seen() {
     // A whole second archive in the comment of the first: it ends where the file ends.
     let inner = pack(&[("b/data.pkl", b"N.")]);
-    let mut data = good();
-    let len = data.len();
-    data[len - 2..].copy_from_slice(&u16::try_from(inner.len()).unwrap().to_le_bytes());
-    data.extend(inner);
-    assert!(kinds(&data).contains(&AnomalyKind::SecondDirectory));
+    for pad in 0..4 {
+        let mut data = vec![0; pad];
+        data.extend(good());
+        let len = data.len();
+        data[len - 2..].copy_from_slice(&u16::try_from(inner.len()).unwrap().to_le_bytes());
+        data.extend(&inner);
+        assert!(kinds(&data).contains(&AnomalyKind::SecondDirectory));
+    }
 }
 
 #[test]
