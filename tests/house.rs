@@ -17,7 +17,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("gguf", &["ir"]),
     ("onnx", &["ir"]),
     ("repo", &["ir"]),
-    ("arch", &["ir"]),
+    ("arch", &["ir", "wording"]),
     ("unpack", &["ir", "quant"]),
     ("vocab", &["ir"]),
     ("decoder", &["ir"]),

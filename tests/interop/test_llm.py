@@ -17,22 +17,15 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "llm"))
+import judge
+from llama_tree import HERE, MODELS, TREE  # first: it finds the modules of llm
 
-import judge  # noqa: E402
+import numpy as np
 
-pytest.importorskip("transformers", reason="no transformers in this environment")
-TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
-if not (Path(TREE) / "convert_hf_to_gguf.py").exists():
-    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
-
-import numpy as np  # noqa: E402
-
-import ggufs  # noqa: E402
-import hf  # noqa: E402
-import runtime  # noqa: E402
-import zoo  # noqa: E402
+import ggufs
+import hf
+import runtime
+import zoo
 
 FULL = os.environ.get("WEIGHTBRIDGE_INTEROP") == "full"
 NAMES = [spec["name"] for spec in zoo.MODELS] if FULL else zoo.CROSS_SECTION
@@ -75,7 +68,7 @@ class Case:
 
     @cached_property
     def repository(self):
-        return zoo.build(self.spec, self.folder / "hf", Path(TREE) / "models")
+        return zoo.build(self.spec, self.folder / "hf", MODELS)
 
     @cached_property
     def reference(self):
@@ -257,6 +250,22 @@ def test_back_gives_the_same_token_ids(case):
     assert not wrong, f"other ids for {wrong}"
 
 
+def test_what_comes_back_makes_the_same_file(case):
+    """There, back and there again: keys and tensors, but for the name of the folder."""
+    again = case.folder / "again.gguf"
+    done = judge.run("convert", case.back, again, "--dtype", "f32", *case.pre, timeout=300)
+    assert done.returncode == judge.DONE, f"exit {done.returncode}: {done.stderr}"
+    first, second = ggufs.Gguf(case.runnable), ggufs.Gguf(again)
+    again.unlink()
+    lines = ggufs.key_differences(second, first) + ggufs.tensor_differences(second, first)
+
+    def known(line):
+        # One file's tensors come sorted by name, those of two shards shard by shard.
+        return line.startswith(("key general.", "order of tensors")) and (case.spec.get("shards") or "general." in line)
+
+    no_lines([line for line in lines if not known(line)])
+
+
 @pytest.mark.parametrize("kind", ["f32", "f16", "bf16"] if FULL else ["f16"])
 def test_quantizing_at_once_is_the_two_steps(case, kind):
     """Straight to Q4_K_M: the bytes of convert at the same --dtype, then quantize."""
@@ -289,7 +298,7 @@ def test_quantizing_at_once_is_the_two_steps(case, kind):
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    return zoo.build(zoo.BY_NAME["qwen2"], tmp_path_factory.mktemp("small") / "hf", Path(TREE) / "models")
+    return zoo.build(zoo.BY_NAME["qwen2"], tmp_path_factory.mktemp("small") / "hf", MODELS)
 
 
 def test_vocabulary_and_merges_without_a_tokenizer_file(small, tmp_path):
@@ -351,12 +360,28 @@ def test_a_modelfile_keeps_the_default_system_message(small, tmp_path):
     assert f'SYSTEM """{default}"""' in (tmp_path / "Modelfile").read_text().splitlines()
 
 
+def test_of_two_templates_that_of_transformers(small, tmp_path):
+    """A chat_template.jinja beside another template in tokenizer_config.json; two that are alike are no matter."""
+    from transformers import AutoTokenizer
+    folder, out = tmp_path / "hf", tmp_path / "m.gguf"
+    shutil.copytree(small, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    for beside, told in (("one", False), ("another", True)):
+        (folder / "tokenizer_config.json").write_text(json.dumps(dict(config, chat_template="one")))
+        (folder / "chat_template.jinja").write_text(beside)
+        done = judge.run("convert", folder, out, "--overwrite")
+        assert done.returncode == judge.DONE, done.stderr
+        assert ("chat_template of tokenizer_config.json" in done.stderr) == told, done.stderr
+        chosen = AutoTokenizer.from_pretrained(folder).chat_template
+        assert ggufs.Gguf(out).value("tokenizer.chat_template") == chosen == beside
+
+
 def test_tensors_that_share_memory_are_all_written(tmp_path):
     """Runtimes ask for every name: a GGUF for one has no tensor that stands for another."""
     import torch
     from safetensors.torch import load_file
     spec = dict(zoo.BY_NAME["llama"], shards=None)
-    folder = zoo.build(spec, tmp_path / "hf", Path(TREE) / "models")
+    folder = zoo.build(spec, tmp_path / "hf", MODELS)
     tensors = {}
     for path in sorted(folder.glob("*.safetensors*")):
         if path.suffix == ".safetensors":
@@ -375,7 +400,7 @@ def test_tensors_that_share_memory_are_all_written(tmp_path):
 
 
 def test_the_way_back_says_how_an_embedding_model_pools(tmp_path):
-    folder = zoo.build(zoo.BY_NAME["bert"], tmp_path / "hf", Path(TREE) / "models")
+    folder = zoo.build(zoo.BY_NAME["bert"], tmp_path / "hf", MODELS)
     module = "sentence_transformers.models."
     (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": module + "Transformer"},
                                                      {"idx": 1, "name": "1", "path": "1_Pooling", "type": module + "Pooling"}]))

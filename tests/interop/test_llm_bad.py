@@ -6,28 +6,18 @@ that the whole config gives.
 """
 
 import json
-import os
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "llm"))
+import judge
+from llama_tree import MODELS  # first: it finds the modules of llm
 
-import judge  # noqa: E402
+from safetensors.torch import load_file, save_file
 
-pytest.importorskip("transformers", reason="no transformers in this environment")
-TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
-if not (Path(TREE) / "convert_hf_to_gguf.py").exists():
-    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-import ggufs  # noqa: E402
-import runtime  # noqa: E402
-import zoo  # noqa: E402
+import ggufs
+import runtime
+import zoo
 
 INDEX, CONFIG = "model.safetensors.index.json", "config.json"
 CONTAINER = ("--as", "container")
@@ -42,7 +32,7 @@ def good(tmp_path_factory):
     def of(name):
         if name not in made:
             folder = tmp_path_factory.mktemp(name) / "hf"
-            made[name] = zoo.build(zoo.BY_NAME[name], folder, Path(TREE) / "models")
+            made[name] = zoo.build(zoo.BY_NAME[name], folder, MODELS)
         return made[name]
     return of
 
@@ -79,6 +69,15 @@ def without(*names):
         if (folder / INDEX).exists():
             edit(folder / INDEX, lambda index: [index["weight_map"].pop(name) for name in names])
     return of
+
+
+def everywhere(*ends):
+    """The tensors of these ends gone from every block."""
+    return weights(lambda tensors: {name: tensor for name, tensor in tensors.items() if not name.endswith(ends)})
+
+
+def both(*changes):
+    return lambda folder: [change(folder) for change in changes]
 
 
 def shard(folder, number):
@@ -137,13 +136,37 @@ BAD = {
         "llama", config(num_hidden_layers=9), ["num_hidden_layers is 9", "layer 2-8", "--as container"], CONTAINER),
     "fewer layers than there are": (
         "llama", config(num_hidden_layers=1), ['"num_hidden_layers"', "layer 1", "--drop"], ("--drop", r"layers\.1\.")),
-    "a matrix of one block missing": ("llama", without(UP), [f"{UP} (blocks 0 have it)", "--as container"], CONTAINER),
+    "a matrix of one block missing": ("llama", without(UP), [f"{UP} (block 0 has it)", "--as container"], CONTAINER),
     "a norm of one block missing": (
         "llama", without("model.layers.0.input_layernorm.weight"),
-        ["model.layers.0.input_layernorm.weight (blocks 1 have it)"], CONTAINER),
+        ["model.layers.0.input_layernorm.weight (block 1 has it)"], CONTAINER),
     "a bias of one block missing": (
         "qwen2", without("model.layers.1.self_attn.q_proj.bias"),
-        ["model.layers.1.self_attn.q_proj.bias (blocks 0 have it)"], CONTAINER),
+        ["model.layers.1.self_attn.q_proj.bias (block 0 has it)"], CONTAINER),
+    "one bias of three missing everywhere": (
+        "qwen2", everywhere("k_proj.bias"), ["model.layers.*.self_attn.k_proj.bias (of every block)", "--as container"], CONTAINER),
+    "biases that the class has, missing everywhere": (
+        "qwen2", everywhere("q_proj.bias", "k_proj.bias", "v_proj.bias"),
+        ["model.layers.*.self_attn.q_proj.bias (of every block)", "model.layers.*.self_attn.v_proj.bias"], CONTAINER),
+    "biases that the config asks for, missing everywhere": (
+        "llama-bias", everywhere("o_proj.bias"), ["model.layers.*.self_attn.o_proj.bias (of every block)"], CONTAINER),
+    "no correction of the experts' choice": (
+        "deepseek3", everywhere("e_score_correction_bias"),
+        ["model.layers.*.mlp.gate.e_score_correction_bias (of every block)"], CONTAINER),
+    "no shared experts": (
+        "deepseek3", everywhere(*(f"shared_experts.{part}_proj.weight" for part in ("gate", "up", "down"))),
+        ["model.layers.*.mlp.shared_experts.up_proj.weight (of every block)"], CONTAINER),
+    "no token types": (
+        "bert", everywhere("token_type_embeddings.weight"), ["embeddings.token_type_embeddings.weight", "--as container"], CONTAINER),
+    "no head of GPT-2, and none tied": (
+        "gpt2", both(everywhere("lm_head.weight"), config(tie_word_embeddings=False)),
+        ["1 tensor that is not there: lm_head.weight", "--as container"], CONTAINER),
+    "a tensor of no place": (
+        "qwen2", weights(lambda tensors: dict(tensors, **{"model.mystery.weight": tensors.pop("model.norm.weight")})),
+        ["1 tensor: model.mystery.weight", "--as container", "--drop REGEX", "--rename REGEX=NAME"],
+        ("--rename", "model.mystery=model.norm")),
+    "no n_embd": ("gpt2", config(n_embd=None), ['"n_embd" (the rows of the embedding have 256 values)', "--as container"], CONTAINER),
+    "no n_layer": ("gpt2", config(n_layer=None), ['"n_layer" (there are tensors of 2 layers)', "--as container"], CONTAINER),
     "no kv_lora_rank": ("deepseek3", config(kv_lora_rank=None), ['"kv_lora_rank"', "lacks the key", "--as container"], CONTAINER),
     "no qk_rope_head_dim": (
         "deepseek3", config(qk_rope_head_dim=None, head_dim=None), ['"qk_rope_head_dim"', "lacks the key", "--as container"], CONTAINER),
@@ -187,6 +210,8 @@ def test_a_bad_repository(name, good, tmp_path):
 TOLD = {
     "intermediate_size": ("llama", ["intermediate_size", "512, that of the tensors"]),
     "intermediate_size of experts": ("mixtral", ["intermediate_size", "that of the tensors"]),
+    "num_local_experts": ("mixtral", ["num_local_experts", "4, the rows of the router"]),
+    "n_routed_experts": ("deepseek3", ["n_routed_experts", "4, the rows of the router"]),
     "vocab_size": ("qwen2", ["vocab_size", "the rows of the embedding"]),
 }
 

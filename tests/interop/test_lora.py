@@ -14,24 +14,17 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "llm"))
+import judge
+from llama_tree import HERE, MODELS, TREE  # first: it finds the modules of llm
 
-import judge  # noqa: E402
+import numpy as np
+import torch
 
-pytest.importorskip("transformers", reason="no transformers in this environment")
-TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
-if not (Path(TREE) / "convert_lora_to_gguf.py").exists():
-    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-import adapters  # noqa: E402
-import ggufs  # noqa: E402
-import hf  # noqa: E402
-import runtime  # noqa: E402
-import zoo  # noqa: E402
+import adapters
+import ggufs
+import hf
+import runtime
+import zoo
 
 FULL = os.environ.get("WEIGHTBRIDGE_INTEROP") == "full"
 KINDS = ["f32", "f16", "bf16", "q8_0"] if FULL else ["f32", "q8_0"]
@@ -248,7 +241,7 @@ FAR = {"llama": 2e-4, "gpt2": 2e-2}
 def test_llama_cpp_adds_what_the_adapter_says(tmp_path, name):
     """GPT-2 too, whose factors the reference converter turns once too often."""
     spec = zoo.BY_NAME[name]
-    repository = zoo.build(spec, tmp_path / "hf", Path(TREE) / "models")
+    repository = zoo.build(spec, tmp_path / "hf", MODELS)
     adapter = small_adapter(spec, tmp_path / "adapter")
     convert(repository, tmp_path / "base.gguf", "--dtype", "f32")
     convert(adapter, tmp_path / "adapter.gguf", "--base", tmp_path / "base.gguf", "--dtype", "f32")

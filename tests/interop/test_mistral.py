@@ -8,24 +8,18 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "llm"))
+import judge
+from llama_tree import HERE, TREE  # first: it finds the modules of llm
 
-import judge  # noqa: E402
-
-TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
-if not (Path(TREE) / "convert_hf_to_gguf.py").exists():
-    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
 pytest.importorskip("mistral_common", reason="the reference reads tekken.json through mistral-common, which is not here")
 
-import torch  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+import torch
+from safetensors.torch import save_file
 
-import ggufs  # noqa: E402
+import ggufs
 
 PARAMS = {"dim": 64, "n_layers": 2, "head_dim": 32, "hidden_dim": 96, "n_heads": 4, "n_kv_heads": 2,
           "rope_theta": 1000000.0, "norm_eps": 1e-05, "vocab_size": 320, "max_position_embeddings": 4096}

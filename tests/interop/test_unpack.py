@@ -9,25 +9,17 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "llm"))
+import judge
+from llama_tree import HERE, MODELS, TREE  # first: it finds the modules of llm
 
-import judge  # noqa: E402
+import torch
+from safetensors.torch import load_file, save_file
 
-pytest.importorskip("transformers", reason="no transformers in this environment")
-TREE = os.environ.get("WEIGHTBRIDGE_LLAMA_CPP", "")
-if not (Path(TREE) / "convert_hf_to_gguf.py").exists():
-    pytest.skip("WEIGHTBRIDGE_LLAMA_CPP names no llama.cpp tree", allow_module_level=True)
-
-import torch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-import ggufs  # noqa: E402
-import zoo  # noqa: E402
+import ggufs
+import zoo
 
 LINEAR = ("_proj.weight",)
 
@@ -116,7 +108,7 @@ METHODS = {
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain") / "llama"
-    zoo.build(zoo.BY_NAME["llama"], folder, Path(TREE) / "models")
+    zoo.build(zoo.BY_NAME["llama"], folder, MODELS)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -38,6 +38,15 @@ pub enum ArchError {
         /// The config keys that would have done.
         keys: Vec<String>,
     },
+    /// Keys that the config lacks, and what the defaults of its class come to.
+    #[error("config.json lacks the {} {}: with what transformers takes instead, {why}",
+        if keys.len() == 1 { "key" } else { "keys" }, keys.join(" and "))]
+    Lacks {
+        /// What the class calls them, in quotation marks, and what the tensors say of them.
+        keys: Vec<String>,
+        /// What does not work out.
+        why: String,
+    },
     /// A value of the config cannot be used.
     #[error("config.json: the value for {what:?} does not work out: {why}")]
     BadValue {
@@ -48,8 +57,8 @@ pub enum ArchError {
     },
     /// Tensors no row of the table knows.
     #[error(
-        "architecture {table:?} has no place for {count} tensors: {}",
-        list(names)
+        "architecture {table:?} has no place for {}: {}",
+        tensors(*count), list(names)
     )]
     Leftover {
         /// The table.
@@ -58,6 +67,14 @@ pub enum ArchError {
         count: usize,
         /// The first few.
         names: Vec<String>,
+    },
+    /// A kind of model that the architecture has, and its runtimes have not.
+    #[error("architecture {table:?}: {why}, so that no runtime would load the file")]
+    Cannot {
+        /// The table.
+        table: String,
+        /// What it is.
+        why: String,
     },
     /// Parts of a fused or stacked tensor are missing.
     #[error("{target:?} needs tensors that are not there: {}", list(missing))]
@@ -69,8 +86,8 @@ pub enum ArchError {
     },
     /// Tensors that the architecture needs are not there.
     #[error(
-        "architecture {table:?} needs {count} tensors that are not there: {}",
-        missing.join("; ")
+        "architecture {table:?} needs {} that {} not there: {}",
+        tensors(*count), if *count == 1 { "is" } else { "are" }, missing.join("; ")
     )]
     MissingTensors {
         /// The table.
@@ -79,6 +96,8 @@ pub enum ArchError {
         count: usize,
         /// Their names in the source, the first few, and the blocks that have them.
         missing: Vec<String>,
+        /// The keys of the config by which there are such tensors.
+        keys: Vec<String>,
     },
     /// Blocks of which no tensor is there.
     #[error("config.json: num_hidden_layers is {count}, and no tensor of layer {missing} is there")]
@@ -167,6 +186,10 @@ pub enum ArchError {
     },
 }
 
+fn tensors(count: usize) -> String {
+    wording::count(count as u64, "tensor", ' ')
+}
+
 fn list(names: &[String]) -> String {
     if names.is_empty() {
         "none".to_owned()
@@ -180,12 +203,14 @@ impl Diagnose for ArchError {
         match self {
             Self::Unknown { .. }
             | Self::Leftover { .. }
+            | Self::Cannot { .. }
             | Self::NotLora { .. }
             | Self::NotForLora { .. }
             | Self::AdapterKind { .. }
             | Self::NeedsBase { .. } => Class::Unsupported,
             Self::NoSuch { .. } | Self::Table { .. } => Class::Usage,
             Self::MissingKey { .. }
+            | Self::Lacks { .. }
             | Self::BadValue { .. }
             | Self::MissingParts { .. }
             | Self::MissingTensors { .. }
@@ -211,12 +236,20 @@ impl Diagnose for ArchError {
                  only missing, add it to config.json; --as container carries the tensors as they are"
             }
             Self::Leftover { .. } => {
-                "Leave them out with --drop REGEX, or rename them with --rename"
+                "Leave them out with --drop REGEX if the model is of use without them, give them the \
+                 names that the architecture knows with --rename REGEX=NAME, or carry the tensors \
+                 as they are with --as container"
+            }
+            Self::Lacks { .. } => {
+                "Put the model's own values into config.json; if the model is of another \
+                 architecture, name it with --arch NAME; --as container carries the tensors as \
+                 they are"
             }
             Self::BadValue { .. } => {
                 "Put the model's own value into config.json; --as container carries the tensors as \
                  they are"
             }
+            Self::Cannot { .. } => "--as container carries the tensors as they are",
             Self::NotLora { .. } | Self::NotForLora { .. } => {
                 "Leave it out with --drop REGEX if the adapter is of use without it; a merge into the \
                  base model keeps all of it; --as container carries the tensors as they are"

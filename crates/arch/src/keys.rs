@@ -28,6 +28,11 @@ pub(crate) fn pairs(
                 if keys == ["block_count"] {
                     keys = LAYERS.map(str::to_owned).to_vec();
                 }
+                // What is there is not what is missing; `rope` is a name for a part of the config.
+                keys.retain(|key| key == "rope" || root.get(key).is_none_or(Value::is_null));
+                for key in keys.iter_mut().filter(|key| *key == "rope") {
+                    "rope_parameters".clone_into(key);
+                }
                 let gguf_key = name;
                 return Err(ArchError::MissingKey { gguf_key, keys }.into());
             }

@@ -9,7 +9,10 @@
 //!   has anything of; parts of a set are missed in no other block.
 //! * `only_if`: needed where an expression over the config and `bid` holds, and free elsewhere.
 //! * `biased`: of a row for `weight` and `bias` only the weight is needed, and the bias is optional.
-//!   The parts named here (`*` is all) need both.
+//!   The parts named here (`*` is all) need both. Biases of [`TOGETHER`] go together.
+//! * `asked`: optional parts, and biases (`attn_q.bias`), that are needed where an expression over
+//!   the config holds: its class would have them, and without them a runtime computes something
+//!   else.
 
 use crate::expr::Expr;
 use crate::table::Row;
@@ -21,21 +24,34 @@ pub(crate) struct Needs {
     pub(crate) biased: Vec<String>,
     pub(crate) either: Vec<Vec<Vec<String>>>,
     pub(crate) only_if: Vec<(String, Expr)>,
+    pub(crate) asked: Vec<(Vec<String>, Expr)>,
 }
+
+/// Projections beside each other: a model has a bias in all of a list or in none.
+const TOGETHER: [&[&str]; 2] = [
+    &["attn_q", "attn_k", "attn_v"],
+    &["ffn_gate", "ffn_up", "ffn_down"],
+];
 
 impl Needs {
     /// Refuses names that no row makes: a slip there would ask for nothing.
     pub(crate) fn check(&self, rows: &[Row]) -> Result<(), String> {
-        let known: Vec<String> = rows
-            .iter()
-            .flat_map(|row| &row.gguf)
-            .map(|template| part(template.text()).to_owned())
-            .collect();
+        let templates = || rows.iter().flat_map(|row| &row.gguf);
+        let known: Vec<&str> = templates().map(|template| part(template.text())).collect();
+        let both = templates().filter(|template| template.has("{s}"));
+        let biases: Vec<&str> = both.map(|template| part(template.text())).collect();
+        let bias = |name: &str| {
+            let name = name.strip_suffix(BIAS);
+            name.is_some_and(|name| biases.contains(&name))
+        };
         let sets = self.either.iter().flatten();
         let named = self.optional.iter().chain(sets).flatten();
         let named = named.chain(self.only_if.iter().map(|(name, _)| name));
         let biased = self.biased.iter().filter(|name| *name != ALL);
-        match named.chain(biased).find(|name| !known.contains(name)) {
+        let asked = self.asked.iter().flat_map(|(names, _)| names);
+        let asked = asked.filter(|name| !bias(name));
+        let mut all = named.chain(biased).chain(asked);
+        match all.find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(format!("no row makes {name:?}")),
             None => Ok(()),
         }
@@ -51,6 +67,17 @@ impl Needs {
     /// Whether the bias of this part is needed.
     pub(crate) fn biased(&self, part: &str) -> bool {
         self.biased.iter().any(|name| name == ALL || name == part)
+    }
+
+    /// When the config asks for an optional part, or for the bias beside a part.
+    pub(crate) fn asked(&self, part: &str, bias: bool) -> impl Iterator<Item = &Expr> {
+        let is = move |name: &String| match name.strip_suffix(BIAS) {
+            Some(stem) if bias => stem == part,
+            _ => !bias && name == part,
+        };
+        let rows = self.asked.iter();
+        let rows = rows.filter(move |(names, _)| names.iter().any(is));
+        rows.map(|(_, when)| when)
     }
 
     /// When it is needed, if the table says so.
@@ -69,8 +96,17 @@ impl Needs {
     }
 }
 
+/// The parts whose biases go together with that of this one, itself among them.
+pub(crate) fn beside(part: &str) -> Vec<&str> {
+    let list = TOGETHER.iter().find(|list| list.contains(&part));
+    list.map_or_else(|| vec![part], |list| list.to_vec())
+}
+
 /// In `biased`: every part.
 const ALL: &str = "*";
+
+/// In `asked`: the bias of a part.
+const BIAS: &str = ".bias";
 
 /// The part that a GGUF name, or its template, is.
 pub(crate) fn part(name: &str) -> &str {

@@ -1,9 +1,9 @@
 //! From a GGUF model back to a repository's tensors and `config.json`.
 
 use crate::choose::{Choice, for_gguf};
-use crate::compute::{Dim, remap};
+use crate::compute::{Dim, decay, remap};
 use crate::error::ArchError;
-use crate::expr::Scope;
+use crate::expr::{Scope, truthy};
 use crate::facts::facts;
 use crate::hparams::hparams;
 use crate::table::{Hf, Row, Table, slot_of};
@@ -80,6 +80,15 @@ pub fn gguf_to_hf(model: &Model, options: RaiseOptions<'_>) -> Result<Raised> {
     let config = config(table, &keys, &mut records)?;
     let root = hparams(table, &Value::Object(config.clone()), &Map::new())?;
     let mut tensors = tensors(table, model, &root, &mut records)?;
+    if let Some((inside, when)) = &hf.inside
+        && when.eval(&Scope::new(&keys)).is_ok_and(|v| truthy(&v))
+    {
+        for tensor in &mut tensors {
+            if !tensor.name.starts_with("classifier.") {
+                tensor.name.insert_str(0, inside);
+            }
+        }
+    }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Raised {
         table: table.name.clone(),
@@ -278,6 +287,19 @@ impl Gathered<'_> {
             let name = parts.first().map_or("", |t| t.name.as_str());
             let why = format!("{} left rows out that no file has any more", verb.name());
             records.push(Record::changed("rows", name, why));
+        }
+        for tensor in parts
+            .iter()
+            .filter(|_| row.verbs.iter().any(|v| v.name() == "neg_exp"))
+        {
+            let (_, misses) = decay(tensor)?;
+            if misses > 0 {
+                let why = format!(
+                    "{misses} of its numbers are the exponential of no F32: the nearest was taken, \
+                     and converting again may differ in the last bits"
+                );
+                records.push(Record::changed("rounded", &tensor.name, why));
+            }
         }
         if row.stacks() {
             return self.unstack(row, &parts, &scope);

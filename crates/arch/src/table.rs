@@ -26,6 +26,8 @@ struct File {
     skip: Vec<String>,
     skip_if: Option<String>,
     #[serde(default)]
+    cannot: Vec<[String; 2]>,
+    #[serde(default)]
     beyond: Vec<[String; 2]>,
     #[serde(default)]
     tensors: Vec<Vec<OneOrMore>>,
@@ -39,6 +41,8 @@ struct File {
     either: Vec<Vec<Vec<String>>>,
     #[serde(default)]
     only_if: Vec<[String; 2]>,
+    #[serde(default)]
+    asked: Vec<(OneOrMore, String)>,
     #[serde(default)]
     f32: Vec<String>,
     #[serde(default)]
@@ -107,6 +111,7 @@ struct ConfigRow {
 struct HfRow {
     class: String,
     model_type: String,
+    inside: Option<[String; 2]>,
     #[serde(default)]
     config: Vec<[String; 2]>,
 }
@@ -127,6 +132,8 @@ pub struct Table {
     pub(crate) rename: Vec<(Regex, String)>,
     pub(crate) skip: Vec<Regex>,
     pub(crate) skip_if: Option<Expr>,
+    /// Configs whose models no runtime has a place for, each with the reason.
+    pub(crate) cannot: Vec<(Expr, String)>,
     /// What blocks beyond the last are called in HF: see [`Table::beyond_in`].
     pub(crate) beyond: Vec<(String, String)>,
     pub(crate) rows: Vec<Row>,
@@ -197,6 +204,8 @@ pub(crate) enum Kind {
 pub(crate) struct Hf {
     pub(crate) class: String,
     pub(crate) model_type: String,
+    /// What the names of the model begin with where a classifier is around it, and when one is.
+    pub(crate) inside: Option<(String, Expr)>,
     pub(crate) config: Vec<(String, Expr)>,
 }
 
@@ -239,6 +248,8 @@ impl Table {
                 rows.push(Row::build(row, accept_only)?);
             }
         }
+        let asked = file.asked.iter();
+        let asked = asked.map(|(names, when)| Ok((names.list().to_vec(), Expr::parse(when)?)));
         let needs = Needs {
             optional: file
                 .optional
@@ -248,6 +259,7 @@ impl Table {
             biased: file.biased.clone(),
             either: file.either.clone(),
             only_if: exprs(&file.only_if)?,
+            asked: asked.collect::<Result<_, String>>()?,
         };
         needs.check(&rows)?;
         let rename = file
@@ -278,10 +290,13 @@ impl Table {
             Some(hf) => Some(Hf {
                 class: hf.class.clone(),
                 model_type: hf.model_type.clone(),
+                inside: hf.inside.as_ref().map(pair).transpose()?,
                 config: exprs(&hf.config)?,
             }),
             None => None,
         };
+        let cannot = file.cannot.iter();
+        let cannot = cannot.map(|[when, why]| Ok((Expr::parse(when)?, why.clone())));
         let when = |text: &Option<String>| text.as_deref().map(Expr::parse).transpose();
         Ok(Self {
             gguf_when: when(&file.gguf_when)?,
@@ -289,6 +304,7 @@ impl Table {
             rename: rename.collect::<Result<_, String>>()?,
             skip: regexes(&file.skip)?,
             skip_if: when(&file.skip_if)?,
+            cannot: cannot.collect::<Result<_, String>>()?,
             beyond: file
                 .beyond
                 .iter()

@@ -6,7 +6,7 @@ mod support;
 
 use ir::{Model, TensorTable};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use support::{goldens, model};
 use weightbridge_arch::{LowerOptions, RepoFacts, Table, hf_to_gguf};
 
@@ -19,16 +19,32 @@ fn without(golden: &Value, gone: &dyn Fn(&str) -> bool) -> Model {
     }
 }
 
-fn lower(model: &Model, config: &Value, golden: &Value) -> Result<Vec<String>, String> {
-    let facts = &golden["repo"];
-    let options = LowerOptions {
+fn options(golden: &Value) -> LowerOptions<'static> {
+    let rows = golden["source"].as_array().unwrap().iter();
+    let mut embeddings = rows.filter(|row| {
+        let name = row[0].as_str().unwrap();
+        [
+            "embed_tokens.weight",
+            "wte.weight",
+            "word_embeddings.weight",
+            "embeddings.weight",
+            "embed_in.weight",
+        ]
+        .iter()
+        .any(|end| name.ends_with(end))
+    });
+    LowerOptions {
         repo: RepoFacts {
-            vocab_tokens: facts["vocab_tokens"].as_u64(),
+            vocab_tokens: golden["repo"]["vocab_tokens"].as_u64(),
+            embedding_rows: embeddings.next().and_then(|row| row[2][0].as_u64()),
             ..RepoFacts::default()
         },
         ..LowerOptions::default()
-    };
-    let lowered = hf_to_gguf(model, config, &options).map_err(|error| error.to_string())?;
+    }
+}
+
+fn lower(model: &Model, config: &Value, golden: &Value) -> Result<Vec<String>, String> {
+    let lowered = hf_to_gguf(model, config, &options(golden)).map_err(|error| error.to_string())?;
     Ok(lowered.tensors.into_iter().map(|p| p.tensor.name).collect())
 }
 
@@ -102,7 +118,7 @@ fn pattern(name: &str) -> String {
 fn the_message_tells_who_has_it_and_the_way_out() {
     let up = "model.layers.1.mlp.up_proj.weight";
     let text = refused("llama", &[up]);
-    assert!(text.contains(&format!("{up} (blocks 0 have it)")), "{text}");
+    assert!(text.contains(&format!("{up} (block 0 has it)")), "{text}");
     assert!(text.contains("--as container"), "{text}");
     let text = refused("llama", &["model.norm.weight", "model.embed_tokens.weight"]);
     assert!(text.contains("2 tensors"), "{text}");
@@ -217,7 +233,7 @@ fn a_map_says_what_may_be_missing() {
     };
     let all = ["tok.weight", "b.0.weight", "b.1.weight", "b.1.bias"];
     let error = lower(text, &all).unwrap_err().to_string();
-    assert!(error.contains("b.0.bias (blocks 1 have it)"), "{error}");
+    assert!(error.contains("b.0.bias (block 1 has it)"), "{error}");
     lower(text, &all[..3]).unwrap();
     let error = lower(text, &all[1..3]).unwrap_err().to_string();
     assert!(error.contains("tok.weight"), "{error}");
@@ -231,5 +247,116 @@ fn a_map_says_what_may_be_missing() {
     assert!(
         error.to_string().contains("no row makes \"ffn\""),
         "{error}"
+    );
+}
+
+/// Parts that a model may be without in all blocks although this one has them: what a runtime takes
+/// instead is the same, or the config says nothing of it.
+const FREE: [&str; 10] = [
+    "glm4-flash: model.layers.*.embed_tokens.weight",
+    "glm4-flash: model.layers.*.shared_head.head.weight",
+    "glm4-flash: model.layers.*.shared_head.norm.weight",
+    "glm4moe: model.layers.*.embed_tokens.weight",
+    "glm4moe: model.layers.*.shared_head.head.weight",
+    "glm4moe: model.layers.*.shared_head.norm.weight",
+    "qwen35: mtp.norm.weight",
+    "qwen35moe: mtp.norm.weight",
+    "qwen3next: mtp.norm.weight",
+    "qwen3vlmoe: lm_head.weight",
+];
+
+/// What a config may leave out, with other keys or none in its place: the class of the model, what
+/// few models have (rope that is scaled, a clamp), and what says the same as no key.
+const OPEN: [&str; 16] = [
+    "architectures",
+    "model_type",
+    "rope_scaling",
+    "rope_parameters",
+    "layer_types",
+    "clip_qkv",
+    "id2label",
+    "pad_token_id",
+    "head_dim",
+    "sliding_window",
+    "moe_every_n_layers",
+    "new_decoder_architecture",
+    "global_attn_every_n_layers",
+    "num_nextn_predict_layers",
+    "n_groups",
+    "state_size",
+];
+
+#[test]
+fn what_all_blocks_lack_is_missed() {
+    let mut found = Vec::new();
+    for (name, golden) in goldens() {
+        let all = lower(&model(&golden), &golden["config"], &golden).unwrap();
+        let rows = golden["source"].as_array().unwrap();
+        let patterns: BTreeSet<String> = rows
+            .iter()
+            .map(|row| pattern(row[0].as_str().unwrap()))
+            .collect();
+        for gone in patterns {
+            let cut = without(&golden, &|name| pattern(name) == gone);
+            let left = lower(&cut, &golden["config"], &golden);
+            if left.is_ok_and(|left| all.iter().any(|name| !left.contains(name))) {
+                found.push(format!("{name}: {gone}"));
+            }
+        }
+    }
+    assert_eq!(found, FREE);
+}
+
+#[test]
+fn a_key_that_is_not_there_is_named() {
+    let mut wrong = Vec::new();
+    for (name, golden) in goldens() {
+        let nested = golden["config"].get("text_config").is_some();
+        let text = match nested {
+            true => &golden["config"]["text_config"],
+            false => &golden["config"],
+        };
+        let whole = hf_to_gguf(&model(&golden), &golden["config"], &options(&golden)).unwrap();
+        for key in text.as_object().unwrap().keys() {
+            let mut config = golden["config"].clone();
+            let text = match nested {
+                true => &mut config["text_config"],
+                false => &mut config,
+            };
+            text.as_object_mut().unwrap().remove(key);
+            match hf_to_gguf(&model(&golden), &config, &options(&golden)) {
+                Err(error) => {
+                    let error = error.to_string();
+                    if !error.contains(key.as_str()) && !OPEN.contains(&key.as_str()) {
+                        wrong.push(format!("{name} without {key}: {error}"));
+                    }
+                }
+                Ok(lowered) if lowered.params != whole.params => {
+                    let told = lowered.records.iter().any(|record| record.what == *key);
+                    if !told && !OPEN.contains(&key.as_str()) {
+                        let other = lowered
+                            .params
+                            .iter()
+                            .filter(|pair| !whole.params.contains(pair));
+                        let gone = whole
+                            .params
+                            .iter()
+                            .filter(|pair| !lowered.params.iter().any(|(k, _)| *k == pair.0));
+                        wrong.push(format!(
+                            "{name} without {key}: {:?} gone {:?}",
+                            other.collect::<Vec<_>>(),
+                            gone.collect::<Vec<_>>()
+                        ));
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of them:\n{}",
+        wrong.len(),
+        wrong.join("\n")
     );
 }

@@ -6,9 +6,10 @@ use ir::{Array, Limits, MetaValue, Record, Result};
 use serde_json::Value;
 
 const DEFAULT: &str = "tokenizer.chat_template";
+const JINJA: &str = "chat_template.jinja";
 
 /// What a repository says of its templates.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Template {
     /// One template.
     One(String),
@@ -17,49 +18,53 @@ pub(crate) enum Template {
 }
 
 impl Template {
-    /// `tokenizer_config.json`'s, if it has the key at all; else `chat_template.jinja` with those
-    /// of `additional_chat_templates/`; else `chat_template.json`.
+    /// `chat_template.jinja` with those of `additional_chat_templates/`; else that of
+    /// `tokenizer_config.json`, if it has the key at all; else `chat_template.json`. transformers
+    /// takes them so; the reference converter takes the config's first.
     pub(crate) fn find(
         files: &Files<'_>,
         in_config: Option<&Value>,
         records: &mut Vec<Record>,
     ) -> Result<Option<Self>> {
-        let beside = Self::beside(files)?;
-        let Some(value) = in_config else {
-            return Ok(beside);
-        };
-        if beside.is_some() {
-            let why = "tokenizer_config.json has a template too, which counts";
-            records.push(Record::dropped(
-                "lint-template",
-                "the template's own file",
-                why,
-            ));
-        }
-        match value {
-            Value::String(text) => Ok(Some(Self::One(text.clone()))),
-            Value::Array(list) => Ok(Some(Self::Named(list.iter().filter_map(named).collect()))),
-            Value::Null => Ok(None),
-            _ => {
+        const IN_CONFIG: &str = "chat_template of tokenizer_config.json";
+        let own = match in_config {
+            Some(value @ (Value::String(_) | Value::Array(_))) => Self::of(value),
+            None | Some(Value::Null) => None,
+            Some(_) => {
                 let why = "it is neither a text nor a list";
-                let what = "chat_template of tokenizer_config.json";
-                records.push(Record::dropped("lint-template", what, why));
-                Ok(None)
+                records.push(Record::dropped("lint-template", IN_CONFIG, why));
+                None
             }
+        };
+        if let Some(beside) = Self::beside(files)? {
+            if own.is_some_and(|own| own != beside) {
+                let why = format!(
+                    "{JINJA} beside it is another: that counts, as in transformers; llama.cpp's \
+                     converter takes this one"
+                );
+                records.push(Record::carried("lint-template", IN_CONFIG, why));
+            }
+            return Ok(Some(beside));
+        }
+        if in_config.is_some() {
+            return Ok(own);
+        }
+        let object = files.object("chat_template.json")?;
+        let value = object.as_ref().and_then(|o| o.get("chat_template"));
+        Ok(value.and_then(Self::of))
+    }
+
+    fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self::One(text.clone())),
+            Value::Array(list) => Some(Self::Named(list.iter().filter_map(named).collect())),
+            _ => None,
         }
     }
 
     fn beside(files: &Files<'_>) -> Result<Option<Self>> {
-        let text = files.text("chat_template.jinja")?;
-        let Some(text) = text.map(|text| unix_lines(&text)) else {
-            let object = files.object("chat_template.json")?;
-            return Ok(match object.as_ref().and_then(|o| o.get("chat_template")) {
-                Some(Value::String(text)) => Some(Self::One(text.clone())),
-                Some(Value::Array(list)) => {
-                    Some(Self::Named(list.iter().filter_map(named).collect()))
-                }
-                _ => None,
-            });
+        let Some(text) = files.text(JINJA)?.map(|text| unix_lines(&text)) else {
+            return Ok(None);
         };
         let mut names = files.names();
         names.retain(|name| more(name).is_some());

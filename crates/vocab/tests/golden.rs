@@ -81,7 +81,16 @@ fn what_comes_back_goes_forward_to_the_same() {
             "merges",
             "eos_token_id",
             "bos_token_id",
+            "add_bos_token",
+            "add_eos_token",
+            "add_sep_token",
+            "remove_extra_whitespaces",
+            "add_space_prefix",
         ] {
+            let key_of = |row: &serde_json::Value| row[0] == *format!("tokenizer.ggml.{key}");
+            if key.starts_with("add_") && !case.expected.iter().any(key_of) {
+                continue; // the form of tokenizer.json always tells
+            }
             if key == "token_type" && case.name == "unigram-xlm-spm" {
                 continue; // a Unigram tokenizer.json has no unused rows
             }

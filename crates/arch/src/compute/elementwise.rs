@@ -1,6 +1,6 @@
 //! Arithmetic on each element: norms stored with one added, decays stored negated.
 
-use super::floats::{f32_to_f16, to_f32};
+use super::floats::{f16_to_f32, f32_to_f16, to_f32};
 use super::{misfit, size, with_scratch};
 use ir::{Compute, DType, Result, Tensor, TensorSpec};
 use std::ops::Range;
@@ -13,8 +13,10 @@ pub(crate) enum Op {
     Add(f32),
     /// `-exp(x)`
     NegExp,
-    /// `ln(-x)`, the way back
+    /// `ln(-x)`, the way back: see [`decay`].
     LogNeg,
+    /// The same for halves.
+    LogNegHalf,
 }
 
 impl Op {
@@ -22,7 +24,8 @@ impl Op {
         match self {
             Self::Add(c) => x + c,
             Self::NegExp => -exp(x),
-            Self::LogNeg => (-x).ln(),
+            Self::LogNeg => log_neg(x).0,
+            Self::LogNegHalf => log_neg_half(x).0,
         }
     }
 }
@@ -35,6 +38,62 @@ fn exp(x: f32) -> f32 {
     f64::from(x).exp() as f32
 }
 
+/// The logarithm of `-x` whose `exp` is `-x` again, bit for bit, and whether there is one: of 16 bits
+/// if that will do, else near the rounded one. From about one on, not every number is the `exp` of
+/// an F32.
+#[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
+fn log_neg(x: f32) -> (f32, bool) {
+    const STEPS: usize = 4;
+    let near = f64::from(-x).ln() as f32;
+    let up = std::iter::successors(Some(near), |x| Some(x.next_up()));
+    let down = std::iter::successors(Some(near), |x| Some(x.next_down()));
+    let around = up.zip(down).take(STEPS + 1);
+    let mut all = std::iter::once(to_16_bits(near)).chain(around.flat_map(|(a, b)| [a, b]));
+    let found = all.find(|log| exp(*log).to_bits() == (-x).to_bits());
+    (found.unwrap_or(near), found.is_some())
+}
+
+/// The nearest bfloat16, ties to even.
+fn to_16_bits(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let even = (bits >> 16) & 1;
+    let rounded = bits.checked_add(0x7fff + even).unwrap_or(bits);
+    f32::from_bits(rounded & 0xffff_0000)
+}
+
+/// [`log_neg`] of halves whose `exp` was rounded to a half.
+#[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
+fn log_neg_half(x: f32) -> (f32, bool) {
+    let wanted = f32_to_f16(-x);
+    let near = f32_to_f16(f64::from(-x).ln() as f32);
+    let fits = |bits: &u16| f32_to_f16(exp(f16_to_f32(*bits))) == wanted;
+    let whole = f16_to_f32(wanted).to_bits() == (-x).to_bits();
+    let around = [near, near.saturating_add(1), near.saturating_sub(1)];
+    let found = around.into_iter().find(fits).filter(|_| whole);
+    (f16_to_f32(found.unwrap_or(near)), found.is_some())
+}
+
+/// The way back from `-exp(x)`, so that going there again gives the same bits: in F32, or in halves
+/// where these were what a file had. Also how many elements of it do not.
+pub(crate) fn decay(input: &Tensor) -> Result<(Tensor, usize)> {
+    let whole = |op| elementwise(input, "log_neg", op);
+    let small = input.spec.elements().is_some_and(|n| n <= DECAYS);
+    if input.spec.dtype != DType::F32 || !small {
+        return Ok((whole(Op::LogNeg)?, 0));
+    }
+    let bytes = input.read_all()?;
+    let numbers = || bytes.chunks_exact(4).filter_map(|b| to_f32(DType::F32, b));
+    let misses = numbers().filter(|x| !log_neg(*x).1).count();
+    if misses > 0 && numbers().all(|x| log_neg_half(x).1) {
+        return Ok((whole(Op::LogNegHalf)?, 0));
+    }
+    Ok((whole(Op::LogNeg)?, misses))
+}
+
+/// Most decays of a block that are looked at before they are written. Real ones have some hundred
+/// thousand.
+const DECAYS: u64 = 1 << 24;
+
 struct Elementwise {
     spec: TensorSpec,
     input: [Tensor; 1],
@@ -46,6 +105,7 @@ struct Elementwise {
 /// converter reckons in the type it read, and BF16 is read as F32.
 pub(crate) fn elementwise(input: &Tensor, label: &str, op: Op) -> Result<Tensor> {
     let dtype = match input.spec.dtype {
+        _ if op == Op::LogNegHalf => DType::F16,
         DType::F16 => DType::F16,
         DType::F32 | DType::BF16 | DType::F64 => DType::F32,
         _ => return Err(misfit(input, format!("a plain float type to {label}"))),
@@ -114,5 +174,50 @@ mod tests {
         assert_eq!(back.read_all().unwrap(), input.read_all().unwrap());
         let decay = elementwise(&input, "neg_exp", Op::NegExp).unwrap();
         assert_eq!(decay.read_all().unwrap()[8..], (-1.0f32).to_le_bytes());
+    }
+
+    #[test]
+    fn a_decay_comes_back_to_the_same_bits() {
+        let there_again = |logs: &Tensor| {
+            let there = elementwise(logs, "neg_exp", Op::NegExp).unwrap();
+            let (back, misses) = decay(&there).unwrap();
+            let again = elementwise(&back, "neg_exp", Op::NegExp).unwrap();
+            (
+                there.read_all().unwrap() == again.read_all().unwrap(),
+                misses,
+                back,
+            )
+        };
+        let range: Vec<f32> = (-4000i16..4000).map(|n| f32::from(n) * 0.001_37).collect();
+        let logs = constant("a", &range);
+        let (same, misses, _) = there_again(&logs);
+        assert!(same && misses == 0);
+        // What was bfloat16 is so again.
+        let short: Vec<f32> = range.iter().map(|x| to_16_bits(*x)).collect();
+        let (same, misses, back) = there_again(&constant("a", &short));
+        assert!(same && misses == 0);
+        let bits = |t: &Tensor| t.read_all().unwrap();
+        let alike = bits(&back) == bits(&constant("a", &short));
+        assert!(alike);
+    }
+
+    #[test]
+    fn halves_come_back_as_halves() {
+        let logs: Vec<f32> = (1..=16)
+            .map(|n| f16_to_f32(f32_to_f16((n as f32).ln())))
+            .collect();
+        let decays: Vec<f32> = logs
+            .iter()
+            .map(|x| f16_to_f32(f32_to_f16(-exp(*x))))
+            .collect();
+        let (back, misses) = decay(&constant("a", &decays)).unwrap();
+        assert_eq!((back.spec.dtype, misses), (DType::F16, 0));
+        let again = elementwise(&back, "neg_exp", Op::NegExp).unwrap();
+        let again = again.read_all().unwrap();
+        let halves = again.chunks_exact(2).filter_map(|b| to_f32(DType::F16, b));
+        assert_eq!(halves.collect::<Vec<_>>(), decays);
+        // What no logarithm gives is told.
+        let (_, misses) = decay(&constant("a", &[-1e4, -1.000_1e4, -1.000_2e4])).unwrap();
+        assert!(misses > 0);
     }
 }

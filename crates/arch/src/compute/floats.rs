@@ -15,7 +15,7 @@ pub(super) fn to_f32(dtype: DType, bytes: &[u8]) -> Option<f32> {
     }
 }
 
-fn f16_to_f32(bits: u16) -> f32 {
+pub(super) fn f16_to_f32(bits: u16) -> f32 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let fraction = f32::from(bits & 0x03ff);
     match (bits >> 10) & 0x1f {

@@ -7,7 +7,7 @@ mod mxfp4;
 mod remap;
 mod weave;
 
-pub(crate) use elementwise::{Op, elementwise};
+pub(crate) use elementwise::{Op, decay, elementwise};
 pub(crate) use mxfp4::{mxfp4_blocks, mxfp4_pack, mxfp4_scales};
 pub(crate) use remap::{Dim, remap, reshape};
 pub(crate) use weave::{constant, weave};

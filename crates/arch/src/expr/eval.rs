@@ -66,6 +66,7 @@ const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("lower", 1, 1),
     ("str", 1, 1),
     ("values", 1, 1),
+    ("numbered", 1, 1),
     ("pad", 3, 3),
     ("dict", 0, 32),
     ("uniform", 1, 1),
@@ -347,6 +348,16 @@ fn call(name: &str, args: &[Node], scope: &Scope<'_>) -> Result<Value, String> {
             let mut pairs: Vec<_> = map.iter().collect();
             pairs.sort_by_key(|(key, _)| key.parse::<u64>().unwrap_or(u64::MAX));
             Value::Array(pairs.into_iter().map(|(_, value)| value.clone()).collect())
+        }
+        // The way back from `values`.
+        "numbered" => {
+            let list = first.as_array().ok_or("numbered takes a list")?;
+            let pairs = list.iter().enumerate();
+            Value::Object(
+                pairs
+                    .map(|(n, value)| (n.to_string(), value.clone()))
+                    .collect(),
+            )
         }
         // pad(list, length, filler), cut to the length too.
         "pad" => {

@@ -113,6 +113,11 @@ impl Expr {
         }
     }
 
+    /// Whether it is a number as it stands.
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(&self.node, Node::Literal(Value::Number(_)))
+    }
+
     /// The config key this expression simply reads: a name, or the first of `find('a', 'b')`.
     pub(crate) fn plain_key(&self) -> Option<&str> {
         match &self.node {

@@ -73,10 +73,7 @@ pub(crate) fn gather<'a>(
             records.push(Record::dropped("unused", &tensor.name, why).wanted());
             continue;
         }
-        let found = table
-            .by_hf(&name)
-            .or_else(|| table.by_hf(&format!("model.{name}")));
-        let Some((row, slot, mut places)) = found else {
+        let Some((row, slot, mut places)) = placed(table, &name) else {
             leftover.push(tensor.name.clone());
             continue;
         };
@@ -140,14 +137,30 @@ pub(crate) fn gather<'a>(
     Ok(list)
 }
 
-/// A name after the table's renames.
-fn renamed(table: &Table, name: &str, root: &Map<String, Value>) -> String {
+/// The row, slot and places of a name that the renames are done with.
+fn placed(table: &Table, name: &str) -> Option<(usize, usize, Places)> {
+    let found = table.by_hf(name);
+    found.or_else(|| table.by_hf(&format!("model.{name}")))
+}
+
+/// The same for a name of the source, of a block that the config counts.
+pub(super) fn row_of(table: &Table, name: &str) -> Option<(usize, usize, Places)> {
+    placed(table, &plain(table, name))
+}
+
+fn plain(table: &Table, name: &str) -> String {
     let mut name = name.to_owned();
     for (from, to) in &table.rename {
         if from.is_match(&name) {
             name = from.replace(&name, to.as_str()).into_owned();
         }
     }
+    name
+}
+
+/// A name after the table's renames.
+fn renamed(table: &Table, name: &str, root: &Map<String, Value>) -> String {
+    let mut name = plain(table, name);
     let last = root.get("num_hidden_layers").and_then(Value::as_u64);
     if let Some(inside) = last.and_then(|last| table.beyond_in(&name, last)) {
         name = inside;

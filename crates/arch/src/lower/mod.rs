@@ -1,6 +1,8 @@
 //! From a repository's tensors and config to a GGUF model.
 
+mod absent;
 mod gather;
+mod layers;
 mod sizes;
 mod whole;
 mod widths;
@@ -8,12 +10,13 @@ mod widths;
 use crate::choose::{Choice, for_hf};
 use crate::compute::constant;
 use crate::error::ArchError;
-use crate::expr::Scope;
+use crate::expr::{Scope, truthy};
 use crate::generate;
 use crate::hparams::{hparams, lifted};
 use crate::keys::{full_name, pairs};
 use crate::table::Table;
 use crate::target::{OutType, target};
+use absent::Absent;
 pub(crate) use gather::{Gathered, Order, gather};
 use ir::{BlockFormat, DType, MetaValue, Metadata, Model, Record, Result, Tensor, ns};
 use regex::Regex;
@@ -156,14 +159,35 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
         map: options.map,
     };
     let table = for_hf(model, config, choice)?;
-    let out = options.out.decided(model);
     let mut config = config.clone();
-    let rows = widths::vocabulary(&mut config, options.repo.embedding_rows);
-    let config = &config;
-    let text = lifted(config);
-    let mut records = widths::defaults(table, &text);
-    records.extend(rows);
+    let counts = absent::counts(table, model, &mut config, options.repo.embedding_rows);
+    let text = lifted(&config);
+    let absent = Absent::of(table, &text);
+    let lowered = lower(table, model, &config, &text, options);
+    let mut lowered = lowered.map_err(|error| absent.explain(error, model))?;
+    let told = absent.defaults(&lowered.params);
+    lowered.records = [told, counts, lowered.records].concat();
+    Ok(lowered)
+}
+
+fn lower(
+    table: &Table,
+    model: &Model,
+    config: &Value,
+    text: &Map<String, Value>,
+    options: &LowerOptions<'_>,
+) -> Result<Lowered> {
+    let absent = Absent::of(table, text);
+    let out = options.out.decided(model);
+    let mut records = Vec::new();
     let mut root = hparams(table, config, &repo_facts(model, config, options))?;
+    for (when, why) in &table.cannot {
+        let value = when.eval(&Scope::new(&root));
+        if value.is_ok_and(|value| truthy(&value)) {
+            let (table, why) = (table.name.clone(), why.clone());
+            return Err(ArchError::Cannot { table, why }.into());
+        }
+    }
     let mut made = Vec::new();
     for extra in &table.generate {
         let scope = Scope::new(&root);
@@ -174,7 +198,12 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
     }
     let gathered = gather(table, model, options, &root, &mut records)?;
     for group in &gathered {
-        group.emit(table, &root, &mut made)?;
+        let emitted = group.emit(table, &root, &mut made);
+        let row = table.rows.get(group.row);
+        emitted.map_err(|error| match row {
+            Some(row) => absent.explain_row(error, row, model),
+            None => error,
+        })?;
     }
     made.sort_by_key(|(order, _)| *order);
     let tensors: Vec<Planned> = made
@@ -197,7 +226,7 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
         out.file_type()
     };
     root.insert("file_type".to_owned(), json!(file_type));
-    let changes = widths::feed_forward(table, &text, &mut root, &tensors, &mut records)?;
+    let changes = widths::feed_forward(table, text, &mut root, &tensors, &mut records)?;
     let mut params = pairs(table, &table.kv, &root)?;
     for (key, value) in changes {
         let key = full_name(table, key);
@@ -206,14 +235,16 @@ pub fn hf_to_gguf(model: &Model, config: &Value, options: &LowerOptions<'_>) -> 
         }
     }
     params.push(("general.quantization_version".to_owned(), MetaValue::U32(2)));
-    sizes::check(&Facts {
+    let facts = Facts {
         table,
-        config: &text,
+        config: text,
         own: options.map.is_some(),
         tokens: options.repo.vocab_tokens,
         params: &params,
         tensors: &tensors,
-    })?;
+    };
+    sizes::check(&facts)?;
+    layers::check(&facts)?;
     whole::check(table, &gathered, &root)?;
     Ok(Lowered {
         table: table.name.clone(),
@@ -257,13 +288,39 @@ pub(crate) fn repo_facts(
             .ok()
     });
     set("mtp_layers", mtp.max().map(|last| Value::from(last + 1)));
+    set("rows_first", rows_first(model).map(Value::from));
     set("untied", Some(Value::from(untied(model, config))));
     map
 }
 
+/// Whether fused experts are `[expert, to, from]`, as transformers 5 saves them, and not
+/// `[expert, from, to]`. Of the two matrices one alone may be square; both never are.
+fn rows_first(model: &Model) -> Option<bool> {
+    let shape = |name: &str| model.tensors.by_name(name).map(|t| &t.spec.shape[..]);
+    let pair = |both: &Tensor| {
+        let stem = both.name.strip_suffix("experts.gate_up_proj")?;
+        let down = shape(&format!("{stem}experts.down_proj"))?;
+        match (&both.spec.shape[..], down) {
+            (&[_, a, b], &[_, c, d]) => {
+                let rows_first = c == b && d.checked_mul(2) == Some(a);
+                let columns_first = d == a && c.checked_mul(2) == Some(b);
+                (rows_first != columns_first).then_some(rows_first)
+            }
+            _ => None,
+        }
+    };
+    model.tensors.iter().find_map(pair)
+}
+
+/// How classes that have a head are called.
+const HEADED: [&str; 3] = ["ForCausalLM", "ForConditionalGeneration", "LMHeadModel"];
+
+/// What a class with a head calls the model inside it.
+const INSIDE: [&str; 3] = ["model.", "transformer.", "backbone."];
+
 /// Whether the model must have a head of its own: the config says that it is not the embedding, and
 /// nowhere that it is, for a class with a head. What was saved as the bare model has none, and its
-/// names lack the `model.` before them.
+/// names lack what a class with a head puts before them.
 fn untied(model: &Model, config: &Value) -> bool {
     let text = Value::Object(lifted(config));
     let said = |config: &Value| config.get("tie_word_embeddings").and_then(Value::as_bool);
@@ -271,10 +328,9 @@ fn untied(model: &Model, config: &Value) -> bool {
         let first = config.get("architectures").and_then(|list| list.get(0));
         first.and_then(Value::as_str).map(str::to_owned)
     };
-    let headed = class(config).is_some_and(|class| {
-        class.ends_with("ForCausalLM") || class.ends_with("ForConditionalGeneration")
-    });
-    let whole = model.tensors.iter().any(|t| t.name.contains("model."));
+    let headed = class(config).is_some_and(|class| HEADED.iter().any(|end| class.ends_with(end)));
+    let inside = |name: &str| INSIDE.iter().any(|inside| name.contains(inside));
+    let whole = model.tensors.iter().any(|t| inside(&t.name));
     let tied = [said(config), said(&text)];
     headed && whole && tied.contains(&Some(false)) && !tied.contains(&Some(true))
 }

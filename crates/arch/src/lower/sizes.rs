@@ -4,6 +4,7 @@
 //! that; where a key was lost, the default is wrong, and a wrong number of heads would shuffle rows.
 
 use super::Planned;
+use super::absent::{Absent, HEADS, KEY_HEADS, Size, WIDTH};
 use super::whole::ranges;
 use crate::error::ArchError;
 use crate::table::Table;
@@ -55,30 +56,9 @@ fn blocks(count: Option<u64>, beyond: u64, tensors: &[Planned]) -> Result<()> {
     Err(ArchError::MissingBlocks { count, missing }.into())
 }
 
-/// A size by its GGUF key, and what configs call it.
-struct Size {
-    key: &'static str,
-    names: &'static [&'static str],
-}
-
-const WIDTH: Size = Size {
-    key: "embedding_length",
-    names: &["hidden_size", "n_embd", "d_model", "dim"],
-};
-
-const HEADS: Size = Size {
-    key: "attention.head_count",
-    names: &["num_attention_heads", "n_head", "n_heads"],
-};
-
-const KEY_HEADS: Size = Size {
-    key: "attention.head_count_kv",
-    names: &[
-        "num_key_value_heads",
-        "num_kv_heads",
-        "n_head_kv",
-        "n_kv_heads",
-    ],
+const HEAD: Size = Size {
+    key: "attention.key_length",
+    names: &["head_dim"],
 };
 
 const LATENT: Size = Size {
@@ -115,7 +95,7 @@ pub(super) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn value(&self, key: &str) -> Option<&MetaValue> {
+    pub(super) fn value(&self, key: &str) -> Option<&MetaValue> {
         let gguf = &self.table.gguf;
         let found = self.params.iter().find(|(name, _)| {
             let name = name.strip_prefix(gguf).and_then(|n| n.strip_prefix('.'));
@@ -124,11 +104,37 @@ impl Facts<'_> {
         found.map(|(_, value)| value)
     }
 
-    fn number(&self, key: &str) -> Option<u64> {
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
         match self.value(key) {
             Some(MetaValue::U32(n)) if *n > 0 => Some(u64::from(*n)),
             _ => None,
         }
+    }
+
+    /// What the config may call what a key is made of.
+    pub(super) fn reads(&self, key: &str) -> Vec<String> {
+        let rows = self.table.kv.iter().filter(|row| row.name == key);
+        let keys = rows.flat_map(|row| row.value.keys());
+        let own = |key: &String| {
+            let mut made = self.table.set.iter();
+            made.all(|(name, value)| name != key || value.keys().contains(key))
+        };
+        let mut keys: Vec<String> = keys.filter(own).collect();
+        keys.dedup();
+        keys
+    }
+
+    /// The shapes of the weights of a part, with their blocks; 0 for one outside blocks.
+    pub(super) fn part<'a>(&'a self, part: &'a str) -> impl Iterator<Item = (u64, &'a [u64])> {
+        self.tensors.iter().filter_map(move |planned| {
+            let name = planned.tensor.name.strip_suffix(".weight")?;
+            let (block, name) = match name.strip_prefix("blk.") {
+                Some(inner) => inner.split_once('.')?,
+                None => ("0", name),
+            };
+            let shape = &planned.tensor.spec.shape[..];
+            (name == part).then_some((block.parse().ok()?, shape))
+        })
     }
 
     /// Rows and columns of the first tensor whose name fits.
@@ -147,6 +153,7 @@ impl Facts<'_> {
 
     /// What the config calls a size, and whether it has it; else what the table would ask for.
     fn name(&self, size: &Size) -> (&'static str, bool) {
+        let absent = Absent::of(self.table, self.config);
         let given = |name: &&&str| {
             self.config
                 .get(**name)
@@ -155,20 +162,33 @@ impl Facts<'_> {
         if let Some(name) = size.names.iter().find(given) {
             return (name, true);
         }
-        let rows = self.table.kv.iter().filter(|row| row.name == size.key);
-        let keys: Vec<String> = rows.flat_map(|row| row.value.keys()).collect();
-        let asked = |name: &&&str| keys.iter().any(|key| key == **name);
-        let first = size.names.iter().find(asked).or(size.names.first());
-        (first.copied().unwrap_or(size.key), false)
+        (absent.name(size), false)
     }
 
-    fn refuse(&self, size: &Size, why: &str) -> Result<()> {
+    pub(super) fn given(&self, key: &str) -> bool {
+        self.config.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether the class has a number for it that follows from nothing else.
+    fn literal(&self, size: &Size) -> bool {
+        let absent = Absent::of(self.table, self.config);
+        size.names.iter().any(|name| absent.literal(name).is_some())
+    }
+
+    pub(super) fn refuse(&self, size: &Size, why: &str) -> Result<()> {
         let (what, given) = self.name(size);
         let what = what.to_owned();
-        let why = if given {
-            why.to_owned()
-        } else {
-            format!("{why}; the config lacks the key, so it is the default of the class")
+        let assumed = Absent::of(self.table, self.config).assumed(size);
+        let why = match assumed.len() {
+            _ if !given => {
+                format!("{why}; the config lacks the key, so it is the default of the class")
+            }
+            0 => why.to_owned(),
+            _ => {
+                let keys: Vec<String> = assumed.into_iter().collect();
+                let keys = keys.join(", ");
+                format!("{why}; of what belongs to it the config lacks {keys}")
+            }
         };
         Err(ArchError::BadValue { what, why }.into())
     }
@@ -263,6 +283,7 @@ fn heads(facts: &Facts<'_>, width: u64) -> Result<()> {
         return Ok(());
     };
     let told = facts.number("attention.key_length");
+    let apart = told.is_some() && !facts.name(&HEAD).1 && facts.literal(&HEAD);
     // Linear attention has a fused tensor of other sizes.
     let fused = facts.rows(".attn_qkv.weight").filter(|_| query.is_none());
     let attends = query.is_some() || fused.is_some();
@@ -275,7 +296,7 @@ fn heads(facts: &Facts<'_>, width: u64) -> Result<()> {
     let wanted = heads.saturating_mul(head);
     if let Some(rows) = query.filter(|rows| rows % wanted != 0) {
         let why = format!("{heads} heads of {head} do not go into the {rows} rows of a query");
-        return facts.refuse(&HEADS, &why);
+        return facts.refuse(if apart { &HEAD } else { &HEADS }, &why);
     }
     let shared = facts.number(KEY_HEADS.key);
     let both = heads.saturating_add(shared.unwrap_or(heads).saturating_mul(2));
@@ -285,7 +306,13 @@ fn heads(facts: &Facts<'_>, width: u64) -> Result<()> {
             "{heads} heads and {shared} key heads of {head} are not the {rows} rows of queries, \
              keys and values"
         );
-        return facts.refuse(&HEADS, &why);
+        let (given, shared_given) = (facts.name(&HEADS).1, facts.name(&KEY_HEADS).1);
+        let size = if given && !shared_given {
+            &KEY_HEADS
+        } else {
+            &HEADS
+        };
+        return facts.refuse(size, &why);
     }
     let Some(shared) = shared else {
         return Ok(());
@@ -295,6 +322,14 @@ fn heads(facts: &Facts<'_>, width: u64) -> Result<()> {
         let why = format!("{shared} key heads of {head} are not the {rows} rows of a key");
         // The size of a head, and often the number of key heads, follow from the number of heads.
         let (_, given) = facts.name(&HEADS);
+        // Both could be of heads of one other size.
+        let other = query.filter(|query| query % heads == 0 && rows % shared == 0);
+        let other = other.map(|query| query / heads);
+        if !facts.name(&HEAD).1
+            && other.is_some_and(|other| other != head && other * shared == rows)
+        {
+            return facts.refuse(&HEAD, &why);
+        }
         return facts.refuse(if given { &KEY_HEADS } else { &HEADS }, &why);
     }
     Ok(())

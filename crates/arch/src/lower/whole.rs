@@ -5,8 +5,8 @@
 
 use super::Gathered;
 use crate::error::ArchError;
-use crate::expr::{Scope, truthy};
-use crate::need::part;
+use crate::expr::{Expr, Scope, truthy};
+use crate::need::{beside, part};
 use crate::table::Table;
 use crate::template::{Places, Template};
 use ir::Result;
@@ -49,6 +49,7 @@ pub(super) fn check(
     let source = Source::of(table, gathered);
     let mut missing = Vec::new();
     let mut count = 0usize;
+    let mut keys = Vec::new();
     for part in parts(table) {
         let gone = source.lacks(table, &part, root);
         if gone.is_empty() {
@@ -59,6 +60,9 @@ pub(super) fn check(
         if !missing.contains(&words) {
             count = count.saturating_add(gone.len());
             missing.push(words);
+            let asked = table.needs.asked(part.name, part.bias);
+            let when = asked.chain(table.needs.only_if(part.name));
+            keys.extend(when.flat_map(Expr::keys));
         }
     }
     if missing.is_empty() {
@@ -74,6 +78,7 @@ pub(super) fn check(
         table,
         count,
         missing,
+        keys,
     }
     .into())
 }
@@ -151,19 +156,20 @@ impl<'a> Source<'a> {
     fn lacks(&self, table: &Table, part: &Part<'_>, root: &Map<String, Value>) -> Vec<Option<u64>> {
         let needs = &table.needs;
         let has = |name: &str, bias| self.get(name, bias).is_some();
-        let asked = if part.bias && !needs.biased(part.name) {
-            has(part.name, true)
+        let scope = Scope::new(root);
+        let says = |when: &Expr| when.eval(&scope).is_ok_and(|value| truthy(&value));
+        let usual = if part.bias && !needs.biased(part.name) {
+            beside(part.name).iter().any(|name| has(name, true))
         } else {
             let group = needs.optional(part.name);
             group.is_none_or(|names| names.iter().any(|name| has(name, false)))
         };
-        if !asked {
+        if !usual && !needs.asked(part.name, part.bias).any(says) {
             return Vec::new();
         }
-        let scope = Scope::new(root);
         let wanted = |block: Option<u64>| {
             needs.only_if(part.name).is_none_or(|when| {
-                let scope = scope.with("bid", json!(block));
+                let scope = Scope::new(root).with("bid", json!(block));
                 when.eval(&scope).is_ok_and(|value| truthy(&value))
             })
         };
@@ -226,11 +232,10 @@ impl<'a> Source<'a> {
         match (have, gone.len()) {
             _ if !part.in_block => name,
             (None, _) => format!("{name} (of every block)"),
-            (Some(have), 1) => format!("{name} (blocks {} have it)", ranges(have)),
+            (Some(have), 1) => format!("{name} ({})", holders(have)),
             (Some(have), n) => {
                 let others = n - 1;
-                let have = ranges(have);
-                format!("{name} and that of {others} more (blocks {have} have it)")
+                format!("{name} and that of {others} more ({})", holders(have))
             }
         }
     }
@@ -255,6 +260,15 @@ fn heads(table: &Table, group: &Gathered<'_>) -> Option<(String, String)> {
         name.get(..end).map(str::to_owned)
     };
     Some((head(&tensor.name)?, head(&wanted)?))
+}
+
+/// `block 0 has it`, `blocks 0-2, 4 have it`.
+fn holders(blocks: &BTreeSet<u64>) -> String {
+    let (thing, verb) = match blocks.len() {
+        1 => ("block", "has"),
+        _ => ("blocks", "have"),
+    };
+    format!("{thing} {} {verb} it", ranges(blocks))
 }
 
 /// Numbers as `0-2, 4`, the first few of them.

@@ -5,8 +5,8 @@
 //! | `permute_qk(heads)` | rotary rows from halves to pairs | pairs to halves |
 //! | `rot_neox(heads, n)` | the first `n` rows of each head from pairs to halves | halves to pairs |
 //! | `add_one` | + 1 | - 1 |
-//! | `neg_exp` | -exp(x) | ln(-x) |
-//! | `transpose` | last two dimensions swapped | the same |
+//! | `neg_exp` | -exp(x) | ln(-x), so that -exp of it is the same bits |
+//! | `transpose`, `transpose(n)` | last two dimensions swapped, unless `n` is 0 | the same |
 //! | `squeeze(d)`, `unsqueeze(d)` | a dimension of 1 goes, comes | the other |
 //! | `fold(n)` | `[n * m, ..]` to `[n, m, ..]` | flattened again |
 //! | `cut_rows(n)` | the first `n` rows stay | nothing: the rows are gone |
@@ -31,7 +31,7 @@ mod pair;
 pub(crate) use ops::{bad, transpose};
 pub(crate) use pair::Pair;
 
-use crate::compute::{Op, elementwise};
+use crate::compute::{Op, decay, elementwise};
 use crate::error::ArchError;
 use crate::expr::{Expr, Scope};
 use ir::{Result, Tensor};
@@ -46,7 +46,7 @@ const VERBS: &[(&str, usize, usize)] = &[
     ("rot_neox", 2, 2),
     ("add_one", 0, 0),
     ("neg_exp", 0, 0),
-    ("transpose", 0, 0),
+    ("transpose", 0, 1),
     ("squeeze", 1, 1),
     ("unsqueeze", 1, 1),
     ("fold", 1, 1),
@@ -127,6 +127,11 @@ impl Verb {
     /// Whether it makes one tensor of several, or of blocks and scales.
     pub(crate) fn joins(&self) -> bool {
         matches!(self.name, "concat" | "repack_mxfp4")
+    }
+
+    /// The keys of the config that its arguments are made of.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
+        self.args.iter().flat_map(Expr::keys)
     }
 
     /// Whether its results come before all others, as the reference converter writes them.
@@ -223,7 +228,8 @@ impl Verb {
             ("add_one", _) if there => elementwise(tensor, "add_one", Op::Add(1.0))?,
             ("add_one", _) => elementwise(tensor, "sub_one", Op::Add(-1.0))?,
             ("neg_exp", _) if there => elementwise(tensor, "neg_exp", Op::NegExp)?,
-            ("neg_exp", _) => elementwise(tensor, "log_neg", Op::LogNeg)?,
+            ("neg_exp", _) => decay(tensor)?.0,
+            ("transpose", [0]) => tensor.clone(),
             ("transpose", _) => transpose(tensor)?,
             ("squeeze", [dim]) => squeeze(tensor, *dim, there)?,
             ("unsqueeze", [dim]) => squeeze(tensor, *dim, !there)?,

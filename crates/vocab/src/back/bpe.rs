@@ -37,13 +37,14 @@ pub(crate) fn files(facts: &Facts<'_>) -> Result<Vec<(String, Vec<u8>)>> {
     let adds_bos = family.names.contains(&"llama-bpe") || ["tekken", "chameleon"].contains(&pre);
     let [bos, eos] = facts.around(adds_bos, false);
     let bytes = family.shape == Shape::Bytes;
+    let second = facts.second(bos, eos);
     let post = match (bos, eos, bytes) {
         (None, None, true) => byte_level(false),
         (None, None, false) => Value::Null,
         (_, _, true) => json!({
-            "type": "Sequence", "processors": [byte_level(false), around(bos, eos, false)],
+            "type": "Sequence", "processors": [byte_level(false), around(bos, eos, second)],
         }),
-        (_, _, false) => around(bos, eos, false),
+        (_, _, false) => around(bos, eos, second),
     };
     let model = json!({
         "type": "BPE",

@@ -132,6 +132,19 @@ impl<'a> Facts<'a> {
         [bos, eos]
     }
 
+    /// What stands before the second of two texts: an end of its own where the file says that one
+    /// separates them, else the `usual`.
+    pub(crate) fn second<'b>(
+        &self,
+        usual: Option<(&'b str, u32)>,
+        end: Option<(&'b str, u32)>,
+    ) -> Option<(&'b str, u32)> {
+        match self.flag("add_sep_token") {
+            Some(true) => end.or(usual),
+            _ => usual,
+        }
+    }
+
     /// Whether a token is added: told apart before the text is split.
     pub(crate) fn is_added(&self, id: usize) -> bool {
         [kind::CONTROL, kind::USER_DEFINED, kind::UNKNOWN].contains(&self.kind(id))

@@ -37,12 +37,16 @@ pub fn from_gguf(metadata: &Metadata, limits: &Limits) -> Result<Vec<(String, Ve
 
 /// A text between two special tokens.
 pub(crate) fn template(before: &str, first: u32, after: &str, last: u32) -> Value {
-    around(Some((before, first)), Some((after, last)), true)
+    around(Some((before, first)), Some((after, last)), None)
 }
 
 /// The post-processor that puts these around a text; of two texts the second gets what follows
-/// it, and what comes before it where `one_start` does not say otherwise.
-fn around(before: Option<(&str, u32)>, after: Option<(&str, u32)>, one_start: bool) -> Value {
+/// it, and `second` before it.
+fn around(
+    before: Option<(&str, u32)>,
+    after: Option<(&str, u32)>,
+    second: Option<(&str, u32)>,
+) -> Value {
     let special = |token: Option<(&str, u32)>, kind: u32| {
         token.map(|(text, _)| json!({"SpecialToken": {"id": text, "type_id": kind}}))
     };
@@ -51,7 +55,7 @@ fn around(before: Option<(&str, u32)>, after: Option<(&str, u32)>, one_start: bo
     single.push(text("A", 0));
     single.extend(special(after, 0));
     let mut pair = single.clone();
-    pair.extend(special(before.filter(|_| !one_start), 1));
+    pair.extend(special(second, 1));
     pair.push(text("B", 1));
     pair.extend(special(after, 1));
     let mut tokens = serde_json::Map::new();

@@ -45,7 +45,7 @@ pub(crate) fn llama(facts: &Facts<'_>) -> Result<Vec<(String, Vec<u8>)>> {
     });
     let post = match (bos, eos) {
         (None, None) => Value::Null,
-        _ => around(bos, eos, false),
+        _ => around(bos, eos, facts.second(bos, eos)),
     };
     let parts = [
         ("normalizer", sequence("normalizers", normalizers)),
@@ -92,7 +92,7 @@ pub(crate) fn unigram(facts: &Facts<'_>) -> Result<Vec<(String, Vec<u8>)>> {
     let parts = [
         ("normalizer", sequence("normalizers", normalizers)),
         ("pre_tokenizer", metaspace.clone()),
-        ("post_processor", around(bos, eos, true)),
+        ("post_processor", around(bos, eos, facts.second(None, eos))),
         ("decoder", metaspace),
     ];
     let mut files = vec![tokenizer_json(facts, parts, model)?];

@@ -49,9 +49,22 @@ pub(crate) fn add(
         let more: Vec<&str> = more.map(|(_, text)| text).collect();
         config.insert("additional_special_tokens".to_owned(), json!(more));
     }
-    config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
+    // Of a Unigram file this says whether spaces in a row are one.
+    let clean = facts.model == "t5" && facts.flag("remove_extra_whitespaces") == Some(true);
+    config.insert("clean_up_tokenization_spaces".to_owned(), json!(clean));
     if let Some(prefix) = facts.flag("add_space_prefix") {
         config.insert("add_prefix_space".to_owned(), json!(prefix));
+    }
+    // The form of tokenizer.json says which are put around a text, and where it splits bytes also
+    // which are not.
+    let adds = ["add_bos_token", "add_eos_token"].map(|flag| (flag, facts.flag(flag)));
+    let told = ["bert", "gpt2"].contains(&facts.model);
+    if let [(_, Some(bos)), (_, Some(eos))] = adds
+        && !(told || bos && eos)
+    {
+        for (flag, adds) in adds {
+            config.insert(flag.to_owned(), json!(adds));
+        }
     }
     // Any other class would build a tokenizer of its own in the place of tokenizer.json's.
     config.insert(

@@ -36,7 +36,10 @@ pub(crate) fn files(facts: &Facts<'_>) -> Result<Vec<(String, Vec<u8>)>> {
             }),
         ),
         ("pre_tokenizer", json!({"type": "BertPreTokenizer"})),
-        ("post_processor", around(first, last, true)),
+        (
+            "post_processor",
+            around(first, last, facts.second(None, last)),
+        ),
         (
             "decoder",
             json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
