@@ -12,7 +12,7 @@ import onnxruntime  # noqa: E402
 
 from judge import convert, run
 
-from corpus import exports, graphs
+from corpus import exports, graphs, written
 from test_decoder import build
 from test_onnx import suite
 
@@ -55,6 +55,14 @@ def test_no_backdoor_is_missed(tmp_path):
         told = [place for rule, place in found[name] if rule == "input-switch"]
         assert told, name
         assert name == "function" or all(place.split(" (")[0] in nodes for place in told), (name, told)
+
+
+def test_no_backdoor_that_is_written_in_pytorch_is_missed(tmp_path):
+    pytest.importorskip("onnxscript", reason="torch's newer exporter wants onnxscript")
+    names = written.write(tmp_path)
+    found = findings(tmp_path)
+    missed = [name for name in names if not any(rule == "input-switch" for rule, _ in found[name])]
+    assert len(names) >= 40 and not missed, missed
 
 
 def test_no_computed_size_is_missed(tmp_path):

@@ -218,6 +218,18 @@ def write(folder):
     add("distances", graph(Distances(), (torch.rand(2, 7) * 5, torch.rand(2, 7, 4)), ("distances", "features")))
     add("clipped", graph(Clipped(), (image,), ("image",)))
     add("placed", graph(Placed(), (ids, torch.rand(2, 7, 24)), ("ids", "patches")))
+    # The newer exporter spells the same otherwise.
+    from corpus import written
+    newer = {"detector": (Detector(), (image,)), "pooled": (Pooled(), (ids,)), "padded": (Padded(), (ids,)),
+             "routed": (Routed(), (ids,)), "placed": (Placed(), (ids, torch.rand(2, 7, 24))),
+             "distances": (Distances(), (torch.rand(2, 7) * 5, torch.rand(2, 7, 4)))}
+    for name in ("bert", "llama", "clip_text"):
+        kind, options = TEXTS[name]
+        fixed = {"use_cache": False} if name == "llama" else {}
+        newer[name] = Outputs(made(kind, options), ("input_ids", "attention_mask"), **fixed), (ended, mask)
+    for name, (module, inputs) in newer.items():
+        paths.append(folder / f"{name}_dynamo.onnx")
+        written.export(module.eval(), inputs, paths[-1], dynamo=True)
     from onnxruntime.quantization import QuantType, quantize_dynamic
     for name in ("bert", "llama", "resnet"):
         paths.append(folder / f"{name}_quantized.onnx")

@@ -15,11 +15,13 @@
 use super::join::{join, part};
 use super::nodes::{called, hidden};
 use super::scene::{Scene, folds};
-use ir::{AttributeValue, Node, Strides, Tensor, TensorId, TensorSpec, ValueId, View};
-use std::collections::{BTreeMap, HashMap};
+use ir::{AttributeValue, DType, Node, Strides, Tensor, TensorId, TensorSpec, ValueId, View};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Rows of a bias that are compared.
+/// Bytes of a repeated row that are compared.
 const REPEATED: u64 = 1 << 20;
+/// Parameters of one tensor: exporters write equal ones once, and a file could ask for any number.
+const SHARED: usize = 64;
 
 /// A parameter that is in a tensor of the graph.
 #[derive(Clone, Debug)]
@@ -86,6 +88,7 @@ impl Spelled {
             .nodes()
             .filter_map(|(_, node, _)| Some((first(node)?, node)))
             .collect();
+        let mut looked_at = HashSet::new();
         let mut layers: HashMap<&str, Vec<TensorId>> = HashMap::new();
         for (_, node, path) in scene.nodes().filter(|(_, node, _)| node.domain.is_empty()) {
             match node.op.as_str() {
@@ -93,7 +96,7 @@ impl Spelled {
                 "PRelu" => found.slope(node, path, scene),
                 "Mul" | "Add" => found.group(node, path, &makers, scene),
                 "MatMul" => found.bilinear(node, &makers, &takers, scene),
-                "Concat" => found.repeated(node, scene),
+                "Concat" => found.repeated(node, &mut looked_at, scene),
                 _ => {}
             }
         }
@@ -112,7 +115,7 @@ impl Spelled {
             Some(format!("{module}.{leaf}"))
         });
         let known = |p: &Parameter| p.name == name || Some(&p.name) == first.as_ref();
-        if !list.iter().any(known) {
+        if list.len() < SHARED && !list.iter().any(known) {
             list.push(Parameter { name, form });
         }
     }
@@ -300,6 +303,8 @@ impl Spelled {
             return;
         }
         let shape = scene.source(reshape.inputs.get(1).copied().flatten());
+        let three = |shape: &Tensor| shape.dtype() == DType::I64 && shape.spec.shape[..] == [3];
+        let shape = shape.filter(|(_, shape)| three(shape));
         let shape = shape.and_then(|(_, shape)| shape.read_all().ok());
         let sizes = shape.unwrap_or_default();
         let sizes: Vec<i64> = sizes
@@ -319,7 +324,7 @@ impl Spelled {
     }
 
     /// The newer exporter: a row that it wrote as many times as there are samples.
-    fn repeated(&mut self, node: &Node, scene: &Scene<'_>) {
+    fn repeated(&mut self, node: &Node, looked_at: &mut HashSet<TensorId>, scene: &Scene<'_>) {
         for input in node.inputs.iter().copied() {
             let Some((source, tensor)) = scene.source(input) else {
                 continue;
@@ -334,7 +339,7 @@ impl Spelled {
                 .dtype()
                 .byte_len(wide)
                 .and_then(|n| usize::try_from(n).ok());
-            if one != 1 || many {
+            if one != 1 || many || !looked_at.insert(source.id) {
                 continue;
             }
             if let (Some(row), Ok(bytes)) = (row.filter(|n| *n > 0), tensor.read_all())
