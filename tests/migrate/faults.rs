@@ -1,8 +1,6 @@
 //! What can be wrong with models, names and disks: each is told, and the rest goes on.
 
-use crate::bench::{
-    Bench, HOSTILE, STATE_DICT, data, ended, failures, same, stderr, weightbridge, whole,
-};
+use crate::bench::{Bench, HOSTILE, STATE_DICT, data, ended, failures, same, stderr};
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;

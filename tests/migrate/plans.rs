@@ -1,6 +1,6 @@
 //! What a plan tells, and what is said of one that is wrong.
 
-use crate::bench::{Bench, HOSTILE, STATE_DICT, bytes_below, failures, same, stderr, weightbridge};
+use crate::bench::{Bench, HOSTILE, STATE_DICT, bytes_below, failures, stderr, weightbridge};
 use std::collections::BTreeMap;
 use std::fs;
 
