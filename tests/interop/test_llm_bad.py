@@ -168,6 +168,10 @@ BAD = {
     "no n_embd": ("gpt2", config(n_embd=None), ['"n_embd" (the rows of the embedding have 256 values)', "--as container"], CONTAINER),
     "no n_layer": ("gpt2", config(n_layer=None), ['"n_layer" (there are tensors of 2 layers)', "--as container"], CONTAINER),
     "no kv_lora_rank": ("deepseek3", config(kv_lora_rank=None), ['"kv_lora_rank"', "lacks the key", "--as container"], CONTAINER),
+    "no q_lora_rank": ("deepseek3", config(q_lora_rank=None), ['"q_lora_rank"', "96 values", "lacks the key"], CONTAINER),
+    "no number of heads of latent attention": (
+        "deepseek3", config(num_attention_heads=None), ['"num_attention_heads"', "--as container"], CONTAINER),
+    "no n_group": ("deepseek3", config(n_group=None), ['"n_group"', "4 experts", "lacks the key"], CONTAINER),
     "no qk_rope_head_dim": (
         "deepseek3", config(qk_rope_head_dim=None, head_dim=None), ['"qk_rope_head_dim"', "lacks the key", "--as container"], CONTAINER),
     "more experts used than there are": (

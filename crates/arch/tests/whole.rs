@@ -360,3 +360,59 @@ fn a_key_that_is_not_there_is_named() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn fused_experts_are_read_in_both_orders() {
+    let golden = golden("qwen3vlmoe");
+    let whole = hf_to_gguf(&model(&golden), &golden["config"], &options(&golden)).unwrap();
+    // As transformers 5 saves them: rows first.
+    let turned = model(&golden)
+        .tensors
+        .into_tensors()
+        .into_iter()
+        .map(|tensor| {
+            let &[n, a, b] = &tensor.spec.shape[..] else {
+                return tensor;
+            };
+            let (bytes, step) = (tensor.read_all().unwrap(), 4);
+            let mut out = Vec::with_capacity(bytes.len());
+            for (expert, column, row) in
+                (0..n).flat_map(|e| (0..b).flat_map(move |c| (0..a).map(move |r| (e, c, r))))
+            {
+                let at = usize::try_from((expert * a + row) * b + column).unwrap() * step;
+                out.extend_from_slice(&bytes[at..at + step]);
+            }
+            let mut one = ir::ModelBuilder::new();
+            one = one.tensor(&tensor.name, tensor.dtype(), [n, b, a], out);
+            one.build().unwrap().tensors.into_tensors().remove(0)
+        });
+    let turned = Model {
+        tensors: TensorTable::from_tensors(turned).unwrap(),
+        ..Model::default()
+    };
+    let again = hf_to_gguf(&turned, &golden["config"], &options(&golden)).unwrap();
+    assert_eq!(again.tensors.len(), whole.tensors.len());
+    for (one, other) in again.tensors.iter().zip(&whole.tensors) {
+        assert_eq!(one.tensor.name, other.tensor.name);
+        assert_eq!(one.tensor.spec, other.tensor.spec);
+        assert_eq!(
+            one.tensor.read_all().unwrap(),
+            other.tensor.read_all().unwrap(),
+            "{}",
+            one.tensor.name
+        );
+    }
+}
+
+#[test]
+fn what_no_runtime_has_a_place_for_says_why() {
+    let golden = golden("starcoder2");
+    let mut config = golden["config"].clone();
+    config["use_bias"] = json!(false);
+    let cut = without(&golden, &|name| {
+        name.ends_with("proj.bias") || name.ends_with("c_fc.bias")
+    });
+    let error = lower(&cut, &config, &golden).unwrap_err();
+    assert!(error.contains("use_bias false"), "{error}");
+    assert!(error.contains("--as container"), "{error}");
+}

@@ -11,6 +11,7 @@ use crate::hparams::{LAYERS, lifted, set};
 use crate::keys::full_name;
 use crate::need::part;
 use crate::table::{ConfigClass, Row, Table};
+use crate::verb::Verb;
 use ir::{Error, MetaValue, Model, Record, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -34,6 +35,11 @@ pub(super) const HEADS: Size = Size {
 const BLOCKS: Size = Size {
     key: "block_count",
     names: &LAYERS,
+};
+
+pub(super) const HEAD: Size = Size {
+    key: "attention.key_length",
+    names: &["head_dim"],
 };
 
 pub(super) const KEY_HEADS: Size = Size {
@@ -211,13 +217,13 @@ impl<'a> Absent<'a> {
             // What the class takes says that there are such tensors.
             let keys: BTreeSet<&String> = keys.iter().filter(|key| self.assumes(key)).collect();
             if !keys.is_empty() {
-                return self.lacking(quoted(keys), error);
+                return lacking(quoted(keys), error);
             }
         }
         if of_layers && !self.lacks(&BLOCKS) {
             return error;
         }
-        self.lacking(self.core(model), error)
+        lacking(self.core(model), error)
     }
 
     /// The same for an error in what a row does to tensors.
@@ -231,9 +237,9 @@ impl<'a> Absent<'a> {
         }
         let core = self.core(model);
         if !core.is_empty() {
-            return self.lacking(core, error);
+            return lacking(core, error);
         }
-        let mut keys: Vec<String> = row.verbs.iter().flat_map(|verb| verb.keys()).collect();
+        let mut keys: Vec<String> = row.verbs.iter().flat_map(Verb::keys).collect();
         keys = self.through_set(keys);
         let shared = keys
             .iter()
@@ -242,15 +248,7 @@ impl<'a> Absent<'a> {
         let lacks = lacks.then(|| self.name(&KEY_HEADS).to_owned());
         let assumed = |key: &String| !self.given(key) && self.literal(key).is_some();
         let keys: BTreeSet<String> = keys.into_iter().filter(assumed).chain(lacks).collect();
-        self.lacking(quoted(&keys), error)
-    }
-
-    fn lacking(&self, keys: Vec<String>, error: Error) -> Error {
-        if keys.is_empty() {
-            return error;
-        }
-        let why = error.message();
-        ArchError::Lacks { keys, why }.into()
+        lacking(quoted(&keys), error)
     }
 
     /// Says which numbers are the class's, or the reference converter's, and not the config's.
@@ -339,6 +337,14 @@ fn names_theta(key: &str, value: &Value, depth: u8) -> bool {
     };
     let named = key.contains("rope_theta") || key == "rotary_emb_base";
     named && value.is_number() || value.as_object().is_some_and(inner)
+}
+
+fn lacking(keys: Vec<String>, error: Error) -> Error {
+    if keys.is_empty() {
+        return error;
+    }
+    let why = error.message();
+    ArchError::Lacks { keys, why }.into()
 }
 
 fn quoted<'a>(keys: impl IntoIterator<Item = &'a String>) -> Vec<String> {

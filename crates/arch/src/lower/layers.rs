@@ -4,7 +4,7 @@
 //! window, which attend at all. A runtime lays tensors out by these keys, and does not load a file
 //! whose tensors are others.
 
-use super::absent::Size;
+use super::absent::{HEAD, KEY_HEADS, Size};
 use super::sizes::Facts;
 use crate::error::ArchError;
 use ir::{Array, MetaValue, Result};
@@ -23,6 +23,11 @@ const KINDS: Size = Size {
 const FULL: Size = Size {
     key: "attention.key_length",
     names: &["global_head_dim"],
+};
+
+const PER_LAYER: Size = Size {
+    key: "embedding_length_per_layer_input",
+    names: &["hidden_size_per_layer_input"],
 };
 
 const WIDE: Size = Size {
@@ -58,6 +63,7 @@ pub(super) fn check(facts: &Facts<'_>) -> Result<()> {
     leading(facts)?;
     attending(facts)?;
     windows(facts)?;
+    per_layer(facts)?;
     widths(facts)?;
     labels(facts)
 }
@@ -139,39 +145,79 @@ fn windows(facts: &Facts<'_>) -> Result<()> {
     else {
         return Ok(());
     };
+    let kinds = |block: u64| {
+        let at = usize::try_from(block).unwrap_or(usize::MAX);
+        let windowed = pattern.get(at) == Some(&true);
+        (windowed, if windowed { local } else { full })
+    };
+    let known = facts.given("layer_types");
     for (block, shape) in facts.part("attn_q") {
-        let window = usize::try_from(block).ok().and_then(|at| pattern.get(at));
-        let (head, kind) = match window {
-            Some(true) => (local, "with a window"),
-            _ => (full, "that sees all"),
-        };
+        let (windowed, head) = kinds(block);
         let rows = shape.first().copied().unwrap_or(0);
-        if rows != heads.saturating_mul(head) {
+        if rows == heads.saturating_mul(head) {
+            continue;
+        }
+        let kind = if windowed {
+            "with a window"
+        } else {
+            "that sees all"
+        };
+        let why = format!(
+            "layer {block} would be one {kind}, and {heads} heads of {head} are not the {rows} \
+             rows of its queries"
+        );
+        if known && windowed {
+            return facts.refuse(&HEAD, &why);
+        }
+        if known {
+            let why = format!("{why}; their size is global_head_dim or in per_layer_config");
+            return facts.refuse(&FULL, &why);
+        }
+        return facts.refuse(&KINDS, &why);
+    }
+    for (block, shape) in facts.part("attn_k") {
+        let (_, head) = kinds(block);
+        let rows = shape.first().copied().unwrap_or(0);
+        let shared = each(facts, KEY_HEADS.key, block);
+        if let Some(shared) = shared.filter(|n| n.saturating_mul(head) != rows) {
             let why = format!(
-                "layer {block} would be one {kind}, and {heads} heads of {head} are not the {rows} \
-                 rows of its queries"
+                "{shared} key heads of {head} are not the {rows} rows of a key of layer {block}"
             );
-            let full = window == Some(&false) && facts.given("layer_types");
-            if full {
-                let why = format!("{why}; their size is global_head_dim or in per_layer_config");
-                return facts.refuse(&FULL, &why);
-            }
-            return facts.refuse(&KINDS, &why);
+            return facts.refuse(&KEY_HEADS, &why);
         }
     }
     Ok(())
 }
 
+/// A number of each layer, or the one for all.
+fn each(facts: &Facts<'_>, key: &str, block: u64) -> Option<u64> {
+    let at = usize::try_from(block).ok()?;
+    match facts.value(key) {
+        Some(MetaValue::Array(Array::I32(list))) => u64::try_from(*list.get(at)?).ok(),
+        _ => facts.number(key),
+    }
+}
+
+/// Embeddings of each layer stand beside each other.
+fn per_layer(facts: &Facts<'_>) -> Result<()> {
+    let (Some(width), Some(layers)) = (facts.number(PER_LAYER.key), facts.number("block_count"))
+    else {
+        return Ok(());
+    };
+    let Some((_, &[_, columns])) = facts.part("per_layer_token_embd").next() else {
+        return Ok(());
+    };
+    if columns == layers.saturating_mul(width) {
+        return Ok(());
+    }
+    let why = format!("{layers} layers of {width} are not the {columns} values of a token");
+    facts.refuse(&PER_LAYER, &why)
+}
+
 /// The widths of dense layers, one by one where they differ.
 fn widths(facts: &Facts<'_>) -> Result<()> {
     for (block, shape) in facts.part("ffn_down") {
-        let at = usize::try_from(block).unwrap_or(usize::MAX);
-        let told = match facts.value(WIDE.key) {
-            Some(MetaValue::Array(Array::I32(list))) => {
-                list.get(at).and_then(|width| u64::try_from(*width).ok())
-            }
-            _ => facts.number(WIDE.key),
-        };
+        let told = each(facts, WIDE.key, block);
         let width = shape.last().copied().unwrap_or(0);
         if let Some(told) = told.filter(|told| *told != width) {
             let why = format!("layer {block} would have a width of {told}, and has {width}");

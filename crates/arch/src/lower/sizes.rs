@@ -4,7 +4,7 @@
 //! that; where a key was lost, the default is wrong, and a wrong number of heads would shuffle rows.
 
 use super::Planned;
-use super::absent::{Absent, HEADS, KEY_HEADS, Size, WIDTH};
+use super::absent::{Absent, HEAD, HEADS, KEY_HEADS, Size, WIDTH};
 use super::whole::ranges;
 use crate::error::ArchError;
 use crate::table::Table;
@@ -56,14 +56,19 @@ fn blocks(count: Option<u64>, beyond: u64, tensors: &[Planned]) -> Result<()> {
     Err(ArchError::MissingBlocks { count, missing }.into())
 }
 
-const HEAD: Size = Size {
-    key: "attention.key_length",
-    names: &["head_dim"],
-};
-
 const LATENT: Size = Size {
     key: "attention.kv_lora_rank",
     names: &["kv_lora_rank"],
+};
+
+const QUERIES: Size = Size {
+    key: "attention.q_lora_rank",
+    names: &["q_lora_rank"],
+};
+
+const GROUPS: Size = Size {
+    key: "expert_group_count",
+    names: &["n_group"],
 };
 
 const ROTARY: Size = Size {
@@ -237,20 +242,39 @@ fn latent(facts: &Facts<'_>) -> Result<()> {
     let (Some(rank), Some(rotary)) = (facts.number(LATENT.key), facts.number(ROTARY.key)) else {
         return Ok(());
     };
-    let norm = facts.tensors.iter().find(|p| {
-        let name = &p.tensor.name;
-        name.starts_with("blk.") && name.ends_with(".attn_kv_a_norm.weight")
-    });
-    if let Some(&[length]) = norm.map(|p| &p.tensor.spec.shape[..])
-        && length != rank
-    {
-        let why = format!("it is {rank}, and the norm of the latent keys has {length} values");
-        return facts.refuse(&LATENT, &why);
+    let norms = [
+        (&LATENT, Some(rank), "attn_kv_a_norm", "keys"),
+        (
+            &QUERIES,
+            facts.number(QUERIES.key),
+            "attn_q_a_norm",
+            "queries",
+        ),
+    ];
+    for (size, told, part, of) in norms {
+        if let (Some((_, &[length])), Some(told)) = (facts.part(part).next(), told)
+            && length != told
+        {
+            let why = format!("it is {told}, and the norm of the latent {of} has {length} values");
+            return facts.refuse(size, &why);
+        }
     }
     let rows = facts.rows(".attn_kv_a_mqa.weight");
     if let Some(rows) = rows.filter(|rows| *rows != rank.saturating_add(rotary)) {
         let why = format!("{rank} and {rotary} are not the {rows} rows of the latent keys");
         return facts.refuse(&ROTARY, &why);
+    }
+    let (heads, head) = (
+        facts.number(HEADS.key),
+        facts.number("attention.key_length_mla"),
+    );
+    let rows = facts.rows(".attn_q_b.weight");
+    let rows = rows.or_else(|| facts.rows(".attn_q.weight"));
+    if let (Some(heads), Some(head), Some(rows)) = (heads, head, rows)
+        && heads.saturating_mul(head) != rows
+    {
+        let why = format!("{heads} heads of {head} are not the {rows} rows of the queries");
+        return facts.refuse(&HEADS, &why);
     }
     Ok(())
 }
@@ -258,6 +282,13 @@ fn latent(facts: &Facts<'_>) -> Result<()> {
 /// A token cannot use more experts than there are.
 fn experts(facts: &Facts<'_>) -> Result<()> {
     let count = facts.number("expert_count");
+    let groups = facts.number(GROUPS.key);
+    if let Some((count, groups)) = count.zip(groups)
+        && count % groups != 0
+    {
+        let why = format!("{count} experts do not go into {groups} groups");
+        return facts.refuse(&GROUPS, &why);
+    }
     let used = facts.number(EXPERTS_USED.key);
     match count.zip(used).filter(|(count, used)| used > count) {
         Some((count, used)) => {
