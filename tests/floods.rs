@@ -22,7 +22,9 @@ const TENSOR: &[u8] = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagec
     FloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tR";
 
 /// A name, how the pickle begins, what is said again and again, and how it ends.
-const FLOODS: [(&str, &[u8], &[u8], &[u8]); 27] = [
+type Flood = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
+
+const FLOODS: [Flood; 27] = [
     ("lists left on the stack", b"", b"]", b"."),
     ("a list of lists", b"(", b"]", b"l."),
     ("a list of dicts", b"](", b"}", b"e."),

@@ -22,7 +22,7 @@ pub(crate) enum Children<'a> {
     Listed(Vec<(Name, Node)>),
 }
 
-impl<'a> Children<'a> {
+impl Children<'_> {
     /// No children.
     pub(crate) fn none() -> Self {
         Self::Listed(Vec::new())

@@ -155,7 +155,7 @@ impl Walk<'_, '_> {
                 let memo = self.global(id, &global.module, &global.name)?;
                 self.memo.insert(id, memo);
             }
-            Object::Call(call) => self.call(id, call)?,
+            Object::Call(call) => self.call(id, call),
             Object::Tensor(tensor) => {
                 let memo = self.storages.tensor(&mut self.pickle, *tensor)?;
                 self.memo.insert(id, memo);
@@ -247,7 +247,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn call(&mut self, id: ObjectId, call: &Call) -> Result<()> {
+    fn call(&mut self, id: ObjectId, call: &Call) {
         let no_args = self
             .objects
             .sequence(call.args)
@@ -273,7 +273,6 @@ impl Walk<'_, '_> {
         }
         self.tasks.push(Task::Save(call.args));
         self.tasks.push(Task::Save(call.callee));
-        Ok(())
     }
 
     fn push_saves(&mut self, items: &[ObjectId]) {
