@@ -58,7 +58,7 @@ fn tensors_without_a_place_are_named_and_can_be_dropped() {
     };
     let text = error(&odd, &golden["config"], &LowerOptions::default());
     assert!(
-        text.contains("no place for 1 tensors: model.layers.0.extra.weight"),
+        text.contains("no place for 1 tensor: model.layers.0.extra.weight"),
         "{text}"
     );
     assert!(text.contains("--drop"), "{text}");

@@ -17,6 +17,7 @@ fn tens_of_thousands_of_experts_are_planned_in_seconds() {
     let mut config = golden["config"].clone();
     config["num_hidden_layers"] = json!(61);
     config["n_routed_experts"] = json!(256);
+    config["first_k_dense_replace"] = json!(0);
     let (blocks, mut tensors): (Vec<_>, Vec<_>) = model(&golden)
         .tensors
         .into_tensors()
