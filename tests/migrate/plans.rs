@@ -244,3 +244,66 @@ fn an_edit_after_the_fact_is_noticed() {
     let left: Vec<String> = bytes_below(&other.at("dest/org/m00")).into_keys().collect();
     assert_eq!(left, ["model.safetensors"]);
 }
+
+/// Originals are removed by the plan's list: it must be what was read.
+#[test]
+fn inputs_that_are_not_what_is_read_are_refused() {
+    let bench = Bench::new();
+    bench.repositories(4);
+    bench.write("org/m01/training_args.bin", "not part of the model");
+    bench.plan(&["--in-place"]);
+    let extra = bench.at("tree/org/m01/training_args.bin");
+    let mtime = |line: &serde_json::Value| line["inputs"][0]["mtime"].clone();
+    bench.edit(|line| {
+        let model = line["model"].as_str().unwrap_or_default().to_owned();
+        if model.starts_with("org/m00") {
+            line["input"] = "org/m03/pytorch_model.bin".into();
+        }
+        if model.starts_with("org/m01") {
+            let mut more = line["inputs"][0].clone();
+            more["path"] = "org/m01/training_args.bin".into();
+            more["bytes"] = fs::metadata(&extra).unwrap().len().into();
+            line["inputs"].as_array_mut().unwrap().push(more);
+        }
+    });
+    // The times of both files are the same, so that nothing else is wrong.
+    let planned = bench.lines();
+    let line = planned
+        .iter()
+        .find(|line| line["inputs"].as_array().is_some_and(|all| all.len() == 2));
+    let time = mtime(line.unwrap()).as_u64().unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_micros(time);
+    fs::File::options()
+        .write(true)
+        .open(&extra)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+    let before = bytes_below(&bench.at("tree"));
+    let (code, report) = bench.run(&["--delete-originals"]);
+    assert_eq!(code, Some(1));
+    let told = failures(&report);
+    let of = |model: &str| {
+        let found = told.iter().find(|(_, name, _)| name.starts_with(model));
+        found
+            .map(|(_, _, what)| what.clone())
+            .unwrap_or_else(|| panic!("{told:?}"))
+    };
+    assert!(of("org/m00").contains("is read without it"), "{told:?}");
+    assert!(
+        of("org/m01").contains("training_args.bin\" is among the \"inputs\""),
+        "{told:?}"
+    );
+    assert_eq!(
+        (told.len(), report["done"].as_u64()),
+        (2, Some(2)),
+        "{report}"
+    );
+    let after = bytes_below(&bench.at("tree"));
+    for (name, bytes) in before
+        .iter()
+        .filter(|(name, _)| name.contains("m00/") || name.contains("m01/"))
+    {
+        assert_eq!(after.get(name), Some(bytes), "{name}");
+    }
+}

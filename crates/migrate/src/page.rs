@@ -49,6 +49,7 @@ pub fn page(plan: &Path) -> Result<MigrationPage> {
                 }
                 Phase::Failed { message, help, .. } => {
                     row.status = Status::Failed;
+                    row.bytes_after = None;
                     let help = help.iter().map(|help| format!(". {help}"));
                     row.message = std::iter::once(message.clone()).chain(help).collect();
                 }

@@ -95,6 +95,10 @@ pub(crate) fn originals(
     let mut freed = 0;
     for source in free {
         if !steps::is_same(source, &root) {
+            // Another run of the plan may have come first.
+            if !root.has(&source.path)? {
+                continue;
+            }
             let what = "it was kept".to_owned();
             return Err(MigrateError::Changed {
                 path: source.path.clone(),

@@ -45,7 +45,7 @@ pub fn status(plan: &Path) -> Result<Status> {
     let read = read_plan(plan)?;
     let states = Journal::of(plan).states()?;
     let mut status = Status::default();
-    let (mut first, mut last) = (u64::MAX, 0);
+    let mut times = Vec::new();
     status.models += read.bad.len() as u64;
     status.failed.extend(read.bad.iter().map(Failure::of_bad));
     for (number, line) in &read.lines {
@@ -60,7 +60,6 @@ pub fn status(plan: &Path) -> Result<Status> {
             continue;
         };
         status.bytes_removed += state.removed.values().sum::<u64>();
-        first = first.min(state.started.unwrap_or(u64::MAX));
         match &state.phase {
             Phase::Done(verified) => {
                 status.done += 1;
@@ -68,7 +67,7 @@ pub fn status(plan: &Path) -> Result<Status> {
                 let bytes: u64 = verified.files.iter().map(|file| file.bytes).sum();
                 status.bytes_done = status.bytes_done.saturating_add(bytes);
                 status.bytes = (status.bytes - line.bytes_out).saturating_add(bytes);
-                last = last.max(state.done.unwrap_or(0));
+                times.extend(state.started.zip(state.done));
             }
             Phase::Failed {
                 class,
@@ -85,8 +84,31 @@ pub fn status(plan: &Path) -> Result<Status> {
         }
     }
     status.failed.sort_by_key(|failure| failure.line);
-    if last > first {
-        status.seconds = (last - first) as f64 / 1000.0;
-    }
+    status.seconds = busy(times) as f64 / 1000.0;
     Ok(status)
+}
+
+/// How long at least one of these was under way: a plan may rest between two runs.
+fn busy(mut times: Vec<(u64, u64)>) -> u64 {
+    times.sort_unstable();
+    let (mut until, mut total) = (0, 0u64);
+    for (from, to) in times {
+        total = total.saturating_add(to.saturating_sub(from.max(until)));
+        until = until.max(to);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_between_runs_does_not_count() {
+        assert_eq!(busy(vec![]), 0);
+        assert_eq!(
+            busy(vec![(5, 9), (1, 4), (3, 6), (100, 103), (101, 102)]),
+            11
+        );
+    }
 }

@@ -12,6 +12,7 @@ use crate::{MigrateError, names, plan, publish, side};
 use convert::{DTypeChoice, DiffReport};
 use ir::{Error, Result};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -162,6 +163,7 @@ impl Steps {
             ..request(line, &root.at(&line.input), &target)?
         };
         let done = weightbridge::convert(&request, &session)?;
+        check_read(line, root, &done.planned)?;
         let mut paths: Vec<PathBuf> = done.files.iter().map(|(path, _)| path.clone()).collect();
         let entry = paths.last().cloned().unwrap_or_else(|| target.clone());
         let digests = Arc::new(Digests::default());
@@ -252,6 +254,37 @@ fn done_before(state: &State, print: &str, base: &Place) -> Result<Option<Verifi
         (true, false) => Err(MigrateError::Edited.into()),
         (false, _) => Ok(None),
     }
+}
+
+/// Holds what was read against what the plan lists: what is listed may be removed afterwards, and
+/// only what is listed is watched for changes.
+fn check_read(line: &Line, root: &Place, planned: &ir::Model) -> Result<()> {
+    let real = |path: &Path| {
+        let there = root.is_local().then(|| path.canonicalize().ok()).flatten();
+        there.unwrap_or_else(|| path.to_owned())
+    };
+    let files = planned.provenance.files.iter();
+    let read: HashSet<PathBuf> = files.map(|(path, _)| real(path)).collect();
+    let listed = || line.inputs.iter().map(|file| &file.path);
+    let wrong = |what: String| Err(MigrateError::BadLine { what }.into());
+    // An index may stand beside the one that is read.
+    let index = |path: &str| path.contains(".index.") && path.ends_with(".json");
+    let idle = listed().find(|path| !index(path) && !read.contains(&real(&root.at(path))));
+    if let Some(path) = idle {
+        return wrong(format!(
+            "{path:?} is among the \"inputs\", and {:?} is read without it",
+            line.input
+        ));
+    }
+    let known: HashSet<PathBuf> = listed().map(|path| real(&root.at(path))).collect();
+    if let Some(path) = read.iter().filter(|path| !known.contains(*path)).min() {
+        return wrong(format!(
+            "{} is read for {:?}, and is not among the \"inputs\"",
+            below(path, root),
+            line.input
+        ));
+    }
+    Ok(())
 }
 
 /// The conversion that a line asks for.

@@ -177,6 +177,11 @@ fn tiles(page: &MigrationPage) -> Vec<Tile> {
         .iter()
         .filter(|row| row.verdict == "dangerous")
         .count();
+    // What is left alone or failed stays as large as it was.
+    let counted = match known.before {
+        n if n == all.before => String::new(),
+        n => format!("{} of it has an after", text::bytes(n)),
+    };
     vec![
         tile(
             "Models",
@@ -188,7 +193,7 @@ fn tiles(page: &MigrationPage) -> Vec<Tile> {
             figure: html! { span class=[(failed.models > 0).then_some("bad")] { (text::thousands(failed.models)) } },
             more: String::new(),
         },
-        tile("Before", text::bytes(all.before), String::new()),
+        tile("Before", text::bytes(all.before), counted),
         tile("After", text::bytes(all.after), change(known)),
         tile(
             "Findings",

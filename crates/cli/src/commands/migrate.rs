@@ -106,7 +106,9 @@ fn tell_plan(path: &Path, planned: &Planned, common: &Common) {
         for (what, why) in all.iter().take(shown) {
             let word = paint.text(tone, &format!("{word:8}"));
             let what = if what.is_empty() { "." } else { what };
-            eprintln!("  {word} {}", show::printable(&format!("{what}: {why}")));
+            // A name may hold a line's end.
+            let told = show::printable(&format!("{what}: {why}")).replace('\n', "\\n");
+            eprintln!("  {word} {told}");
         }
         if all.len() > shown {
             eprintln!("  …        {} more (all with -v)", all.len() - shown);
