@@ -415,6 +415,22 @@ def test_the_way_back_says_how_an_embedding_model_pools(tmp_path):
         assert ggufs.Gguf(tmp_path / name).value("bert.pooling_type") == 2
 
 
+@pytest.mark.parametrize("name, odd", [("gpt2", {"n_inner": 320}), ("deepseek3-noq", {}), ("granitemoe-shared", {})])
+def test_what_comes_back_is_the_class_that_went(name, odd, tmp_path):
+    """Sizes and classes that differ from what a model type has by itself."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    spec = zoo.BY_NAME[name]
+    folder = zoo.build(dict(spec, config=dict(spec["config"], **odd)), tmp_path / "hf", MODELS)
+    done = judge.run("convert", folder, tmp_path / "there.gguf", "--json")
+    assert done.returncode == judge.DONE, done.stderr
+    names = {record["what"] for record in json.loads(done.stdout)["report"]}
+    assert not names & {"q_lora_rank", "intermediate_size"}
+    judge.convert(tmp_path / "there.gguf", str(tmp_path / "back") + "/")
+    assert AutoConfig.from_pretrained(tmp_path / "back").architectures == AutoConfig.from_pretrained(folder).architectures
+    _, told = AutoModelForCausalLM.from_pretrained(tmp_path / "back", output_loading_info=True, ignore_mismatched_sizes=True)
+    assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), told
+
+
 def test_what_the_way_back_rounds_is_told(small, tmp_path):
     quantized = tmp_path / "q.gguf"
     done = judge.run("convert", small, quantized, "--dtype", "q8_0")

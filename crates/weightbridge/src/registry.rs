@@ -81,6 +81,9 @@ pub fn detect(input: &Input) -> Result<Detected> {
         let why = match ir::sniff(&peek.head) {
             Some(it) => format!("this is {}, not a model this version reads", it.what),
             None if input.region().is_none() => "no model files in this folder".to_owned(),
+            None if peek.len == 0 => {
+                "the file is empty: its download was cut short, so get it again".to_owned()
+            }
             None => format!("no known model format in these {} bytes", peek.len),
         };
         Error::from(Fault::UnknownFormat { why }).in_file(input.path())

@@ -193,6 +193,13 @@ MODELS = [
     lm("deepseek3", "DeepseekV3", config=dict(
         MLA, **EXPERTS, q_lora_rank=96, first_k_dense_replace=1, n_group=1, topk_group=1, n_shared_experts=1),
        override=SIGMOID),
+    # Queries without a latent, as a null says.
+    lm("deepseek3-noq", "DeepseekV3", table="deepseek3", config=dict(
+        MLA, **EXPERTS, q_lora_rank=None, first_k_dense_replace=1, n_group=1, topk_group=1, n_shared_experts=1),
+       override=SIGMOID),
+    lm("granitemoe-shared", "GraniteMoeShared", table="granitemoe", config=dict(
+        num_local_experts=4, num_experts_per_tok=2, shared_intermediate_size=256, embedding_multiplier=12.0,
+        logits_scaling=8.0, residual_multiplier=0.22, attention_multiplier=0.015625)),
     lm("glm4-flash", "Glm4MoeLite", table="deepseek2-glm", config=dict(
         MLA, **EXPERTS, q_lora_rank=96, first_k_dense_replace=1, mlp_layer_types=["dense", "sparse"],
         n_shared_experts=1), extra=nextn, override={"num_nextn_predict_layers": 1, **SIGMOID}),

@@ -264,8 +264,9 @@ impl<'a> Absent<'a> {
             let mut read = rows.filter(|row| row.value.keys().contains(key));
             TOLD.contains(&key.as_str()) || read.any(|row| written(&row.name).is_some())
         };
-        let class =
-            class.filter(|(key, value)| value.is_number() && !self.given(key) && counts(key));
+        // A null that is written is the config's own word: the class's number is not taken for it.
+        let said = |key: &String| self.given(key) || self.text.contains_key(key);
+        let class = class.filter(|(key, value)| value.is_number() && !said(key) && counts(key));
         let model_type = self.class.map_or("", |class| &class.model_type);
         let mut records: Vec<Record> = class
             .map(|(key, value)| {
