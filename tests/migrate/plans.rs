@@ -285,9 +285,7 @@ fn inputs_that_are_not_what_is_read_are_refused() {
     let told = failures(&report);
     let of = |model: &str| {
         let found = told.iter().find(|(_, name, _)| name.starts_with(model));
-        found
-            .map(|(_, _, what)| what.clone())
-            .unwrap_or_else(|| panic!("{told:?}"))
+        found.map_or_else(|| panic!("{told:?}"), |(_, _, what)| what.clone())
     };
     assert!(of("org/m00").contains("is read without it"), "{told:?}");
     assert!(

@@ -268,7 +268,9 @@ fn check_read(line: &Line, root: &Place, planned: &ir::Model) -> Result<()> {
     let listed = || line.inputs.iter().map(|file| &file.path);
     let wrong = |what: String| Err(MigrateError::BadLine { what }.into());
     // An index may stand beside the one that is read.
-    let index = |path: &str| path.contains(".index.") && path.ends_with(".json");
+    let index = |path: &str| {
+        path.contains(".index.") && Path::new(path).extension().is_some_and(|it| it == "json")
+    };
     let idle = listed().find(|path| !index(path) && !read.contains(&real(&root.at(path))));
     if let Some(path) = idle {
         return wrong(format!(
