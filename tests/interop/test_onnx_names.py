@@ -167,6 +167,18 @@ class Pictures(nn.Module):
         return self.fc(self.net(x).mean((2, 3)))
 
 
+class Own(nn.Module):
+    """Parameters of the model itself, which a function takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+        self.wt, self.bt = nn.Parameter(torch.randn(6, 8)), nn.Parameter(torch.randn(6))
+
+    def forward(self, x):
+        return nn.functional.linear(torch.relu(self.inner(x)), self.wt, self.bt)
+
+
 def shake(model):
     with torch.no_grad():
         for parameter in model.parameters():
@@ -187,6 +199,7 @@ MODELS = {
     "lstm": (lambda: nn.LSTM(8, 6, bidirectional=True), torch.zeros(5, 2, 8)),
     "spelled": (Spelled, IDS),
     "both": (Both, IDS),
+    "own": (Own, torch.zeros(2, 8)),
     "pictures": (Pictures, torch.zeros(1, 3, 8, 8)),
 }
 

@@ -189,9 +189,16 @@ fn below(sorted: &[String], module: &str) -> bool {
 /// The one parameter that the newer exporter computed a constant from.
 pub(super) fn folded(value: &ir::Value) -> Option<&str> {
     match folds(value)?[..] {
-        [name] if !hidden(name) => Some(name),
+        // A parameter of the model itself has no dot in its name.
+        [name] if !made(name) => Some(name),
         _ => None,
     }
+}
+
+/// A name of the exporter's own making. A parameter of the model itself has no dot in its name.
+fn made(name: &str) -> bool {
+    let number = name.strip_prefix("val_").unwrap_or(name);
+    hidden(name) && (name.contains([':', '/']) || number.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// All values that it computed a constant from.
