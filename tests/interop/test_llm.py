@@ -342,6 +342,11 @@ def test_a_modelfile_has_what_the_generation_settings_say(small, tmp_path):
                  f"stop {json.dumps(texts[2])}", f"stop {json.dumps(texts[5])}"]:
         assert f"PARAMETER {line}" in lines, lines
     assert "eos_token_id 5" in done.stderr
+    # A loss without a Modelfile, and none with it.
+    alone = judge.run("convert", folder, tmp_path / "alone.gguf", "--strict")
+    assert alone.returncode != judge.DONE and "eos_token_id 5" in alone.stderr and "--modelfile" in alone.stderr
+    both = judge.run("convert", folder, tmp_path / "both.gguf", "--strict", "--modelfile", "--overwrite")
+    assert both.returncode == judge.DONE, both.stderr
 
 
 def test_a_modelfile_keeps_the_default_system_message(small, tmp_path):

@@ -363,7 +363,10 @@ impl Job<'_> {
 }
 
 fn refuse_losses(request: &ConvertRequest, records: &[Record]) -> Result<()> {
-    let losses: Vec<_> = records.iter().filter(|record| record.loss).collect();
+    // What a Modelfile tells is not lost where one is written.
+    let told = |record: &Record| request.llm.modelfile && record.flag == Some("--modelfile");
+    let losses = records.iter().filter(|record| record.loss && !told(record));
+    let losses: Vec<_> = losses.collect();
     match losses.first() {
         Some(first) if request.strict => Err(Error::from(FacadeError::Losses {
             count: losses.len(),

@@ -41,7 +41,7 @@ pub enum FacadeError {
     #[error("the output is the input")]
     SameFile,
     /// A loss, and `--strict`.
-    #[error("--strict: {count} losses, the first: {first}")]
+    #[error("--strict: {count} {}, the first: {first}", if *count == 1 { "loss" } else { "losses" })]
     Losses {
         /// How many.
         count: usize,
