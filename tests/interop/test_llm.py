@@ -232,6 +232,9 @@ def test_a_repository_equals_its_gguf_under_either_names(case):
     def known(found):
         if found["name"].endswith(".A_log"):
             return case.name in COMPUTED and found["max_rel"] < 1e-6
+        # One is added to norms in F32, and taken away again.
+        if found["name"].endswith("norm.weight") and case.spec["dtype"] == "float32":
+            return case.name == "embeddinggemma" and found["max_abs"] < 2e-7
         rows = CUT.get(case.name, 0) * 256
         return found["name"] == "embeddings.position_embeddings.weight" and found["reason"].startswith(f"{rows} of ")
 
@@ -242,7 +245,8 @@ def test_a_repository_equals_its_gguf_under_either_names(case):
     # Of F32 `auto` makes F16, as the reference does.
     kind = "f32" if case.spec["dtype"] == "float32" else "auto"
     done = judge.run("diff", "--names", "gguf", "--json", case.repository, case.ours(kind), timeout=300)
-    assert json.loads(done.stdout)["same"], done.stdout
+    report = json.loads(done.stdout)
+    assert report["same"] or report["differ"] and all(map(known, report["differ"])), done.stdout
 
 
 def test_back_gives_the_same_token_ids(case):
@@ -254,6 +258,8 @@ def test_back_gives_the_same_token_ids(case):
 
 def test_what_comes_back_makes_the_same_file(case):
     """There, back and there again: keys and tensors, but for the name of the folder."""
+    if case.name in QUANTIZED:
+        pytest.skip("what comes back are floats")
     again = case.folder / "again.gguf"
     done = judge.run("convert", case.back, again, "--dtype", "f32", *case.pre, timeout=300)
     assert done.returncode == judge.DONE, f"exit {done.returncode}: {done.stderr}"

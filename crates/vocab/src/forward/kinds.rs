@@ -158,6 +158,13 @@ impl Work<'_> {
         if config.get("tokenizer_class").and_then(Value::as_str) == Some("GPT2Tokenizer") {
             return self.run(Method::Gpt2);
         }
+        // What comes back from a GGUF of Phi 4 names another class: its tokenizer tells.
+        if !self.files.has(spm::TOKENIZER_MODEL)
+            && self.files.has(TOKENIZER_JSON)
+            && self.loaded()?.json.model.byte_fallback != Some(true)
+        {
+            return self.run(Method::Gpt2);
+        }
         let tokens = spm::phi3_tokens(&self.files, self.rows, &mut self.records)?;
         self.llama_tokens(tokens, None)
     }
