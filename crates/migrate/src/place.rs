@@ -122,6 +122,14 @@ impl Place {
         })
     }
 
+    /// The one path of a file that links give several; none if it is gone. An object has one name.
+    pub(crate) fn real(&self, path: PathBuf) -> Option<PathBuf> {
+        if self.is_local() {
+            return path.canonicalize().ok();
+        }
+        Some(path)
+    }
+
     /// The bytes of a file.
     pub(crate) fn region(&self, relative: &str) -> Result<Region> {
         self.places.region(&self.at(relative))

@@ -9,7 +9,7 @@ use crate::walk::{self, Remark, Tree};
 use crate::{MigrateError, Observer, beside, names, steps};
 use ir::{Error, Output, Record, Result};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use weightbridge::Session;
 
 /// What a plan is asked to cover.
@@ -280,14 +280,7 @@ impl Planner<'_> {
                 line.report = told(&done.report.records);
                 if one.main.is_empty() {
                     // Of several weights in a repository, those that were read.
-                    let local = self.root.is_local();
-                    let real = |path: PathBuf| {
-                        if local {
-                            path.canonicalize().ok()
-                        } else {
-                            Some(path)
-                        }
-                    };
+                    let real = |path| self.root.real(path);
                     let read = done.planned.provenance.files.iter();
                     let read: Vec<_> = read.filter_map(|(path, _)| real(path.clone())).collect();
                     files.retain(|file| {

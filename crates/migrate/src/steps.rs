@@ -260,7 +260,7 @@ fn done_before(state: &State, print: &str, base: &Place) -> Result<Option<Verifi
 /// only what is listed is watched for changes.
 fn check_read(line: &Line, root: &Place, planned: &ir::Model) -> Result<()> {
     let real = |path: &Path| {
-        let there = root.is_local().then(|| path.canonicalize().ok()).flatten();
+        let there = root.real(path.to_owned());
         there.unwrap_or_else(|| path.to_owned())
     };
     let files = planned.provenance.files.iter();
