@@ -78,7 +78,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
     let args = objects.sequence(call.args).unwrap_or_default();
     let first = args.first().copied();
     let only = if let [only] = args { Some(*only) } else { None };
-    let untouched = call.states().is_empty() && call.items().is_empty() && call.pairs().is_empty();
+    let untouched = call.is_untouched();
     let (rule, subject) = match condition {
         // What these give is shared by the whole process.
         Condition::GetAttr | Condition::TypeOfSingleton | Condition::GetItem if !untouched => {

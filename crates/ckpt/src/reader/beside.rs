@@ -28,12 +28,12 @@ impl Assembly {
             let mut listed = Vec::new();
             let (mut more, mut tensors) = (0u64, 0u64);
             for (name, child) in children {
-                let name = self.forest.show(&name);
-                if child == taken && name == *key {
+                let shown = || self.forest.show(&name);
+                if child == taken && shown() == *key {
                     continue;
                 }
                 if listed.len() < LISTED {
-                    listed.push((name, child));
+                    listed.push((shown(), child));
                 } else {
                     more += 1;
                     tensors = tensors.saturating_add(counts.of(child));

@@ -189,7 +189,6 @@ fn below(sorted: &[String], module: &str) -> bool {
 /// The one parameter that the newer exporter computed a constant from.
 pub(super) fn folded(value: &ir::Value) -> Option<&str> {
     match folds(value)?[..] {
-        // A parameter of the model itself has no dot in its name.
         [name] if !made(name) => Some(name),
         _ => None,
     }
