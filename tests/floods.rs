@@ -6,7 +6,7 @@
 use peak_alloc::PeakAlloc;
 use std::time::{Duration, Instant};
 use weightbridge::Session;
-use weightbridge_tests::folder;
+use weightbridge_tests::{filled, folder};
 
 #[global_allocator]
 static PEAK: PeakAlloc = PeakAlloc;
@@ -88,9 +88,7 @@ fn pickle(name: &str, start: &[u8], unit: &[u8], end: &[u8]) -> Vec<u8> {
         }
         _ => {
             out.extend(start);
-            let times = (SIZE - out.len() - end.len()) / unit.len();
-            out.extend(unit.repeat(times));
-            out.extend(end);
+            out = filled(&out, unit, end, SIZE);
         }
     }
     assert!(out.len() <= SIZE, "{name}: {}", out.len());

@@ -6,8 +6,8 @@ use peak_alloc::PeakAlloc;
 use std::fs;
 use std::io::Write;
 use std::time::Instant;
-use weightbridge_tests::files;
 use weightbridge_tests::targets::{self, TARGETS, Target};
+use weightbridge_tests::{files, filled};
 
 /// Counts what is allocated, and the most there was at once.
 #[global_allocator]
@@ -169,14 +169,6 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
             format!("Np{place}\n.").into_bytes(),
         ));
     }
-    let repeat = |start: &[u8], part: &[u8], end: &[u8]| {
-        let mut out = start.to_vec();
-        while out.len() + part.len() + end.len() <= HEADER {
-            out.extend(part);
-        }
-        out.extend(end);
-        out
-    };
     for (name, start, part, end) in [
         (
             "tuples that double",
@@ -225,7 +217,7 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
             b".",
         ),
     ] {
-        all.push((name.to_owned(), repeat(start, part, end)));
+        all.push((name.to_owned(), filled(start, part, end, HEADER)));
     }
     // One tensor, by half a million names.
     let mut shared = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tR".to_vec();

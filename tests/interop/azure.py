@@ -19,7 +19,7 @@ import urllib.request
 import pytest
 
 import judge
-from storage import free_port
+from storage import Storage, free_port
 
 AZURITE = os.environ.get("WEIGHTBRIDGE_AZURITE", "")
 ACCOUNT = "devstoreaccount1"
@@ -29,12 +29,7 @@ needs_azurite = pytest.mark.skipif(
     not os.access(AZURITE, os.X_OK), reason="no Azure server: WEIGHTBRIDGE_AZURITE names no program")
 
 
-class Container:
-    """What is in the server, without our own client."""
-
-    def __init__(self, port):
-        self.port = port
-
+class Container(Storage):
     def ask(self, method, path="", body=None, **query):
         now = datetime.datetime.now(datetime.timezone.utc)
         headers = {"x-ms-date": now.strftime("%a, %d %b %Y %H:%M:%S GMT"), "x-ms-version": "2021-08-06"}
@@ -52,16 +47,6 @@ class Container:
         request = urllib.request.Request(url, data=body, method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
-
-    def put(self, key, body):
-        self.ask("PUT", key, body)
-
-    def get(self, key):
-        try:
-            return self.ask("GET", key)
-        except urllib.error.HTTPError as error:
-            assert error.code == 404
-            return None
 
     def keys(self):
         listing = self.ask("GET", restype="container", comp="list").decode()

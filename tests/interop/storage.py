@@ -30,22 +30,11 @@ def free_port():
         return s.getsockname()[1]
 
 
-class Bucket:
-    """What is in the server, without our own client."""
+class Storage:
+    """What is in a server, without our own client. How it is asked is its own."""
 
     def __init__(self, port):
         self.port = port
-
-    # moto looks whether there is a signature, not what it says.
-    HEADERS = {"Content-Type": "application/octet-stream", "x-amz-acl": "public-read",
-               "Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, "
-                                "SignedHeaders=host, Signature=x"}
-
-    def ask(self, method, path, body=None):
-        url = f"http://127.0.0.1:{self.port}/models/{path}"
-        request = urllib.request.Request(url, data=body, method=method, headers=self.HEADERS)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.read()
 
     def put(self, key, body):
         self.ask("PUT", key, body)
@@ -56,6 +45,19 @@ class Bucket:
         except urllib.error.HTTPError as error:
             assert error.code == 404
             return None
+
+
+class Bucket(Storage):
+    # moto looks whether there is a signature, not what it says.
+    HEADERS = {"Content-Type": "application/octet-stream", "x-amz-acl": "public-read",
+               "Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, "
+                                "SignedHeaders=host, Signature=x"}
+
+    def ask(self, method, path, body=None):
+        url = f"http://127.0.0.1:{self.port}/models/{path}"
+        request = urllib.request.Request(url, data=body, method=method, headers=self.HEADERS)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
 
     def keys(self):
         return re.findall(r"<Key>(.*?)</Key>", self.ask("GET", "?list-type=2").decode())

@@ -46,6 +46,16 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
     found
 }
 
+/// `start`, as many times `part` as `size` bytes have room for, and `end`.
+pub fn filled(start: &[u8], part: &[u8], end: &[u8], size: usize) -> Vec<u8> {
+    let mut out = start.to_vec();
+    while out.len() + part.len() + end.len() <= size {
+        out.extend(part);
+    }
+    out.extend(end);
+    out
+}
+
 /// Test files that the original tools described, with what they said.
 pub fn expected(folder: &str) -> Vec<(PathBuf, Value)> {
     files(&format!("expected/{folder}"))
