@@ -332,47 +332,6 @@ def test_vocabulary_and_merges_without_a_tokenizer_file(small, tmp_path):
     assert out.read_bytes() == (tmp_path / "r.f16.gguf").read_bytes()
 
 
-def test_a_modelfile_has_what_the_generation_settings_say(small, tmp_path):
-    folder = tmp_path / "hf"
-    shutil.copytree(small, folder)
-    settings = {"eos_token_id": [2, 5], "stop_strings": ["END"], "max_new_tokens": 64, "temperature": 0.5,
-                "top_k": 9, "do_sample": True, "repetition_penalty": 1.25}
-    (folder / "generation_config.json").write_text(json.dumps(settings))
-    done = judge.run("convert", folder, tmp_path / "m.gguf", "--modelfile")
-    assert done.returncode == judge.DONE, done.stderr
-    words = json.loads((folder / "tokenizer.json").read_text())
-    texts = {id: text for text, id in words["model"]["vocab"].items()} | {t["id"]: t["content"] for t in words["added_tokens"]}
-    lines = (tmp_path / "Modelfile").read_text().splitlines()
-    assert lines[0] == "FROM ./m.gguf"
-    for line in ["temperature 0.5", "top_k 9", "repeat_penalty 1.25", "num_predict 64", 'stop "END"',
-                 f"stop {json.dumps(texts[2])}", f"stop {json.dumps(texts[5])}"]:
-        assert f"PARAMETER {line}" in lines, lines
-    assert "eos_token_id 5" in done.stderr
-    # A loss without a Modelfile, and none with it.
-    alone = judge.run("convert", folder, tmp_path / "alone.gguf", "--strict")
-    assert alone.returncode != judge.DONE and "[--modelfile]" in alone.stderr, alone.stderr
-    both = judge.run("convert", folder, tmp_path / "both.gguf", "--strict", "--modelfile", "--overwrite")
-    assert both.returncode == judge.DONE, both.stderr
-
-
-def test_a_modelfile_keeps_the_default_system_message(small, tmp_path):
-    """Ollama's template writes a system turn only where it is told one; the model's own has a default."""
-    folder = tmp_path / "hf"
-    shutil.copytree(small, folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config.pop("chat_template", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    template = (Path(TREE) / "models/templates/Qwen-Qwen2.5-7B-Instruct.jinja").read_text()
-    (folder / "chat_template.jinja").write_text(template)
-    done = judge.run("convert", folder, tmp_path / "m.gguf", "--modelfile")
-    assert done.returncode == judge.DONE, done.stderr
-    from transformers import AutoTokenizer
-    told = AutoTokenizer.from_pretrained(folder)
-    alone = told.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
-    default = alone.split("<|im_start|>system\n")[1].split("<|im_end|>")[0]
-    assert f'SYSTEM """{default}"""' in (tmp_path / "Modelfile").read_text().splitlines()
-
-
 def test_of_two_templates_that_of_transformers(small, tmp_path):
     """A chat_template.jinja beside another template in tokenizer_config.json; two that are alike are no matter."""
     from transformers import AutoTokenizer

@@ -38,6 +38,10 @@ pub(crate) mod exit {
     pub(crate) const STOPPED: u8 = 130;
 }
 
+/// What interprets a stranger's text gets so much memory and no more: see `native::within`.
+#[global_allocator]
+static ALLOCATOR: native::Budgeted = native::Budgeted;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.common.json;

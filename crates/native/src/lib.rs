@@ -5,12 +5,14 @@
 //! Everything here has a plain twin that works anywhere, and falls back to it by itself.
 
 mod beneath;
+mod budget;
 mod confine;
 mod copy;
 mod disk;
 mod publish;
 
 pub use beneath::{open_beneath, open_regular};
+pub use budget::{Budgeted, within};
 pub use confine::{Confined, Keep, confine};
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
 pub use disk::{FileSystem, device_of};

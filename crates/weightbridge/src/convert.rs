@@ -355,7 +355,8 @@ impl Job<'_> {
                 _ => format!("{stem}.Modelfile"),
             };
             let number = out.side_file(&name)?;
-            let text = llm::modelfile(file, model, &cx.limits)?;
+            let (text, records) = llm::modelfile(file, model, &cx.limits)?;
+            report.records.extend(records);
             out.get(number)?.write_at(0, text.as_bytes())?;
         }
         Ok(Some(out))

@@ -9,10 +9,12 @@ mod adapter;
 mod decode;
 mod files;
 mod graph;
+mod jinja;
 mod lower;
 mod mistral;
 mod modelfile;
 mod raise;
+mod turns;
 
 use crate::target::Target;
 use crate::{ConvertRequest, Intent, Names};

@@ -1,75 +1,13 @@
 //! `--modelfile`: what Ollama is told about a GGUF file.
 //!
-//! Ollama's templates are Go templates, a model's are Jinja. A family is told by the marks its Jinja
-//! template writes; a template of no known family is left to Ollama, which then looks at the file
-//! itself. Format: Ollama's documentation of the Modelfile.
+//! Format: Ollama's documentation of the Modelfile. The template is the room of [`super::turns`].
 
+use super::jinja::Special;
+use super::turns::Turns;
 use super::{GENERATION, files};
-use ir::{Array, Limits, MetaValue, Metadata, Model, Result, ns};
+use ir::{Array, Limits, MetaValue, Metadata, Model, Record, Result, ns};
 use serde_json::Value;
 use std::path::Path;
-
-/// How a family marks its turns.
-struct Family {
-    /// Text that only templates of this family hold.
-    mark: &'static str,
-    template: &'static str,
-    /// What stands around a system message, if that is fixed.
-    system: Option<(&'static str, &'static str)>,
-    stops: &'static [&'static str],
-}
-
-const FAMILIES: &[Family] = &[
-    Family {
-        mark: "<|start_header_id|>",
-        template: "{{ range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>\n\n\
-                   {{ .Content }}<|eot_id|>{{ end }}<|start_header_id|>assistant<|end_header_id|>\n\n",
-        system: Some((
-            "<|start_header_id|>system<|end_header_id|>\n\n",
-            "<|eot_id|>",
-        )),
-        stops: &["<|eot_id|>", "<|end_of_text|>"],
-    },
-    Family {
-        mark: "<|im_start|>",
-        template: "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n\
-                   {{ end }}<|im_start|>assistant\n",
-        system: Some(("<|im_start|>system\n", "<|im_end|>")),
-        stops: &["<|im_end|>"],
-    },
-    Family {
-        mark: "<start_of_turn>",
-        template: "{{ range .Messages }}<start_of_turn>\
-                   {{ if eq .Role \"assistant\" }}model{{ else }}user{{ end }}\n{{ .Content }}\
-                   <end_of_turn>\n{{ end }}<start_of_turn>model\n",
-        system: None,
-        stops: &["<end_of_turn>"],
-    },
-    Family {
-        mark: "[INST]",
-        template: "{{ range .Messages }}{{ if eq .Role \"assistant\" }} {{ .Content }}</s>\
-                   {{ else }}[INST] {{ .Content }} [/INST]{{ end }}{{ end }}",
-        system: None,
-        stops: &["[INST]", "[/INST]"],
-    },
-    Family {
-        mark: "<|end|>",
-        template: "{{ range .Messages }}<|{{ .Role }}|>\n{{ .Content }}<|end|>\n{{ end }}\
-                   <|assistant|>\n",
-        system: Some(("<|system|>\n", "<|end|>")),
-        stops: &["<|end|>"],
-    },
-    Family {
-        mark: "<|START_OF_TURN_TOKEN|>",
-        template: "{{ range .Messages }}<|START_OF_TURN_TOKEN|>\
-                   {{ if eq .Role \"assistant\" }}<|CHATBOT_TOKEN|>\
-                   {{ else if eq .Role \"system\" }}<|SYSTEM_TOKEN|>{{ else }}<|USER_TOKEN|>{{ end }}\
-                   {{ .Content }}<|END_OF_TURN_TOKEN|>{{ end }}\
-                   <|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-        system: None,
-        stops: &["<|END_OF_TURN_TOKEN|>"],
-    },
-];
 
 /// The parameters that Ollama has, where `generation_config.json` and where GGUF's keys tell them.
 const PARAMETERS: &[(&str, &str, &str)] = &[
@@ -86,67 +24,79 @@ const PARAMETERS: &[(&str, &str, &str)] = &[
 const CHOOSING: &[&str] = &["temperature", "top_k", "top_p", "min_p"];
 
 /// The text of a `Modelfile` for a GGUF file of this name: of its metadata, and of the generation
-/// settings that came with the model.
-pub(crate) fn modelfile(file: &Path, model: &Model, limits: &Limits) -> Result<String> {
+/// settings that came with the model. And what it does not say.
+pub(crate) fn modelfile(
+    file: &Path,
+    model: &Model,
+    limits: &Limits,
+) -> Result<(String, Vec<Record>)> {
     let generation = files::json(model, GENERATION, limits)?.unwrap_or_default();
     Ok(text(file, &model.metadata, &generation))
 }
 
-fn text(file: &Path, metadata: &Metadata, generation: &Value) -> String {
+fn text(file: &Path, metadata: &Metadata, generation: &Value) -> (String, Vec<Record>) {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut text = format!("FROM ./{name}\n");
-    let template = metadata.get(ns::GGUF, "tokenizer.chat_template");
-    let template = template.and_then(MetaValue::as_str).unwrap_or_default();
-    let family = FAMILIES
-        .iter()
-        .find(|family| template.contains(family.mark));
-    if let Some(family) = family {
-        text += &format!("TEMPLATE \"\"\"{}\"\"\"\n", family.template);
-    } else if !template.is_empty() {
-        text += "# The chat template is of no known family: Ollama reads it from the file.\n";
-    }
-    // Ollama's template tells only what it is told: the default of the model's own goes beside it.
-    if let Some(message) = family.and_then(|family| system(template, family)) {
-        text += &format!("SYSTEM \"\"\"{message}\"\"\"\n");
+    let mut records = Vec::new();
+    let template = metadata.get(ns::GGUF, TEMPLATE).and_then(MetaValue::as_str);
+    let turns = template.and_then(|template| match turns(template, metadata) {
+        Ok(turns) => {
+            if !turns.0.takes_system() {
+                records.push(Record::carried("modelfile-system", TEMPLATE, NO_SYSTEM));
+            }
+            if template.contains("strftime_now") && !turns.0.tells_day() {
+                records.push(Record::carried("modelfile-day", TEMPLATE, FIXED_DAY));
+            }
+            Some(turns)
+        }
+        Err(why) => {
+            text += "# The chat template is left to Ollama, which reads it from the file: no template\n\
+                     # of its own could be made of it.\n";
+            let why = format!("no template for Ollama could be made of it: {}", wording::printable(&why));
+            records.push(Record::carried("modelfile-template", TEMPLATE, why));
+            None
+        }
+    });
+    if let Some((turns, template)) = &turns {
+        text += &format!("TEMPLATE \"\"\"{template}\"\"\"\n");
+        let message = turns.default_system();
+        if let Some(message) = message.filter(|message| !message.contains("\"\"\"")) {
+            text += &format!("SYSTEM \"\"\"{message}\"\"\"\n");
+        }
     }
     for (parameter, value) in parameters(metadata, generation) {
         text += &format!("PARAMETER {parameter} {value}\n");
     }
-    for stop in stops(family, metadata, generation) {
+    let marks = turns.as_ref().map(|(turns, _)| turns.after_answer());
+    for stop in stops(marks.unwrap_or_default(), metadata, generation) {
         text += &format!("PARAMETER stop {}\n", Value::from(stop));
     }
-    text
+    (text, records)
 }
 
-/// The system message that a template writes where a conversation has none: the one text that
-/// stands, as it is, between the marks of a system turn. None where it is put together of parts, or
-/// where there are several.
-fn system(template: &str, family: &Family) -> Option<String> {
-    let (open, close) = family.system?;
-    // A template's texts are literals of Jinja, in which a line's end is spelled out, or stand free.
-    let spelled = open.replace('\n', "\\n");
-    let mut found: Option<&str> = None;
-    for mark in [open, spelled.as_str()] {
-        for part in template.split(mark).skip(1) {
-            let Some((message, _)) = part.split_once(close) else {
-                continue;
-            };
-            let put_together = ["{{", "{%", "'", "\"", "\\u", "\\x"];
-            // An apostrophe in a literal is spelled with a backslash, or the other quotes are around.
-            let plain = message.replace("\\'", "").replace("\\\"", "");
-            if message.is_empty() || put_together.iter().any(|sign| plain.contains(sign)) {
-                continue;
-            }
-            if found.is_some_and(|other| other != message) {
-                return None;
-            }
-            found = Some(message);
-        }
+const TEMPLATE: &str = "tokenizer.chat_template";
+const FIXED_DAY: &str =
+    "it writes the day it is used on: the Modelfile writes the one that it falls back to";
+const NO_SYSTEM: &str =
+    "it has no place for a system message: the Modelfile puts one before the first question";
+
+/// The turns of the model's template, and Ollama's template of them.
+fn turns(template: &str, metadata: &Metadata) -> std::result::Result<(Turns, String), String> {
+    let special = |role: &str| {
+        let id = metadata.get(ns::GGUF, &format!("tokenizer.ggml.{role}_token_id"))?;
+        token(metadata, id.as_u64()?)
+    };
+    let special = Special {
+        bos: special("bos"),
+        eos: special("eos"),
+    };
+    let mut turns = Turns::of(template, &special)?;
+    let adds = metadata.get(ns::GGUF, "tokenizer.ggml.add_bos_token");
+    if let (Some(bos), true) = (&special.bos, adds != Some(&MetaValue::Bool(false))) {
+        turns = turns.without_first(bos);
     }
-    let message = found?;
-    let message = message.replace("\\n", "\n").replace("\\t", "\t");
-    let message = message.replace("\\'", "'").replace("\\\"", "\"");
-    (!message.contains('\\') && !message.contains("\"\"\"")).then_some(message)
+    let go = turns.to_go().ok_or("a Modelfile cannot hold its text")?;
+    Ok((turns, go))
 }
 
 fn parameters(metadata: &Metadata, generation: &Value) -> Vec<(&'static str, String)> {
@@ -167,11 +117,9 @@ fn parameters(metadata: &Metadata, generation: &Value) -> Vec<(&'static str, Str
     all
 }
 
-/// Where an answer ends: at the marks of the template's family, at the tokens the settings name by
-/// id, and at the texts they name.
-fn stops(family: Option<&Family>, metadata: &Metadata, generation: &Value) -> Vec<String> {
-    let of_family = family.into_iter().flat_map(|family| family.stops);
-    let of_family = of_family.map(|stop| (*stop).to_owned());
+/// Where an answer ends: at the marks that stand between it and the next question, at the tokens the
+/// settings name by id, and at the texts they name.
+fn stops(marks: &str, metadata: &Metadata, generation: &Value) -> Vec<String> {
     let held = ["eos", "eot", "eom"].into_iter().filter_map(|role| {
         let key = format!("tokenizer.ggml.{role}_token_id");
         metadata.get(ns::GGUF, &key)?.as_u64()
@@ -182,12 +130,42 @@ fn stops(family: Option<&Family>, metadata: &Metadata, generation: &Value) -> Ve
     let texts = one_or_many(generation.get("stop_strings"));
     let texts = texts.filter_map(Value::as_str).map(str::to_owned);
     let mut all: Vec<String> = Vec::new();
-    for stop in of_family.chain(tokens).chain(texts) {
+    for stop in control_tokens(marks, metadata).chain(tokens).chain(texts) {
         if !stop.is_empty() && !all.contains(&stop) {
             all.push(stop);
         }
     }
     all
+}
+
+/// The control tokens within a text, in its order; not the one that a text begins with.
+fn control_tokens(text: &str, metadata: &Metadata) -> impl Iterator<Item = String> {
+    let array = |key| match metadata.get(ns::GGUF, key) {
+        Some(MetaValue::Array(array)) => Some(array),
+        _ => None,
+    };
+    let mut found: Vec<(usize, String)> = Vec::new();
+    if let (Some(Array::Str(tokens)), Some(Array::I32(types))) = (
+        array("tokenizer.ggml.tokens"),
+        array("tokenizer.ggml.token_type"),
+    ) {
+        let bos = metadata.get(ns::GGUF, "tokenizer.ggml.bos_token_id");
+        let bos = bos.and_then(MetaValue::as_u64);
+        for (id, (token, kind)) in (0_u64..).zip(tokens.iter().zip(types.iter())) {
+            const CONTROL: i32 = 3;
+            if *kind != CONTROL || Some(id) == bos {
+                continue;
+            }
+            let Ok(token) = std::str::from_utf8(token) else {
+                continue;
+            };
+            if let (false, Some(place)) = (token.is_empty(), text.find(token)) {
+                found.push((place, token.to_owned()));
+            }
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, token)| token)
 }
 
 /// A setting that is one value or a list of them.
@@ -213,9 +191,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_is_told_by_its_marks() {
+    fn what_stands_around_the_turns_is_the_template_s() {
         let mut metadata = Metadata::new();
-        let template = "{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}";
+        let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n\
+                        {{ m.content }}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\\n' }}";
         metadata.set(
             ns::GGUF,
             "tokenizer.chat_template",
@@ -223,35 +202,24 @@ mod tests {
         );
         metadata.set(ns::GGUF, "general.sampling.top_k", MetaValue::I32(20));
         metadata.set(ns::GGUF, "tokenizer.ggml.eos_token_id", MetaValue::U32(1));
-        let tokens = vec![b"a".to_vec().into(), b"<|end\"|>".to_vec().into()];
-        let tokens = MetaValue::Array(Array::Str(tokens));
+        let tokens = ["a", "<|end\"|>", "<|im_start|>", "<|im_end|>"];
+        let tokens = tokens.map(|text| text.as_bytes().to_vec().into());
+        let tokens = MetaValue::Array(Array::Str(tokens.to_vec()));
         metadata.set(ns::GGUF, "tokenizer.ggml.tokens", tokens);
-        let text = text(Path::new("out/m.gguf"), &metadata, &Value::Null);
+        let types = MetaValue::Array(Array::I32(vec![1, 3, 3, 3]));
+        metadata.set(ns::GGUF, "tokenizer.ggml.token_type", types);
+        let (text, records) = text(Path::new("out/m.gguf"), &metadata, &Value::Null);
+        assert!(records.is_empty(), "{records:?}");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "FROM ./m.gguf");
-        assert!(lines[1].starts_with("TEMPLATE \"\"\"{{ range .Messages }}<|im_start|>"));
+        assert!(lines[1].starts_with("TEMPLATE \"\"\"{{ if .System }}<|im_start|>system"));
         assert!(lines.contains(&"PARAMETER top_k 20"));
-        assert!(lines.contains(&"PARAMETER stop \"<|im_end|>\""));
-        assert!(lines.contains(&"PARAMETER stop \"<|end\\\"|>\""));
-    }
-
-    #[test]
-    fn a_template_s_own_system_message_is_kept() {
-        let own = |template: &str| {
-            let family = FAMILIES.iter().find(|f| template.contains(f.mark));
-            system(template, family.unwrap())
-        };
-        let tools = "{{- '<|im_start|>system\\n' }}{{- messages[0].content }}";
-        let default = "{{- '<|im_start|>system\\nYou are Q.\\nYou\\'re kind.<|im_end|>\\n' }}";
-        let both = format!("{tools}{default}");
-        assert_eq!(own(&both).unwrap(), "You are Q.\nYou're kind.");
-        assert_eq!(own(tools), None);
-        let other = default.replace("kind", "good");
-        assert_eq!(own(&format!("{both}{other}")), None);
-        let built = "{{- '<|im_start|>system\\nIt is ' + date + '.<|im_end|>\\n' }}";
-        assert_eq!(own(built), None);
-        let free = "<|im_start|>system\nYou are Q.<|im_end|>\n{{ x }}";
-        assert_eq!(own(free).unwrap(), "You are Q.");
+        let stops = ["<|im_end|>", "<|im_start|>", "<|end\\\"|>"];
+        let stops = stops.map(|stop| format!("PARAMETER stop \"{stop}\""));
+        assert!(
+            lines.ends_with(&stops.each_ref().map(String::as_str)),
+            "{lines:?}"
+        );
     }
 
     #[test]
@@ -266,7 +234,7 @@ mod tests {
             "eos_token_id": [1, 2, 99], "stop_strings": ["END", "a\nb"], "max_new_tokens": 512,
             "temperature": 0.5, "top_k": 40, "repetition_penalty": 1.1, "do_sample": false,
         });
-        let text = text(Path::new("m.gguf"), &metadata, &generation);
+        let (text, _) = text(Path::new("m.gguf"), &metadata, &generation);
         let lines: Vec<&str> = text.lines().collect();
         let want = [
             "FROM ./m.gguf",
