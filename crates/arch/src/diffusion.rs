@@ -142,6 +142,11 @@ pub fn diffusion_family(has: impl Fn(&str) -> bool) -> Option<&'static str> {
         .map(|family| family.name)
 }
 
+/// The names of all families.
+pub fn diffusion_families() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,7 +41,7 @@ mod template;
 mod verb;
 
 pub use configuration::{Configuration, configuration};
-pub use diffusion::diffusion_family;
+pub use diffusion::{diffusion_families, diffusion_family};
 pub use error::ArchError;
 pub use general::{GeneralInput, NameParts, front_matter, general, name_parts, size_label, title};
 pub use lora::{

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | more than 4 dimensions | the outer ones multiplied into one | `comfy.gguf.orig_shape.STORED`: i32 array, outermost first |
 //! | no dimensions | `[1]` | the same, an empty array |
-//! | a name above 63 bytes | its first bytes, `~`, a hash of it: `STORED` | `weightbridge.name.STORED` = the name |
+//! | a name above 63 bytes (of images 127) | its first bytes, `~`, a hash of it: `STORED` | `weightbridge.name.STORED` = the name |
 //!
 //! `comfy.gguf.orig_shape` is ComfyUI-GGUF's key, which other programs read too.
 //!
@@ -19,7 +19,7 @@
 
 use crate::GgufError;
 use crate::namespace;
-use crate::wire::{MAX_DIMS, MAX_NAME_LEN, dims_of_shape, elements_fit};
+use crate::wire::{ARCHITECTURE_KEY, MAX_DIMS, dims_of_shape, elements_fit, name_limit};
 use ir::{Array, Limits, MetaValue, Metadata, Record, Shape, TensorSpec, ns};
 use std::collections::{HashMap, HashSet};
 
@@ -240,8 +240,10 @@ pub(crate) struct Plan {
 /// Plans names and shapes: as notes tell, where they do; by the rules of this module elsewhere.
 pub(crate) fn plan(tensors: &[Named<'_>], metadata: &Metadata) -> Result<Plan, GgufError> {
     let mut plan = Plan::default();
+    let architecture = metadata.get(ns::GGUF, ARCHITECTURE_KEY);
+    let limit = name_limit(architecture.and_then(MetaValue::as_str));
     let index: HashMap<&str, usize> = tensors.iter().map(|t| t.0).zip(0..).collect();
-    let names = noted_names(metadata, &index, &mut plan);
+    let names = noted_names(metadata, &index, limit, &mut plan);
     let shapes = noted_shapes(metadata, &index, tensors);
     let mut used: HashSet<String> = names
         .values()
@@ -256,15 +258,15 @@ pub(crate) fn plan(tensors: &[Named<'_>], metadata: &Metadata) -> Result<Plan, G
             (*short).clone_into(&mut stored.name);
             let pair = (format!("{NAME_KEY}{short}"), MetaValue::text(*name));
             plan.notes.insert(*at, Some(pair));
-        } else if name.len() > MAX_NAME_LEN {
-            stored.name = short_name(name, |short| {
+        } else if name.len() > limit {
+            stored.name = short_name(name, limit, |short| {
                 index.contains_key(short) || used.contains(short)
             });
             used.insert(stored.name.clone());
             let pair = (format!("{NAME_KEY}{}", stored.name), MetaValue::text(*name));
             plan.extra.push(pair);
             let why = format!(
-                "ggml's names end at {MAX_NAME_LEN} bytes: stored as {:?}, noted in the metadata",
+                "its readers' names end at {limit} bytes: stored as {:?}, noted in the metadata",
                 stored.name
             );
             plan.records
@@ -300,6 +302,7 @@ pub(crate) fn plan(tensors: &[Named<'_>], metadata: &Metadata) -> Result<Plan, G
 fn noted_names<'a>(
     metadata: &'a Metadata,
     index: &HashMap<&str, usize>,
+    limit: usize,
     plan: &mut Plan,
 ) -> HashMap<usize, (usize, &'a str)> {
     let mut names = HashMap::new();
@@ -311,7 +314,7 @@ fn noted_names<'a>(
         plan.notes.insert(at, None);
         if let (Some(short), Some(full)) = (entry.key.strip_prefix(NAME_NOTE), entry.value.as_str())
             && let Some(&i) = index.get(full)
-            && (1..=MAX_NAME_LEN).contains(&short.len())
+            && (1..=limit).contains(&short.len())
             && !index.contains_key(short)
             && !names.contains_key(&i)
             && used.insert(short)
@@ -397,12 +400,12 @@ fn shape_value(shape: &Shape) -> Option<MetaValue> {
     Some(MetaValue::Array(Array::I64(wide.collect::<Option<_>>()?)))
 }
 
-/// A name of at most 63 bytes that no other tensor has: the first bytes and a hash of all.
-fn short_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+/// A name of `limit` bytes that no other tensor has: the first bytes and a hash of all.
+fn short_name(name: &str, limit: usize, taken: impl Fn(&str) -> bool) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut step = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     name.bytes().for_each(&mut step);
-    let keep = MAX_NAME_LEN - 17;
+    let keep = limit - 17;
     let end = (0..=keep).rev().find(|at| name.is_char_boundary(*at));
     let prefix = name.get(..end.unwrap_or(0)).unwrap_or_default();
     loop {

@@ -44,6 +44,8 @@ mod in_place;
 mod namespace;
 mod reader;
 mod wire;
+
+pub use wire::name_limit;
 mod writer;
 
 pub use error::GgufError;

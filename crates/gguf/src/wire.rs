@@ -36,6 +36,35 @@ pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
 pub(crate) const MAX_DIMS: usize = 4;
 /// Most bytes of a tensor's name: `GGML_MAX_NAME` counts a NUL.
 pub(crate) const MAX_NAME_LEN: usize = 63;
+/// The same for images: ComfyUI-GGUF reads with gguf-py, which has no limit, and builds its ggml with
+/// a `GGML_MAX_NAME` of 128 (`tools/lcpp.patch`).
+pub(crate) const MAX_IMAGE_NAME_LEN: usize = 127;
+/// The architectures of that loader. Source: ComfyUI-GGUF, `IMG_ARCH_LIST` in `loader.py`, and
+/// `tools/convert.py`.
+const IMAGE_ARCHITECTURES: &[&str] = &[
+    "flux",
+    "sd1",
+    "sdxl",
+    "sd3",
+    "aura",
+    "hidream",
+    "cosmos",
+    "ltxv",
+    "hyvid",
+    "wan",
+    "lumina2",
+    "qwen_image",
+];
+/// The key that names the architecture.
+pub(crate) const ARCHITECTURE_KEY: &str = "general.architecture";
+
+/// Most bytes of a tensor's name in a file of this architecture.
+pub fn name_limit(architecture: Option<&str>) -> usize {
+    match architecture {
+        Some(name) if IMAGE_ARCHITECTURES.contains(&name) => MAX_IMAGE_NAME_LEN,
+        _ => MAX_NAME_LEN,
+    }
+}
 
 /// The key that sets the alignment.
 pub(crate) const ALIGNMENT_KEY: &str = "general.alignment";

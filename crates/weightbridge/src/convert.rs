@@ -441,3 +441,15 @@ pub fn compare(planned: &Model, written: &Path, session: &Session) -> Result<Dif
     cx.progress.end();
     report
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn diffusion_families_have_the_names_of_their_loaders() {
+        let short = |name: &str| gguf::name_limit(Some(name)) == gguf::name_limit(None);
+        let short: Vec<_> = arch::diffusion_families()
+            .filter(|name| short(name))
+            .collect();
+        assert!(short.is_empty(), "{short:?}");
+    }
+}

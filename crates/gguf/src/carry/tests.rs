@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::MAX_NAME_LEN;
 use ir::{BlockFormat, DType};
 
 fn specs(list: &[(&str, DType, &[u64])]) -> Vec<(String, TensorSpec)> {
@@ -176,13 +177,25 @@ fn keys_that_do_not_fit_stay_keys() {
 #[test]
 fn short_names_are_unique() {
     let long = "x".repeat(100);
-    let first = short_name(&long, |_| false);
+    let first = short_name(&long, MAX_NAME_LEN, |_| false);
     assert_eq!(first.len(), MAX_NAME_LEN);
-    let second = short_name(&long, |name| name == first);
+    let second = short_name(&long, MAX_NAME_LEN, |name| name == first);
     assert_ne!(first, second);
     assert_eq!(
         shape_value(&Shape::from([1 << 40])),
         Some(MetaValue::Array(Array::I64(vec![1 << 40])))
     );
     assert!(fold("t", &Shape::from([u64::MAX, 2, 1, 1, 1])).is_err());
+}
+
+#[test]
+fn images_have_longer_names() {
+    let long = "x".repeat(127);
+    let longer = "y".repeat(128);
+    let specs = specs(&[(&long, DType::F32, &[1]), (&longer, DType::F32, &[1])]);
+    let mut metadata = Metadata::new();
+    metadata.set(ns::GGUF, "general.architecture", MetaValue::text("sdxl"));
+    let plan = plan(&named(&specs), &metadata).unwrap();
+    assert_eq!(plan.stored[0].name, long);
+    assert_eq!((plan.stored[1].name.len(), plan.records.len()), (127, 1));
 }

@@ -10,7 +10,10 @@ mod values;
 
 pub(crate) use probe::probe;
 
-use crate::wire::{ALIGNMENT_KEY, BARE_END, DEFAULT_ALIGNMENT, ID, MAGIC, SPLIT_COUNT, VERSION};
+use crate::wire::{
+    ALIGNMENT_KEY, ARCHITECTURE_KEY, BARE_END, DEFAULT_ALIGNMENT, ID, MAGIC, MAX_IMAGE_NAME_LEN,
+    SPLIT_COUNT, SPLIT_NO, VERSION, name_limit,
+};
 use crate::{GgufError, carry};
 use bytes::Bytes;
 use cursor::Cursor;
@@ -109,7 +112,7 @@ fn read(input: &Input, region: &Region, len: u64, limits: &Limits) -> Result<Fil
     let n_pairs = cursor.check_count("the number of keys", n_pairs_at, n_pairs, least)?;
     let pairs = values::pairs(&mut cursor, n_pairs, limits)?;
     let alignment = alignment(&pairs)?;
-    let infos = tensors::infos(&mut cursor, n_tensors, limits)?;
+    let infos = tensors::infos(&mut cursor, n_tensors, longest_name(&pairs), limits)?;
     let (start, end) = tensors::lay_out(&infos, cursor.position(), alignment, len)?;
     Ok(File {
         input: input.clone(),
@@ -137,6 +140,20 @@ fn version(cursor: &mut Cursor<'_>) -> Result<u32> {
         1..=VERSION => Ok(found),
         0 => Err(GgufError::BadVersion { found }.into()),
         _ => Err(GgufError::NewVersion { found }.into()),
+    }
+}
+
+/// How long names may be: a shard after the first does not say what it is part of.
+fn longest_name(pairs: &[Pair]) -> usize {
+    let of = |wanted: &str| {
+        pairs
+            .iter()
+            .find(|(key, _)| key == wanted)
+            .map(|(_, value)| value)
+    };
+    match of(ARCHITECTURE_KEY) {
+        None if of(SPLIT_NO).is_some() => MAX_IMAGE_NAME_LEN,
+        architecture => name_limit(architecture.and_then(MetaValue::as_str)),
     }
 }
 

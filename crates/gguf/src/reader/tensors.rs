@@ -24,14 +24,19 @@ pub(crate) struct Info {
     at: u64,
 }
 
-/// Reads `n` tensor infos.
-pub(super) fn infos(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Result<Vec<Info>> {
+/// Reads `n` tensor infos with names of at most `longest` bytes.
+pub(super) fn infos(
+    cursor: &mut Cursor<'_>,
+    n: usize,
+    longest: usize,
+    limits: &Limits,
+) -> Result<Vec<Info>> {
     Limits::check("tensors", n as u64, limits.tensors)?;
     let mut seen = HashSet::with_capacity(n);
     let mut infos = Vec::with_capacity(n);
     for number in 0..n {
         let offset = cursor.position();
-        let (raw, info) = info(cursor, offset)
+        let (raw, info) = info(cursor, offset, longest)
             .map_err(|error| error.at(format!("tensor {number}, byte {offset}")))?;
         if !seen.insert(raw) {
             let name = info.name;
@@ -43,15 +48,15 @@ pub(super) fn infos(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Resul
 }
 
 /// An info, and its name as the window has it.
-fn info(cursor: &mut Cursor<'_>, offset: u64) -> Result<(Bytes, Info)> {
+fn info(cursor: &mut Cursor<'_>, offset: u64, longest: usize) -> Result<(Bytes, Info)> {
     let raw = cursor.text("the length of the name", "the name")?;
     let name = String::from_utf8_lossy(&raw).into_owned();
-    if name.len() > MAX_NAME_LEN {
+    if name.len() > longest {
         return Err(GgufError::LongName {
             found: name.len(),
             name: name.chars().take(MAX_NAME_LEN).collect(),
             offset,
-            limit: MAX_NAME_LEN,
+            limit: longest,
         }
         .into());
     }
