@@ -87,12 +87,15 @@ def test_ollama_fills_in_what_the_model_s_template_does(small, tmp_path):
         assert done.returncode == judge.DONE, (name, done.stderr)
         modelfile = (tmp_path / "Modelfile").read_text()
         (tmp_path / "Modelfile").unlink()
+        (tmp_path / f"{name}.gguf").unlink()
         go = section(modelfile, "TEMPLATE")
         if go is None:
             assert "left to Ollama" in modelfile and "no template for Ollama" in done.stderr, (name, done.stderr)
             left.append(name)
+            shutil.rmtree(folder)
             continue
         teller = AutoTokenizer.from_pretrained(folder)
+        shutil.rmtree(folder)
         begin = teller.bos_token or ""
         talks, texts = [], []
         for talk in conversations():
@@ -116,8 +119,8 @@ def test_ollama_fills_in_what_the_model_s_template_does(small, tmp_path):
             if text != our:
                 unlike.setdefault(name, (text, our))
     assert not unlike, "\n\n".join(f"{name}: {text!r}\n    {our!r}" for name, (text, our) in unlike.items())
-    # Jinja itself refuses a system message, or a template that is for tools only.
-    assert [name for name in refused if "user" in refused[name]] == ["CohereForAI-c4ai-command-r-plus-tool_use"]
+    # Jinja itself refuses a system message; and templates for tools, which are always listed with names.
+    assert all(name.endswith("tool_use") for name in refused if "user" in refused[name]), refused
     assert len(own) > 60 and set(left) == LEFT, left
 
 
