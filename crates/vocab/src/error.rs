@@ -35,6 +35,21 @@ pub enum VocabError {
         /// Where that number is from.
         rows_from: &'static str,
     },
+    /// Added tokens beyond the model's rows, which can be left out.
+    #[error(
+        "{count} of the added tokens are beyond the model's {rows} rows: {token:?} of id {id}{}",
+        if *count > 1 { " and others" } else { "" }
+    )]
+    Beyond {
+        /// How many there are.
+        count: usize,
+        /// The first of them.
+        token: String,
+        /// Its id.
+        id: u64,
+        /// Rows that the model has for tokens.
+        rows: u64,
+    },
     /// A special token that is no token.
     #[error("{what} is {found}, which is no token id")]
     BadId {
@@ -115,6 +130,11 @@ impl Diagnose for VocabError {
             Self::TooLarge { .. } => {
                 "The tokenizer may be of another model; or added tokens were never given rows: \
                  resize the embedding, or take them out of added_tokens. --as container carries the \
+                 tensors without a tokenizer"
+            }
+            Self::Beyond { .. } => {
+                "They were never given rows: resize the embedding, or take them out of added_tokens. \
+                 --partial leaves them out, as llama.cpp's converter does; --as container carries the \
                  tensors without a tokenizer"
             }
             Self::BadId { .. } => "Correct the id in the file",

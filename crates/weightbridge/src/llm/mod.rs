@@ -138,6 +138,7 @@ pub(crate) fn named(model: Model, path: &Path, names: Names, cx: &Context) -> Re
             let mut request = ConvertRequest::new(path, "");
             // Nothing but tensors is compared: how text is split need not be known.
             request.llm.pre = Some("default".to_owned());
+            request.read.partial = true;
             turn.take(model, &request, false, cx)
                 .map(|(model, _)| model)
         }
