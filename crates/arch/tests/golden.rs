@@ -308,3 +308,65 @@ fn what_a_runtime_computes_otherwise_is_told_with_both_values() {
         assert_eq!(told(name, &more), expected, "{name} {more}");
     }
 }
+
+/// What is told of a model whose config lacks keys, each of whose heads has keys of its own if
+/// `whole`.
+fn assumed(name: &str, gone: &[&str], whole: bool) -> Vec<String> {
+    let mut golden = goldens().into_iter().find(|one| one.0 == name).unwrap().1;
+    for key in gone {
+        golden["config"]
+            .as_object_mut()
+            .unwrap()
+            .remove(*key)
+            .unwrap();
+    }
+    let parts = [".k_proj.", ".v_proj."];
+    for row in golden["source"].as_array_mut().unwrap() {
+        if whole
+            && parts
+                .iter()
+                .any(|part| row[0].as_str().unwrap().contains(part))
+        {
+            row[2][0] = json!(64);
+        }
+    }
+    let lowered = lower(&golden, OutType::F32).unwrap();
+    let told = lowered.records.into_iter();
+    let told = told.filter(|record| record.kind == "class-default");
+    told.map(|record| format!("{}: {}", record.what, record.why))
+        .collect()
+}
+
+#[test]
+fn what_is_assumed_without_a_key_is_told() {
+    for (name, gone) in [
+        ("llama", ""),
+        ("gptneox", ""),
+        ("bert", ""),
+        ("falcon", "num_kv_heads"),
+        ("phi2", "num_key_value_heads"),
+    ] {
+        // Falcon's `multi_query` says that there is one; Phi 2 has all of them in any case.
+        let gone: Vec<&str> = (!gone.is_empty()).then_some(gone).into_iter().collect();
+        assert_eq!(assumed(name, &gone, false), [""; 0], "{name}");
+    }
+    let told = assumed("llama", &["num_key_value_heads"], true);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("num_key_value_heads: config.json has none: it is 4, "),
+        "{told:?}"
+    );
+    let told = assumed("qwen2", &["model_type"], false);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("model_type: ") && told[0].contains("\"qwen2\""),
+        "{told:?}"
+    );
+    // Without a class nothing is written of them, and a runtime takes all heads.
+    let told = assumed("llama", &["model_type", "num_key_value_heads"], true);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("it is 4, which is the number of all heads"),
+        "{told:?}"
+    );
+}
