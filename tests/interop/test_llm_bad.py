@@ -235,6 +235,46 @@ def test_what_is_missing_is_a_loss_each(good, tmp_path):
     assert done.returncode == judge.REFUSED and next(iter(gone)).split(".")[-2] in done.stderr, done.stderr
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja",
+                                  "added_tokens.json", "config.json"])
+def test_a_pointer_in_the_place_of_a_file_that_matters(name, good, tmp_path):
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    shutil.copytree(good("llama"), folder)
+    (folder / name).write_text(POINTER)
+    done = judge.run("convert", folder, out)
+    assert done.returncode == judge.REFUSED and not out.exists(), done.stderr
+    assert f"{folder / name}: this is a Git LFS pointer" in done.stderr and "git lfs pull" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "special_tokens_map.json"])
+def test_a_pointer_in_the_place_of_a_file_that_does_not(name, good, tmp_path):
+    """The SentencePiece model has the special tokens already, and a card only a description: the file is written."""
+    folder, out, plain = tmp_path / "hf", tmp_path / "out.gguf", tmp_path / "plain.gguf"
+    shutil.copytree(good("llama"), folder)
+    (folder / name).unlink(missing_ok=True)
+    judge.convert(folder, plain)
+    (folder / name).write_text(POINTER)
+    done = judge.convert(folder, out, "--strict")
+    assert name in done.stderr and "this is a Git LFS pointer" in done.stderr, done.stderr
+    assert out.read_bytes() == plain.read_bytes()
+
+
+def test_a_whole_file_that_lacks_a_field(good, tmp_path):
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    shutil.copytree(good("qwen2"), folder)
+    edit(folder / "tokenizer.json", lambda text: text["model"].pop("merges"))
+    done = judge.run("convert", folder, out)
+    assert done.returncode == judge.REFUSED, done.stderr
+    assert f'{folder / "tokenizer.json"}: it has no "model.merges"' in done.stderr and "cut short" not in done.stderr, done.stderr
+    (folder / "generation_config.json").write_text('{"eos_token_id": ')
+    shutil.copy(good("qwen2") / "tokenizer.json", folder)
+    done = judge.run("convert", folder, out)
+    assert f'{folder / "generation_config.json"}: ' in done.stderr and "cut short" in done.stderr, done.stderr
+
+
 def test_added_tokens_without_rows_are_left_out_as_the_reference_does(good, tmp_path):
     folder, out, plain = tmp_path / "hf", tmp_path / "out.gguf", tmp_path / "plain.gguf"
     shutil.copytree(good("llama"), folder)

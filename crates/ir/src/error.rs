@@ -87,6 +87,15 @@ impl Error {
         self
     }
 
+    /// Names the file by its whole path, where `path` knows it by the short one.
+    #[must_use]
+    pub fn found_at(mut self, path: impl FnOnce(&Path) -> Option<PathBuf>) -> Self {
+        if let Some(whole) = self.0.path.as_deref().and_then(path) {
+            self.0.path = Some(whole);
+        }
+        self
+    }
+
     /// Names the place inside the file, unless one is named already.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {

@@ -19,6 +19,8 @@ pub enum VocabError {
         why: String,
         /// Where in the file.
         place: Option<String>,
+        /// Whether the file is all there, and not what it should be.
+        whole: bool,
     },
     /// Tokens beyond the embedding's rows.
     #[error(
@@ -95,11 +97,21 @@ fn nearest_words(nearest: &[(String, u32)]) -> String {
 }
 
 impl VocabError {
+    /// A file that is all there and lacks something.
+    pub(crate) fn lacks(field: &str) -> Self {
+        Self::Malformed {
+            why: format!("it has no {field:?}"),
+            place: None,
+            whole: true,
+        }
+    }
+
     /// A file that does not read.
     pub(crate) fn malformed(why: impl Into<String>) -> Self {
         Self::Malformed {
             why: why.into(),
             place: None,
+            whole: false,
         }
     }
 }
@@ -125,6 +137,10 @@ impl Diagnose for VocabError {
             Self::Missing { .. } => {
                 "Fetch the tokenizer files into the folder, or carry the tensors without a \
                  tokenizer with --as container"
+            }
+            Self::Malformed { whole: true, .. } => {
+                "The file is there whole: take the one that the model was published with, or write it \
+                 anew with the library that made it"
             }
             Self::Malformed { .. } => "The download may be cut short: fetch the file again",
             Self::TooLarge { .. } => {

@@ -81,6 +81,7 @@ pub(super) fn lower(
     let planned = lowered.tensors.into_iter();
     model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
     model.metadata = metadata;
+    model.provenance.records.extend(files::placeholders(&model));
     // GGUF has no room for all of it: --modelfile asks it for the rest.
     model.assets.retain(|asset| asset.name == super::GENERATION);
     model.objects = None;

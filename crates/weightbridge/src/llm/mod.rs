@@ -120,13 +120,14 @@ impl Turn {
         cx: &Context,
     ) -> Result<(Model, Vec<CastCounts>)> {
         let one = |(model, casts)| (model, vec![casts]);
-        match (self, is_adapter(&model)) {
+        let placed = files::placed(&model);
+        placed(match (self, is_adapter(&model)) {
             (Self::Lower, false) => lower::lower(model, request, cx).map(one),
             (Self::Lower, true) => adapter::lower(model, request, cx).map(one),
             (Self::Raise, false) => raise::raise(model, request, &cx.limits).map(one),
             (Self::Raise, true) => adapter::raise(model, request, cx).map(one),
             (Self::Decode, _) => decode::decode(model, request, repository, &cx.limits),
-        }
+        })
     }
 }
 
