@@ -22,6 +22,7 @@ pub(crate) struct TokenizerJson {
     pub(crate) pre_tokenizer: Value,
     pub(crate) post_processor: Value,
     pub(crate) decoder: Value,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) model: Model,
 }
 
