@@ -293,6 +293,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_short_name_gets_its_folder() {
+        let error = |name: &str| {
+            Error::from(Fault::Invalid {
+                what: "no".to_owned(),
+            })
+            .in_file(name)
+        };
+        let whole = |short: &Path| (short == Path::new("a.json")).then(|| "hf/a.json".into());
+        let found = error("a.json").found_at(whole);
+        assert_eq!(found.path(), Some(Path::new("hf/a.json")));
+        assert_eq!(
+            error("b.json").found_at(whole).path(),
+            Some(Path::new("b.json"))
+        );
+        let bare = Error::from(Fault::Invalid {
+            what: "no".to_owned(),
+        });
+        assert_eq!(bare.found_at(whole).path(), None);
+    }
+
+    #[test]
     fn reads_like_a_sentence() {
         let error = Error::from(Fault::Truncated {
             offset: 10,
