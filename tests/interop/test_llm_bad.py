@@ -21,6 +21,7 @@ import zoo
 
 INDEX, CONFIG = "model.safetensors.index.json", "config.json"
 CONTAINER = ("--as", "container")
+PARTIAL = "--partial"
 RUNS = pytest.mark.skipif(runtime.folder() is None, reason="no llama.cpp libraries")
 
 
@@ -103,11 +104,20 @@ LOST = "model.layers.9.mlp.up_proj.weight"
 # Repository, what is done to it, what the message says, options that get further (none: nothing does).
 BAD = {
     "a missing shard": ("llama", lambda folder: shard(folder, 1).unlink(),
-                        ["model-00002-of-00002.safetensors", "Download", "no flag"], None),
+                        ["model-00002-of-00002.safetensors", "Download", "--partial"], (*CONTAINER, PARTIAL)),
+    "a missing shard, and a runtime asked for": (
+        "llama", both(lambda folder: shard(folder, 1).unlink(), lambda folder: (folder / INDEX).unlink()),
+        ["model-00002-of-00002.safetensors", "--partial"], (*CONTAINER, PARTIAL)),
     "a shard cut short": ("llama", cut, ["model-00002-of-00002.safetensors", "fetch it again"], None),
     "an index that names a tensor no shard has": (
         "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].update({LOST: shard(folder, 0).name})),
-        [LOST, "take the index away"], lambda folder: (folder / INDEX).unlink()),
+        [LOST, "take the index away", "--partial"], lambda folder: (folder / INDEX).unlink()),
+    "an index that names one more tensor, and the flag": (
+        "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].update({LOST: shard(folder, 0).name})),
+        [LOST, "--partial"], (PARTIAL,)),
+    "an added token beyond the embedding": (
+        "llama", lambda folder: (folder / "added_tokens.json").write_text(json.dumps({"[PAD]": 32000, "<far>": 32007})),
+        ["added_tokens.json", "32000 rows", '"[PAD]" of id 32000', "--partial"], (PARTIAL,)),
     "a shard with a tensor the index lacks": (
         "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].pop(UP)),
         [UP, "--as container", "take the index away"], CONTAINER),
@@ -208,6 +218,71 @@ def test_a_bad_repository(name, good, tmp_path):
         options = ()
     done = judge.run("convert", folder, out, *options, timeout=300)
     assert done.returncode == judge.DONE and out.exists(), f"exit {done.returncode}: {done.stderr}"
+
+
+def test_what_is_missing_is_a_loss_each(good, tmp_path):
+    """--partial: the tensors there are, one record for each other; a runtime's file still needs all of them."""
+    folder, out = tmp_path / "hf", tmp_path / "out.safetensors"
+    shutil.copytree(good("llama"), folder)
+    gone = load_file(shard(folder, 1))
+    shard(folder, 1).unlink()
+    assert judge.run("convert", folder, out, PARTIAL, "--strict").returncode == judge.REFUSED
+    report = json.loads(judge.convert(folder, out, PARTIAL, "--json").stdout)
+    lost = {record["what"] for record in report["report"] if record["kind"] == "missing"}
+    assert lost == {*gone, "model-00002-of-00002.safetensors"}
+    assert load_file(out).keys() == load_file(shard(folder, 0)).keys()
+    done = judge.run("convert", folder, tmp_path / "out.gguf", PARTIAL)
+    assert done.returncode == judge.REFUSED and next(iter(gone)).split(".")[-2] in done.stderr, done.stderr
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja",
+                                  "added_tokens.json", "config.json"])
+def test_a_pointer_in_the_place_of_a_file_that_matters(name, good, tmp_path):
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    shutil.copytree(good("llama"), folder)
+    (folder / name).write_text(POINTER)
+    done = judge.run("convert", folder, out)
+    assert done.returncode == judge.REFUSED and not out.exists(), done.stderr
+    assert f"{folder / name}: this is a Git LFS pointer" in done.stderr and "git lfs pull" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "special_tokens_map.json"])
+def test_a_pointer_in_the_place_of_a_file_that_does_not(name, good, tmp_path):
+    """The SentencePiece model has the special tokens already, and a card only a description: the file is written."""
+    folder, out, plain = tmp_path / "hf", tmp_path / "out.gguf", tmp_path / "plain.gguf"
+    shutil.copytree(good("llama"), folder)
+    (folder / name).unlink(missing_ok=True)
+    judge.convert(folder, plain)
+    (folder / name).write_text(POINTER)
+    done = judge.convert(folder, out, "--strict")
+    assert name in done.stderr and "this is a Git LFS pointer" in done.stderr, done.stderr
+    assert out.read_bytes() == plain.read_bytes()
+
+
+def test_a_whole_file_that_lacks_a_field(good, tmp_path):
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    shutil.copytree(good("qwen2"), folder)
+    edit(folder / "tokenizer.json", lambda text: text["model"].pop("merges"))
+    done = judge.run("convert", folder, out)
+    assert done.returncode == judge.REFUSED, done.stderr
+    assert f'{folder / "tokenizer.json"}: it has no "model.merges"' in done.stderr and "cut short" not in done.stderr, done.stderr
+    (folder / "generation_config.json").write_text('{"eos_token_id": ')
+    shutil.copy(good("qwen2") / "tokenizer.json", folder)
+    done = judge.run("convert", folder, out)
+    assert f'{folder / "generation_config.json"}: ' in done.stderr and "cut short" in done.stderr, done.stderr
+
+
+def test_added_tokens_without_rows_are_left_out_as_the_reference_does(good, tmp_path):
+    folder, out, plain = tmp_path / "hf", tmp_path / "out.gguf", tmp_path / "plain.gguf"
+    shutil.copytree(good("llama"), folder)
+    judge.convert(folder, plain)
+    (folder / "added_tokens.json").write_text(json.dumps({"[PAD]": 32000}))
+    done = judge.convert(folder, out, PARTIAL)
+    assert "[PAD]" in done.stderr and "32000" in done.stderr, done.stderr
+    assert out.read_bytes() == plain.read_bytes()
 
 
 # Keys that the tensors tell, or the class of transformers: repository, key, and what the report says.

@@ -273,6 +273,7 @@ pub fn tokenizer(bytes: &[u8]) {
         embedding_rows: Some(64),
         pre: (first & 0x80 != 0).then_some("llama-bpe"),
         method: Some(METHODS[usize::from(first & 0x7f) % METHODS.len()]),
+        partial: true,
         limits: &limits,
     };
     let _ = vocab::to_gguf(&files.as_slice(), &request);

@@ -26,6 +26,7 @@ mod diffusion;
 mod error;
 mod expr;
 mod facts;
+mod fixed;
 mod general;
 mod generate;
 mod hparams;

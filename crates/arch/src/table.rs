@@ -2,6 +2,7 @@
 
 use crate::error::ArchError;
 use crate::expr::Expr;
+use crate::fixed::Fixed;
 use crate::need::Needs;
 use crate::template::{Places, Template};
 use crate::verb::Verb;
@@ -27,6 +28,8 @@ struct File {
     skip_if: Option<String>,
     #[serde(default)]
     cannot: Vec<[String; 2]>,
+    #[serde(default)]
+    fixed: Vec<Vec<String>>,
     #[serde(default)]
     beyond: Vec<[String; 2]>,
     #[serde(default)]
@@ -134,6 +137,8 @@ pub struct Table {
     pub(crate) skip_if: Option<Expr>,
     /// Configs whose models no runtime has a place for, each with the reason.
     pub(crate) cannot: Vec<(Expr, String)>,
+    /// Keys of a config that a runtime has values of its own for.
+    pub(crate) fixed: Vec<Fixed>,
     /// What blocks beyond the last are called in HF: see [`Table::beyond_in`].
     pub(crate) beyond: Vec<(String, String)>,
     pub(crate) rows: Vec<Row>,
@@ -216,6 +221,7 @@ const BASE: &str = include_str!("../tables/base.toml");
 struct Groups {
     group: Vec<Group>,
     hf: Vec<[String; 2]>,
+    fixed: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -297,6 +303,7 @@ impl Table {
         };
         let cannot = file.cannot.iter();
         let cannot = cannot.map(|[when, why]| Ok((Expr::parse(when)?, why.clone())));
+        let shared = groups()?;
         let when = |text: &Option<String>| text.as_deref().map(Expr::parse).transpose();
         Ok(Self {
             gguf_when: when(&file.gguf_when)?,
@@ -305,6 +312,12 @@ impl Table {
             skip: regexes(&file.skip)?,
             skip_if: when(&file.skip_if)?,
             cannot: cannot.collect::<Result<_, String>>()?,
+            fixed: shared
+                .fixed
+                .iter()
+                .chain(&file.fixed)
+                .map(|row| Fixed::build(row))
+                .collect::<Result<_, _>>()?,
             beyond: file
                 .beyond
                 .iter()
@@ -455,8 +468,11 @@ impl Row {
 
 /// The keys of `config.json` that every way back sets: the `hf` of `base.toml`.
 pub(crate) fn shared_hf() -> Result<Vec<(String, Expr)>, String> {
-    let groups: Groups = toml::from_str(BASE).map_err(|error| error.to_string())?;
-    groups.hf.iter().map(pair).collect()
+    groups()?.hf.iter().map(pair).collect()
+}
+
+fn groups() -> Result<Groups, String> {
+    toml::from_str(BASE).map_err(|error| error.to_string())
 }
 
 fn regex(text: &str) -> Result<Regex, String> {
@@ -472,7 +488,7 @@ fn keys(rows: &[KeyRow], depth: usize) -> Result<Vec<Key>, String> {
     for row in rows {
         match row {
             KeyRow::Group(name) => {
-                let groups: Groups = toml::from_str(BASE).map_err(|error| error.to_string())?;
+                let groups = groups()?;
                 let wanted = name.strip_prefix('@').unwrap_or(name);
                 let group = groups.group.iter().find(|group| group.name == wanted);
                 let group = group.filter(|_| depth < 4);

@@ -162,3 +162,211 @@ fn metadata_and_tensors_equal_the_reference() {
     }
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
+
+/// What the small models' configs say that no key of their architecture takes: the models were made
+/// for shapes, not for llama.cpp, so some of transformers' defaults are among it.
+const LOST: &[(&str, &[&str])] = &[
+    ("embeddinggemma", &["config.json query_pre_attn_scalar 256"]),
+    ("gemma2-bf16", &["config.json query_pre_attn_scalar 256"]),
+    ("gemma3", &["config.json query_pre_attn_scalar 256"]),
+    ("gemma3-old", &["config.json query_pre_attn_scalar 256"]),
+    ("gemma3-untied", &["config.json query_pre_attn_scalar 256"]),
+    ("gemma3-vlm", &["config.json query_pre_attn_scalar 256"]),
+    ("gpt-oss", &["config.json rope_scaling.truncate false"]),
+    (
+        "gpt-oss-bf16",
+        &["config.json rope_parameters.truncate false"],
+    ),
+    ("mistral", &["config.json sliding_window 64"]),
+    ("qwen3moe", &["config.json norm_topk_prob false"]),
+];
+
+#[test]
+fn values_that_no_key_takes_are_losses() {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (name, golden) in goldens() {
+        let lowered = lower(&golden, OutType::F32).unwrap();
+        let lost = lowered.records.iter();
+        let lost = lost.filter(|record| record.kind == "config-value" && record.loss);
+        let lost: Vec<String> = lost.map(|record| record.what.clone()).collect();
+        if !lost.is_empty() {
+            found.push((name, lost));
+        }
+    }
+    let expected: Vec<(String, Vec<String>)> = LOST
+        .iter()
+        .map(|(name, lost)| {
+            let lost = lost.iter().map(|&what| what.to_owned()).collect();
+            (name.to_string(), lost)
+        })
+        .collect();
+    assert_eq!(found, expected, "\n{found:#?}");
+}
+
+/// What the config of a model says more, and what the loss says of it.
+fn told(name: &str, more: &Value) -> Vec<String> {
+    let mut golden = goldens().into_iter().find(|one| one.0 == name).unwrap().1;
+    let config = golden["config"].as_object_mut().unwrap();
+    config.extend(more.as_object().unwrap().clone());
+    let lowered = lower(&golden, OutType::F32).unwrap();
+    let lost = lowered.records.into_iter();
+    let lost = lost.filter(|record| record.kind == "config-value");
+    lost.map(|record| {
+        let what = record.what.strip_prefix("config.json ").unwrap();
+        let with = record.why.split(&[':', ','][..]).nth(1).unwrap();
+        format!("{what}:{}", with.trim_start_matches(" llama.cpp computes"))
+    })
+    .collect()
+}
+
+#[test]
+fn what_a_runtime_computes_otherwise_is_told_with_both_values() {
+    let dynamic = json!({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4});
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192, "rope_theta": 5e5});
+    let window = json!({"use_sliding_window": true, "sliding_window": 32, "max_window_layers": 1,
+        "layer_types": ["full_attention", "sliding_attention"]});
+    let cases = [
+        ("mistral", json!({"sliding_window": null}), vec![]),
+        ("mistral", json!({"sliding_window": 4096}), vec![]),
+        (
+            "mixtral",
+            json!({"sliding_window": 8}),
+            vec!["sliding_window 8: without it"],
+        ),
+        (
+            "qwen2",
+            json!({"use_sliding_window": false, "sliding_window": 32}),
+            vec![],
+        ),
+        ("qwen2", window, vec!["sliding_window 32: without it"]),
+        (
+            "qwen2",
+            json!({"rope_parameters": dynamic}),
+            vec!["rope_parameters.rope_type \"dynamic\": with \"default\""],
+        ),
+        (
+            "qwen2",
+            json!({"rope_parameters": llama3}),
+            vec!["rope_parameters.rope_type \"llama3\": with \"default\""],
+        ),
+        ("smollm3", json!({"no_rope_layers": [1, 1]}), vec![]),
+        (
+            "smollm3",
+            json!({"no_rope_layers": [1, 0]}),
+            vec!["no_rope_layers [1,0]: with [1"],
+        ),
+        (
+            "smollm3",
+            json!({"no_rope_layers": null, "no_rope_layer_interval": 2}),
+            vec!["no_rope_layer_interval 2: with 4"],
+        ),
+        (
+            "gpt-oss-bf16",
+            json!({"layer_types": ["full_attention", "full_attention"], "rope_parameters": {"rope_type": "default"}}),
+            vec![
+                "layer_types [\"full_attention\",\"full_attention\"]: with [\"sliding_attention\"",
+            ],
+        ),
+        (
+            "bert",
+            json!({"hidden_act": "relu", "is_decoder": false}),
+            vec!["hidden_act \"relu\": with \"gelu\""],
+        ),
+        (
+            "gpt2",
+            json!({"activation_function": "relu", "scale_attn_by_inverse_layer_idx": true}),
+            vec![
+                "activation_function \"relu\": with \"gelu_new\"",
+                "scale_attn_by_inverse_layer_idx true: without it",
+            ],
+        ),
+        (
+            "llama",
+            json!({"hidden_act": "gelu"}),
+            vec!["hidden_act \"gelu\": with \"silu\""],
+        ),
+        (
+            "gemma2",
+            json!({"layer_types": ["full_attention", "sliding_attention"]}),
+            vec![
+                "layer_types [\"full_attention\",\"sliding_attention\"]: with [\"sliding_attention\"",
+            ],
+        ),
+        (
+            "falcon",
+            json!({"alibi": true, "parallel_attn": false}),
+            vec!["alibi true: without it", "parallel_attn false: with true"],
+        ),
+        (
+            "deepseek2",
+            json!({"n_group": 2, "topk_group": 1, "topk_method": "group_limited_greedy"}),
+            vec!["topk_method \"group_limited_greedy\": with \"noaux_tc\""],
+        ),
+    ];
+    for (name, more, expected) in cases {
+        assert_eq!(told(name, &more), expected, "{name} {more}");
+    }
+}
+
+/// What is told of a model whose config lacks keys, each of whose heads has keys of its own if
+/// `whole`.
+fn assumed(name: &str, gone: &[&str], whole: bool) -> Vec<String> {
+    let mut golden = goldens().into_iter().find(|one| one.0 == name).unwrap().1;
+    for key in gone {
+        golden["config"]
+            .as_object_mut()
+            .unwrap()
+            .remove(*key)
+            .unwrap();
+    }
+    let parts = [".k_proj.", ".v_proj."];
+    for row in golden["source"].as_array_mut().unwrap() {
+        if whole
+            && parts
+                .iter()
+                .any(|part| row[0].as_str().unwrap().contains(part))
+        {
+            row[2][0] = json!(64);
+        }
+    }
+    let lowered = lower(&golden, OutType::F32).unwrap();
+    let told = lowered.records.into_iter();
+    let told = told.filter(|record| record.kind == "class-default");
+    told.map(|record| format!("{}: {}", record.what, record.why))
+        .collect()
+}
+
+#[test]
+fn what_is_assumed_without_a_key_is_told() {
+    for (name, gone) in [
+        ("llama", ""),
+        ("gptneox", ""),
+        ("bert", ""),
+        ("falcon", "num_kv_heads"),
+        ("phi2", "num_key_value_heads"),
+    ] {
+        // Falcon's `multi_query` says that there is one; Phi 2 has all of them in any case.
+        let gone: Vec<&str> = (!gone.is_empty()).then_some(gone).into_iter().collect();
+        assert_eq!(assumed(name, &gone, false), [""; 0], "{name}");
+    }
+    let told = assumed("llama", &["num_key_value_heads"], true);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("num_key_value_heads: config.json has none: it is 4, "),
+        "{told:?}"
+    );
+    let told = assumed("qwen2", &["model_type"], false);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("model_type: ") && told[0].contains("\"qwen2\""),
+        "{told:?}"
+    );
+    // Without a class nothing is written of them, and a runtime takes all heads.
+    let told = assumed("llama", &["model_type", "num_key_value_heads"], true);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].contains("it is 4, which is the number of all heads"),
+        "{told:?}"
+    );
+}

@@ -52,6 +52,8 @@ pub struct ReadOptions {
     pub key: Option<String>,
     /// Take every tensor, under its full path.
     pub all: bool,
+    /// Take what is there of a set that is not whole, each thing that is missing a loss.
+    pub partial: bool,
 }
 
 /// How to write an output.

@@ -87,6 +87,15 @@ impl Error {
         self
     }
 
+    /// Names the file by its whole path, where `path` knows it by the short one.
+    #[must_use]
+    pub fn found_at(mut self, path: impl FnOnce(&Path) -> Option<PathBuf>) -> Self {
+        if let Some(whole) = self.0.path.as_deref().and_then(path) {
+            self.0.path = Some(whole);
+        }
+        self
+    }
+
     /// Names the place inside the file, unless one is named already.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
@@ -282,6 +291,27 @@ impl Diagnose for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_name_gets_its_folder() {
+        let error = |name: &str| {
+            Error::from(Fault::Invalid {
+                what: "no".to_owned(),
+            })
+            .in_file(name)
+        };
+        let whole = |short: &Path| (short == Path::new("a.json")).then(|| "hf/a.json".into());
+        let found = error("a.json").found_at(whole);
+        assert_eq!(found.path(), Some(Path::new("hf/a.json")));
+        assert_eq!(
+            error("b.json").found_at(whole).path(),
+            Some(Path::new("b.json"))
+        );
+        let bare = Error::from(Fault::Invalid {
+            what: "no".to_owned(),
+        });
+        assert_eq!(bare.found_at(whole).path(), None);
+    }
 
     #[test]
     fn reads_like_a_sentence() {

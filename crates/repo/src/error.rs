@@ -117,18 +117,18 @@ impl Diagnose for RepoError {
                 ..
             } => {
                 return Some(format!(
-                    "{partial} is there: a download did not finish, resume it; no flag makes up for it"
+                    "{partial} is there: a download did not finish, resume it; convert --partial takes what is there, the rest a loss"
                 ));
             }
             Self::MissingShards { .. } => {
-                "Download them into the same folder: no flag makes up for them"
+                "Download them into the same folder; convert --partial takes what is there, the rest a loss"
             }
             Self::Placeholder { help, .. } => help,
             Self::Index { .. } => "Download the index again",
             Self::UnsafeName { .. } => "No honest index does that: do not trust this repository",
             Self::MissingTensor { .. } => {
                 "Index and shards may be of two versions: download all of them again, or take the \
-                 index away to use what the shards hold"
+                 index away to use what the shards hold; convert --partial goes on without the tensor"
             }
             Self::DuplicateTensor { .. } => {
                 "Index and shards may be of two versions: download all of them again"

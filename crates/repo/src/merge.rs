@@ -48,7 +48,10 @@ fn check_placeholder(region: &Region) -> Result<()> {
 pub(crate) fn merge(set: &Set, mut models: Vec<Model>, cx: &Context) -> Result<Model> {
     let mut merged = if models.len() == 1 {
         let only = models.pop().unwrap_or_default();
-        check_index(set, &only.tensors, &vec![0; only.tensors.len()], cx)?;
+        let owners = vec![0; only.tensors.len()];
+        let losses = check_index(set, &only.tensors, &owners, cx)?;
+        let mut only = only;
+        only.provenance.records.extend(losses);
         only
     } else {
         merge_many(set, models, cx)?
@@ -60,6 +63,7 @@ pub(crate) fn merge(set: &Set, mut models: Vec<Model>, cx: &Context) -> Result<M
         let extra = unnamed(&merged.tensors, index);
         merged.provenance.records.extend(extra);
     }
+    merged.provenance.records.extend(set.losses.iter().cloned());
     merged.provenance.files.splice(0..0, set.index_file.clone());
     merged.provenance.notes.extend(set.notes.iter().cloned());
     Ok(merged)
@@ -123,7 +127,8 @@ fn merge_many(set: &Set, models: Vec<Model>, cx: &Context) -> Result<Model> {
         merged.assets.extend(model.assets);
     }
     merged.metadata = pairs.metadata;
-    check_index(set, &merged.tensors, &owners, cx)?;
+    let losses = check_index(set, &merged.tensors, &owners, cx)?;
+    merged.provenance.records.extend(losses);
     Ok(merged)
 }
 
@@ -182,14 +187,20 @@ fn is_state_dict(objects: &Objects) -> bool {
     })
 }
 
-/// Every tensor of the index is in the file it names.
-fn check_index(set: &Set, tensors: &TensorTable, owners: &[usize], cx: &Context) -> Result<()> {
+/// Every tensor of the index is in the file it names, or none has it and that is a loss.
+fn check_index(
+    set: &Set,
+    tensors: &TensorTable,
+    owners: &[usize],
+    cx: &Context,
+) -> Result<Vec<Record>> {
+    let mut losses = Vec::new();
     let Some(index) = &set.index else {
-        return Ok(());
+        return Ok(losses);
     };
     // A subtree has other names than the index.
     if cx.read.key.is_some() {
-        return Ok(());
+        return Ok(losses);
     }
     let mut seen = HashSet::new();
     for (name, number) in &index.tensors {
@@ -204,6 +215,14 @@ fn check_index(set: &Set, tensors: &TensorTable, owners: &[usize], cx: &Context)
         let found = match owner {
             Some(owner) if owner == number => continue,
             Some(owner) => format!("it is in {}", file_of(set, *owner)),
+            None if cx.read.partial => {
+                let why = format!(
+                    "the index says that it is in {}, no file of the set has it",
+                    file_of(set, *number)
+                );
+                losses.push(Record::dropped("missing", name, why).flag("--partial"));
+                continue;
+            }
             None => "no file of the set has it".to_owned(),
         };
         let error = Error::from(RepoError::MissingTensor {
@@ -213,7 +232,7 @@ fn check_index(set: &Set, tensors: &TensorTable, owners: &[usize], cx: &Context)
         });
         return Err(error.in_file(set.folder.join(file_of(set, *number))));
     }
-    Ok(())
+    Ok(losses)
 }
 
 /// Texts among an index's metadata: the hub's library puts there which tied names it left out.

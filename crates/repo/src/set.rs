@@ -4,8 +4,8 @@ use crate::RepoError;
 use crate::index::{self, Index};
 use crate::names::{INDEX_SUFFIX, belongs_to_set, choose, is_own_layout, weights_in};
 use ir::shard::ShardName;
-use ir::{Class, Context, Error, Fault, Input, Kind, Places, Region, Result};
-use std::collections::HashMap;
+use ir::{Class, Context, Error, Fault, Input, Kind, Places, Record, Region, Result};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The files of one model.
@@ -26,6 +26,8 @@ pub(crate) struct Set {
     pub(crate) places: Places,
     /// Remarks on what was chosen.
     pub(crate) notes: Vec<String>,
+    /// What is missing and was left out, where that was asked for.
+    pub(crate) losses: Vec<Record>,
 }
 
 /// Files that a download leaves while it is under way.
@@ -58,7 +60,7 @@ pub(crate) fn resolve(input: &Input, cx: &Context) -> Result<Set> {
         set.read_index(input.path(), region, cx)?;
         set
     };
-    set.check_files()?;
+    set.check_files(cx.read.partial)?;
     set.notes.sort();
     Ok(set)
 }
@@ -217,6 +219,7 @@ impl Set {
             kinds,
             places: cx.places.clone(),
             notes,
+            losses: Vec::new(),
         })
     }
 
@@ -273,7 +276,7 @@ impl Set {
             .collect();
     }
 
-    fn check_files(&self) -> Result<()> {
+    fn check_files(&mut self, partial: bool) -> Result<()> {
         let there = |name: &String| match self.places.remote(&self.folder) {
             Some(_) => self.is_file(name),
             None => std::fs::metadata(self.folder.join(name)).is_ok(),
@@ -283,7 +286,12 @@ impl Set {
         let Some(first) = missing.first() else {
             return Ok(());
         };
-        let partial = self.entries.iter().find(|entry| {
+        if partial && missing.len() < self.files.len() {
+            let missing = missing.into_iter().cloned().collect();
+            self.leave_out(&missing);
+            return Ok(());
+        }
+        let cut = self.entries.iter().find(|entry| {
             let rest = entry.strip_prefix(first.as_str());
             rest.is_some_and(|rest| PARTIAL.contains(&rest))
         });
@@ -291,13 +299,45 @@ impl Set {
             missing: missing.len(),
             count: self.files.len(),
             names: missing.into_iter().take(NAMED).cloned().collect(),
-            partial: partial.cloned(),
+            partial: cut.cloned(),
         });
         Err(error.in_file(
             self.index_file
                 .as_ref()
                 .map_or(&self.folder, |(path, _)| path),
         ))
+    }
+
+    /// Goes on without files, each tensor that the index says they have a loss.
+    fn leave_out(&mut self, missing: &HashSet<String>) {
+        let files = std::mem::take(&mut self.files);
+        let mut numbers = HashMap::new();
+        for (number, file) in files.iter().enumerate() {
+            if missing.contains(file) {
+                let why = "this file of the set is not there";
+                self.losses
+                    .push(Record::dropped("missing", file, why).flag("--partial"));
+            } else {
+                numbers.insert(number, self.files.len());
+                self.files.push(file.clone());
+            }
+        }
+        let Some(index) = &mut self.index else {
+            return;
+        };
+        let all = std::mem::take(&mut index.tensors);
+        for (name, number) in all {
+            match (numbers.get(&number), files.get(number)) {
+                (Some(number), _) => index.tensors.push((name, *number)),
+                (None, file) => {
+                    let file = file.map_or("", String::as_str);
+                    let why = format!("it is in {file}, which is not there");
+                    self.losses
+                        .push(Record::dropped("missing", name, why).flag("--partial"));
+                }
+            }
+        }
+        index.files.clone_from(&self.files);
     }
 
     /// Whether a name is one of the set's own files.

@@ -51,6 +51,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         config: &config,
         vocab_size: None,
         embedding_rows: None,
+        partial: true,
         pre: pre.as_deref(),
         method: None,
         limits: &limits,

@@ -19,6 +19,8 @@ pub enum VocabError {
         why: String,
         /// Where in the file.
         place: Option<String>,
+        /// Whether the file is all there, and not what it should be.
+        whole: bool,
     },
     /// Tokens beyond the embedding's rows.
     #[error(
@@ -34,6 +36,21 @@ pub enum VocabError {
         rows: u64,
         /// Where that number is from.
         rows_from: &'static str,
+    },
+    /// Added tokens beyond the model's rows, which can be left out.
+    #[error(
+        "{count} of the added tokens are beyond the model's {rows} rows: {token:?} of id {id}{}",
+        if *count > 1 { " and others" } else { "" }
+    )]
+    Beyond {
+        /// How many there are.
+        count: usize,
+        /// The first of them.
+        token: String,
+        /// Its id.
+        id: u64,
+        /// Rows that the model has for tokens.
+        rows: u64,
     },
     /// A special token that is no token.
     #[error("{what} is {found}, which is no token id")]
@@ -80,11 +97,21 @@ fn nearest_words(nearest: &[(String, u32)]) -> String {
 }
 
 impl VocabError {
+    /// A file that is all there and lacks something.
+    pub(crate) fn lacks(field: &str) -> Self {
+        Self::Malformed {
+            why: format!("it has no {field:?}"),
+            place: None,
+            whole: true,
+        }
+    }
+
     /// A file that does not read.
     pub(crate) fn malformed(why: impl Into<String>) -> Self {
         Self::Malformed {
             why: why.into(),
             place: None,
+            whole: false,
         }
     }
 }
@@ -111,10 +138,19 @@ impl Diagnose for VocabError {
                 "Fetch the tokenizer files into the folder, or carry the tensors without a \
                  tokenizer with --as container"
             }
+            Self::Malformed { whole: true, .. } => {
+                "The file is there whole: take the one that the model was published with, or write it \
+                 anew with the library that made it"
+            }
             Self::Malformed { .. } => "The download may be cut short: fetch the file again",
             Self::TooLarge { .. } => {
                 "The tokenizer may be of another model; or added tokens were never given rows: \
                  resize the embedding, or take them out of added_tokens. --as container carries the \
+                 tensors without a tokenizer"
+            }
+            Self::Beyond { .. } => {
+                "They were never given rows: resize the embedding, or take them out of added_tokens. \
+                 --partial leaves them out, as llama.cpp's converter does; --as container carries the \
                  tensors without a tokenizer"
             }
             Self::BadId { .. } => "Correct the id in the file",

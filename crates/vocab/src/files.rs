@@ -135,6 +135,7 @@ pub(crate) fn json_error(error: &serde_json::Error, name: &str) -> Error {
     let tail = format!(" at line {line} column {column}");
     Error::from(VocabError::Malformed {
         why: why.strip_suffix(&tail).unwrap_or(&why).to_owned(),
+        whole: error.is_data(),
         place: (line > 0).then(|| format!("line {line}, column {column}")),
     })
     .in_file(name)

@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub pre: Option<&'a str>,
     /// A method, whatever the class.
     pub method: Option<Method>,
+    /// Leave out added tokens that the model has no row for, each a loss.
+    pub partial: bool,
     /// How much the files may ask for.
     pub limits: &'a Limits,
 }

@@ -22,19 +22,24 @@ pub(crate) struct TokenizerJson {
     pub(crate) pre_tokenizer: Value,
     pub(crate) post_processor: Value,
     pub(crate) decoder: Value,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) model: Model,
 }
 
 /// An added token.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
 pub(crate) struct Added {
     pub(crate) id: u32,
     pub(crate) content: String,
+    #[serde(default)]
     pub(crate) single_word: bool,
+    #[serde(default)]
     pub(crate) lstrip: bool,
+    #[serde(default)]
     pub(crate) rstrip: bool,
+    #[serde(default)]
     pub(crate) normalized: bool,
+    #[serde(default)]
     pub(crate) special: bool,
 }
 
@@ -57,6 +62,17 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// What every such file has and this one does not.
+    fn lacks(&self) -> Option<&'static str> {
+        let words = self.vocab.len() > 0;
+        match self.kind.as_deref() {
+            None if !words && !self.merges.said => Some("model"),
+            _ if !words => Some("model.vocab"),
+            Some("BPE") if !self.merges.said => Some("model.merges"),
+            _ => None,
+        }
+    }
+
     /// The kind: old files do not tell it, and are then BPE if they have merges.
     pub(crate) fn kind(&self) -> &str {
         match (&self.kind, &self.vocab) {
@@ -137,6 +153,8 @@ pub(crate) struct Merges {
     marks: Vec<(u32, u32)>,
     /// Whether a part had a space inside.
     pub(crate) had_spaces: bool,
+    /// Whether the file says anything of them, none included.
+    said: bool,
 }
 
 impl Merges {
@@ -223,7 +241,10 @@ impl<'de> Deserialize<'de> for Merges {
                 f.write_str("a list of merges")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Merges, A::Error> {
-                let mut merges = Merges::default();
+                let mut merges = Merges {
+                    said: true,
+                    ..Merges::default()
+                };
                 while seq.next_element_seed(One(&mut merges))?.is_some() {}
                 Ok(merges)
             }
@@ -288,7 +309,10 @@ impl TokenizerJson {
         let read: Self =
             serde_json::from_str(text).map_err(|error| json_error(&error, TOKENIZER_JSON))?;
         read.check_within(limits, TOKENIZER_JSON)?;
-        Ok(read)
+        match read.model.lacks() {
+            None => Ok(read),
+            Some(field) => Err(Error::from(VocabError::lacks(field)).in_file(TOKENIZER_JSON)),
+        }
     }
 
     /// Keeps the limits of a file of this name.
@@ -336,6 +360,25 @@ mod tests {
         assert_eq!(pairs, [("a", "b"), ("cĠd", "e")]);
         assert_eq!(json.model.merges.joined(), ["a b", "cĠd e"]);
         assert!(json.model.merges.had_spaces);
+    }
+
+    #[test]
+    fn what_a_whole_file_lacks_is_named() {
+        let words = |text: &str| {
+            let error = TokenizerJson::read(text.as_bytes(), &Limits::default()).unwrap_err();
+            assert!(!error.to_string().contains("cut short"), "{error}");
+            error.message()
+        };
+        assert_eq!(words("{}"), "it has no \"model\"");
+        assert_eq!(words(r#"{"model":null}"#), "it has no \"model\"");
+        let vocab = words(r#"{"model":{"type":"BPE","merges":[]}}"#);
+        assert_eq!(vocab, "it has no \"model.vocab\"");
+        let merges = words(r#"{"model":{"type":"BPE","vocab":{"a":0}}}"#);
+        assert_eq!(merges, "it has no \"model.merges\"");
+        let added = words(r#"{"added_tokens":[{"id":3}],"model":{"vocab":{"a":0}}}"#);
+        assert_eq!(added, "missing field `content`");
+        let cut = TokenizerJson::read(b"{\"model\": {", &Limits::default()).unwrap_err();
+        assert!(cut.to_string().contains("cut short"), "{cut}");
     }
 
     #[test]

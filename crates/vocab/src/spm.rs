@@ -83,13 +83,61 @@ pub(crate) fn pieces(model: &ModelProto, n: usize) -> Tokens {
     tokens
 }
 
+/// Added tokens that the model has no row for.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    rows: usize,
+    tokens: Vec<(String, usize, &'static str)>,
+}
+
+impl Beyond {
+    /// None yet, of `rows` rows.
+    pub(crate) fn new(rows: usize) -> Self {
+        let tokens = Vec::new();
+        Self { rows, tokens }
+    }
+
+    /// Puts a token in its row, if there is one.
+    fn put(&mut self, tokens: &mut Tokens, id: usize, text: String, kind: i32, from: &'static str) {
+        let shown = text.clone();
+        if !tokens.put(id, text, -1000.0, kind) {
+            self.tokens.push((shown, id, from));
+        }
+    }
+
+    /// Leaves them out, each a loss, or refuses them.
+    pub(crate) fn settle(self, partial: bool, records: &mut Vec<Record>) -> Result<()> {
+        let rows = self.rows;
+        let Some((token, id, from)) = self.tokens.first() else {
+            return Ok(());
+        };
+        if !partial {
+            let error = VocabError::Beyond {
+                count: self.tokens.len(),
+                token: token.clone(),
+                id: *id as u64,
+                rows: rows as u64,
+            };
+            return Err(Error::from(error).in_file(*from));
+        }
+        records.extend(self.tokens.iter().map(|(token, id, _)| {
+            let why = format!("its id {id} is beyond the {rows} rows of the model");
+            let what = format!("added token {token:?}");
+            Record::dropped("lint-vocab", what, why).flag("--partial")
+        }));
+        Ok(())
+    }
+}
+
+const ADDED_TOKENS: &str = "added_tokens.json";
+
 /// Tokens of `added_tokens.json`.
 pub(crate) fn put_added_json(
     files: &Files<'_>,
     tokens: &mut Tokens,
-    records: &mut Vec<Record>,
+    beyond: &mut Beyond,
 ) -> Result<()> {
-    for (text, id) in files.object("added_tokens.json")?.into_iter().flatten() {
+    for (text, id) in files.object(ADDED_TOKENS)?.into_iter().flatten() {
         let place = id.as_u64().and_then(|id| usize::try_from(id).ok());
         let Some(place) = place else {
             let what = format!("added token {text:?}");
@@ -97,20 +145,11 @@ pub(crate) fn put_added_json(
                 what,
                 found: id.to_string(),
             };
-            return Err(Error::from(error).in_file("added_tokens.json"));
+            return Err(Error::from(error).in_file(ADDED_TOKENS));
         };
-        let what = format!("added token {text:?}");
-        if !tokens.put(place, text, -1000.0, kind::USER_DEFINED) {
-            records.push(beyond(what, place, tokens.len()));
-        }
+        beyond.put(tokens, place, text, kind::USER_DEFINED, ADDED_TOKENS);
     }
     Ok(())
-}
-
-/// A token that has no row.
-pub(crate) fn beyond(what: String, id: usize, rows: usize) -> Record {
-    let why = format!("its id {id} is beyond the {rows} rows of the model");
-    Record::dropped("lint-vocab", what, why)
 }
 
 /// Tokens with their ids as an object of id and token, `added_tokens_decoder`.
@@ -137,11 +176,7 @@ pub(crate) fn decoder_entries(files: &Files<'_>) -> Result<Vec<(usize, String, b
 }
 
 /// The reference's `_create_vocab_sentencepiece`.
-pub(crate) fn tokens(
-    files: &Files<'_>,
-    rows: Option<u64>,
-    records: &mut Vec<Record>,
-) -> Result<Tokens> {
+pub(crate) fn tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Beyond)> {
     let model = read(files.need(TOKENIZER_MODEL)?, TOKENIZER_MODEL, files.limits)?;
     let rows = rows.unwrap_or(model.pieces.len() as u64);
     Limits::check("tokens", rows, files.limits.entries)?;
@@ -156,35 +191,28 @@ pub(crate) fn tokens(
         };
         return Err(Error::from(error).in_file(TOKENIZER_MODEL));
     }
-    let mut tokens = pieces(&model, n);
-    put_added_json(files, &mut tokens, records)?;
+    let (mut tokens, mut beyond) = (pieces(&model, n), Beyond::new(n));
+    put_added_json(files, &mut tokens, &mut beyond)?;
     for (id, text, special) in decoder_entries(files)? {
-        let what = format!("added token {text:?}");
         let (text, kind) = if special || looks_special(&text) {
             (text, kind::CONTROL)
         } else {
             (text.replace('\u{2581}', " "), kind::USER_DEFINED)
         };
-        if !tokens.put(id, text, -1000.0, kind) {
-            records.push(beyond(what, id, n));
-        }
+        beyond.put(&mut tokens, id, text, kind, TOKENIZER_CONFIG);
     }
-    Ok(tokens)
+    Ok((tokens, beyond))
 }
 
 /// Phi-3's own: as [`tokens`], but added tokens keep their text, and those of `tokenizer.json`
 /// come last.
-pub(crate) fn phi3_tokens(
-    files: &Files<'_>,
-    rows: Option<u64>,
-    records: &mut Vec<Record>,
-) -> Result<Tokens> {
+pub(crate) fn phi3_tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Beyond)> {
     let model = read(files.need(TOKENIZER_MODEL)?, TOKENIZER_MODEL, files.limits)?;
     let rows = rows.unwrap_or(model.pieces.len() as u64);
     Limits::check("tokens", rows, files.limits.entries)?;
     let n = usize::try_from(rows).unwrap_or(usize::MAX);
-    let mut tokens = pieces(&model, n);
-    put_added_json(files, &mut tokens, records)?;
+    let (mut tokens, mut beyond) = (pieces(&model, n), Beyond::new(n));
+    put_added_json(files, &mut tokens, &mut beyond)?;
     let mut entries = decoder_entries(files)?;
     if let Some(bytes) = files.bytes(crate::json::TOKENIZER_JSON)? {
         let json = crate::json::TokenizerJson::read(&bytes, files.limits)?;
@@ -192,17 +220,14 @@ pub(crate) fn phi3_tokens(
         entries.extend(more.map(|token| (token.id as usize, token.content, token.special)));
     }
     for (id, text, special) in entries {
-        let what = format!("added token {text:?}");
         let kind = if special {
             kind::CONTROL
         } else {
             kind::USER_DEFINED
         };
-        if !tokens.put(id, text, -1000.0, kind) {
-            records.push(beyond(what, id, n));
-        }
+        beyond.put(&mut tokens, id, text, kind, TOKENIZER_CONFIG);
     }
-    Ok(tokens)
+    Ok((tokens, beyond))
 }
 
 #[cfg(test)]

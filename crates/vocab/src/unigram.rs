@@ -56,6 +56,7 @@ fn is(model: &ModelProto, kind: ModelType) -> bool {
 pub(crate) fn t5(
     files: &Files<'_>,
     rows: Option<u64>,
+    partial: bool,
     records: &mut Vec<Record>,
 ) -> Result<Option<Unigram>> {
     let names = [spm::TOKENIZER_MODEL, "spiece.model"];
@@ -81,8 +82,9 @@ pub(crate) fn t5(
         };
         return Err(Error::from(error).in_file(name));
     }
-    let mut tokens = spm::pieces(&model, n);
-    spm::put_added_json(files, &mut tokens, records)?;
+    let (mut tokens, mut beyond) = (spm::pieces(&model, n), spm::Beyond::new(n));
+    spm::put_added_json(files, &mut tokens, &mut beyond)?;
+    beyond.settle(partial, records)?;
     Ok(Some(of_model(&model, tokens)))
 }
 

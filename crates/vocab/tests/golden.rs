@@ -24,6 +24,22 @@ fn keys_types_values_and_order_are_the_reference_s() {
 }
 
 #[test]
+fn an_added_token_without_a_row_is_left_out_only_where_that_is_asked_for() {
+    let all = cases();
+    let case = all.iter().find(|case| case.name == "spm-llama").unwrap();
+    let error = case.run_as(&case.files, None, false).unwrap_err();
+    assert_eq!(error.class(), Class::Malformed);
+    let text = error.to_string();
+    for word in ["tokenizer_config.json", "<far>", "--partial"] {
+        assert!(text.contains(word), "{text}");
+    }
+    let made = case.run_as(&case.files, None, true).unwrap();
+    let lost = made.records.iter().filter(|record| record.loss);
+    let lost: Vec<&str> = lost.map(|record| record.what.as_str()).collect();
+    assert_eq!(lost, ["added token \"<far>\"", "pad_token_id"]);
+}
+
+#[test]
 fn the_fingerprint_is_the_reference_s() {
     let mut n = 0;
     for case in cases() {

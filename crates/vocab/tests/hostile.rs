@@ -26,6 +26,7 @@ fn run(class: &str, config: &Value, files: &[(&str, Value)]) -> Result<Vocabular
         config,
         vocab_size: None,
         embedding_rows: None,
+        partial: false,
         pre: None,
         method: None,
         limits: &limits,

@@ -182,6 +182,7 @@ fn options(request: &ConvertRequest) -> Map<String, Value> {
     );
     set("key", text(&request.read.key));
     set("all", flag(request.read.all));
+    set("partial", flag(request.read.partial));
     let policy = (request.policy != Policy::Default).then(|| request.policy.name().into());
     set("policy", policy);
     set("allow-global", list(&request.allow_globals));

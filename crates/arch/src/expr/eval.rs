@@ -207,7 +207,8 @@ fn same(left: &Value, right: &Value) -> bool {
     }
 }
 
-fn contains(container: &Value, item: &Value) -> bool {
+/// Whether an item is in a list, a key in a mapping, a part in a text.
+pub(crate) fn contains(container: &Value, item: &Value) -> bool {
     match container {
         Value::Array(items) => items.iter().any(|known| same(known, item)),
         Value::Object(map) => item.as_str().is_some_and(|key| map.contains_key(key)),

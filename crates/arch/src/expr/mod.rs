@@ -12,7 +12,7 @@
 mod eval;
 mod parse;
 
-pub(crate) use eval::{Scope, truthy};
+pub(crate) use eval::{Scope, contains, truthy};
 
 use serde_json::Value;
 use std::fmt;

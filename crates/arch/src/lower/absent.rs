@@ -288,6 +288,10 @@ impl<'a> Absent<'a> {
             }
         }
         records.extend(self.theta(written("rope.freq_base").map(|(_, value)| value)));
+        let key_heads = written(KEY_HEADS.key).map(|(_, value)| value);
+        let heads = written(HEADS.key).map(|(_, value)| value);
+        records.extend(self.key_heads(key_heads, heads));
+        records.extend(self.no_model_type());
         // llama.cpp's own choice is the older models'.
         let corrected = self.table.rows.iter().flat_map(|row| &row.gguf);
         let corrected = corrected.map(|gguf| part(gguf.text()) == "exp_probs_b.bias");
@@ -300,6 +304,37 @@ impl<'a> Absent<'a> {
             records.push(Record::carried("class-default", "scoring_func", why));
         }
         records
+    }
+
+    /// The number of key heads, if it is taken to be that of all heads.
+    fn key_heads(&self, own: Option<&MetaValue>, all: Option<&MetaValue>) -> Option<Record> {
+        let name = self.name(&KEY_HEADS);
+        let rows = self.table.kv.iter().filter(|row| row.name == KEY_HEADS.key);
+        let verbs = self.table.rows.iter().flat_map(|row| &row.verbs);
+        let is = |key: &String| KEY_HEADS.names.contains(&key.as_str());
+        let asked = own.is_some() && rows.flat_map(|row| row.value.keys()).any(|key| is(&key))
+            || verbs.flat_map(Verb::keys).any(|key| is(&key));
+        let said = KEY_HEADS
+            .names
+            .iter()
+            .any(|key| self.text.contains_key(*key));
+        let made = self.table.set.iter().any(|(key, _)| is(key));
+        if !asked || said || made || self.literal(name).is_some() {
+            return None;
+        }
+        let value = own.or(all)?.to_string();
+        Some(assumed(name, &value, "is the number of all heads"))
+    }
+
+    /// A config that does not tell its model type, which decides whose defaults are taken.
+    fn no_model_type(&self) -> Option<Record> {
+        let said = self.text.contains_key("model_type") || self.table.config.is_empty();
+        let why = format!(
+            "config.json has none: it is read as architecture {:?}, and what it does not say is no \
+             class's default but what a runtime takes; put the model's own type there",
+            self.table.name
+        );
+        (!said).then(|| Record::carried("class-default", "model_type", why))
     }
 
     /// The base of rope, if the config gives it under none of its names.

@@ -11,6 +11,7 @@ use crate::choose::{Choice, for_hf};
 use crate::compute::constant;
 use crate::error::ArchError;
 use crate::expr::{Scope, truthy};
+use crate::fixed::losses;
 use crate::generate;
 use crate::hparams::{hparams, lifted};
 use crate::keys::{full_name, pairs};
@@ -235,6 +236,16 @@ fn lower(
         }
     }
     params.push(("general.quantization_version".to_owned(), MetaValue::U32(2)));
+    root.insert(
+        "tensors".to_owned(),
+        names(tensors.iter().map(|p| p.tensor.name.as_str())),
+    );
+    let prefix = format!("{}.", table.gguf);
+    let keys = params
+        .iter()
+        .map(|(key, _)| key.strip_prefix(&prefix).unwrap_or(key));
+    root.insert("written".to_owned(), names(keys));
+    records.extend(losses(&table.fixed, &root, text));
     let facts = Facts {
         table,
         config: text,
@@ -256,6 +267,12 @@ fn lower(
         tensors,
         records,
     })
+}
+
+/// Names to ask for with `in`.
+fn names<'a>(list: impl Iterator<Item = &'a str>) -> Value {
+    let map: Map<String, Value> = list.map(|name| (name.to_owned(), json!(true))).collect();
+    Value::Object(map)
 }
 
 pub(crate) fn repo_facts(

@@ -55,7 +55,7 @@ fn all() -> ReadOptions {
 fn key(key: &str) -> ReadOptions {
     ReadOptions {
         key: Some(key.to_owned()),
-        all: false,
+        ..ReadOptions::default()
     }
 }
 

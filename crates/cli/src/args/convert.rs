@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use weightbridge::Policy;
 
 /// What a change in place cannot do besides.
-const IN_PLACE_ALONE: [&str; 33] = [
+const IN_PLACE_ALONE: [&str; 34] = [
     "output",
     "from",
     "to",
@@ -15,6 +15,7 @@ const IN_PLACE_ALONE: [&str; 33] = [
     "dtype",
     "key",
     "all",
+    "partial",
     "policy",
     "allow_global",
     "include",
@@ -56,6 +57,10 @@ pub(crate) struct ConvertArgs {
     pub(crate) in_place: bool,
     #[command(flatten)]
     pub(crate) part: Part,
+    /// Take what is there of a sharded set with missing files or tensors, and of a tokenizer with
+    /// tokens that the model has no row for; what is left out is a loss
+    #[arg(long)]
+    pub(crate) partial: bool,
     /// The output's format, instead of telling it from the extension
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: Option<String>,

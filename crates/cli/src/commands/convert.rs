@@ -51,6 +51,7 @@ fn request(args: &ConvertArgs, output: &Path, keys: Keys) -> Result<ConvertReque
         read: ReadOptions {
             key: args.part.key.clone(),
             all: args.part.all,
+            partial: args.partial,
         },
         policy: args.policy,
         allow_globals: args.allow_global.clone(),

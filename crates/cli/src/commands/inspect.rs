@@ -14,6 +14,7 @@ pub(crate) fn run(args: &InspectArgs, common: &Common, session: &Session) -> Res
     let read = ReadOptions {
         key: args.part.key.clone(),
         all: args.part.all,
+        ..ReadOptions::default()
     };
     let opened = weightbridge::open(&args.input, args.part.from.as_deref(), read, session)?;
     let description = weightbridge::describe(&opened.model);

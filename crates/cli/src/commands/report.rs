@@ -19,6 +19,7 @@ pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Resu
         read: ReadOptions {
             key: args.part.key.clone(),
             all: args.part.all,
+            ..ReadOptions::default()
         },
         values: match (args.no_values, args.all_values) {
             (true, _) => ReadValues::None,

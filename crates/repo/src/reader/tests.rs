@@ -1,6 +1,7 @@
 use super::*;
 use ir::{
-    Class, DType, Error, Fault, MetaValue, Open, Region, Tensor, TensorSpec, View, WriteOptions, ns,
+    Class, DType, Error, Fault, MetaValue, Open, ReadOptions, Region, Tensor, TensorSpec, View,
+    WriteOptions, ns,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -22,6 +23,10 @@ impl Folder {
     }
 
     fn open(&self, name: &str) -> Result<Model> {
+        self.open_as(name, false)
+    }
+
+    fn open_as(&self, name: &str, partial: bool) -> Result<Model> {
         let path = if name.is_empty() {
             self.0.clone()
         } else {
@@ -29,6 +34,10 @@ impl Folder {
         };
         let cx = Context {
             open: Some(Arc::new(Lines)),
+            read: ReadOptions {
+                partial,
+                ..ReadOptions::default()
+            },
             write: WriteOptions::default(),
             ..Context::default()
         };
@@ -197,6 +206,48 @@ fn missing_shards_are_named() {
     folder.refused(ONE, "a download did not finish, resume it");
     fs::remove_file(folder.0.join(INDEX)).unwrap();
     folder.refused(ONE, "1 of the 2 files");
+}
+
+/// The tensors, and the losses by what they are of.
+fn part(folder: &Folder, name: &str) -> (Vec<String>, Vec<String>) {
+    let model = folder.open_as(name, true).unwrap();
+    let losses = model.provenance.records.iter().filter(|record| record.loss);
+    let losses = losses.map(|record| format!("{} {}", record.what, record.why));
+    (
+        names(&model).into_iter().map(str::to_owned).collect(),
+        losses.collect(),
+    )
+}
+
+#[test]
+fn what_is_there_is_taken_where_that_is_asked_for() {
+    let folder = sharded("partial");
+    assert_eq!(part(&folder, "").1, [""; 0]);
+    fs::remove_file(folder.0.join(ONE)).unwrap();
+    let (names, losses) = part(&folder, "");
+    assert_eq!(names, ["c"]);
+    let file = format!("{ONE} this file of the set is not there");
+    let of = |name| format!("{name} it is in {ONE}, which is not there");
+    assert_eq!(losses, [file.clone(), of("a"), of("b")]);
+    fs::remove_file(folder.0.join(INDEX)).unwrap();
+    assert_eq!(part(&folder, TWO), (vec!["c".to_owned()], vec![file]));
+    fs::remove_file(folder.0.join(TWO)).unwrap();
+    folder.put(INDEX, &index(&[("a", ONE), ("c", TWO)]));
+    let error = folder.open_as(INDEX, true).unwrap_err();
+    assert!(error.to_string().contains("2 of the 2 files"), "{error}");
+
+    let folder = sharded("partial-index");
+    folder.put(
+        INDEX,
+        &index(&[("a", ONE), ("b", ONE), ("c", TWO), ("d", TWO)]),
+    );
+    let (names, losses) = part(&folder, "");
+    assert_eq!(names, ["b", "a", "c"]);
+    assert_eq!(losses.len(), 1);
+    assert!(losses[0].starts_with("d the index says that it is in model-00002"));
+    // A tensor in another file is no missing tensor: index and shards are of two versions.
+    folder.put(INDEX, &index(&[("a", ONE), ("b", TWO), ("c", TWO)]));
+    assert!(folder.open_as("", true).is_err());
 }
 
 #[test]

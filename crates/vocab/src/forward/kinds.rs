@@ -35,7 +35,8 @@ impl Work<'_> {
     }
 
     pub(super) fn sentencepiece(&mut self) -> Result<()> {
-        let tokens = spm::tokens(&self.files, self.rows, &mut self.records)?;
+        let (tokens, beyond) = spm::tokens(&self.files, self.rows)?;
+        beyond.settle(self.request.partial, &mut self.records)?;
         self.llama_tokens(tokens, None)
     }
 
@@ -165,7 +166,8 @@ impl Work<'_> {
         {
             return self.run(Method::Gpt2);
         }
-        let tokens = spm::phi3_tokens(&self.files, self.rows, &mut self.records)?;
+        let (tokens, beyond) = spm::phi3_tokens(&self.files, self.rows)?;
+        beyond.settle(self.request.partial, &mut self.records)?;
         self.llama_tokens(tokens, None)
     }
 
@@ -247,7 +249,12 @@ impl Work<'_> {
     }
 
     pub(super) fn t5(&mut self) -> Result<()> {
-        match unigram::t5(&self.files, self.rows, &mut self.records)? {
+        match unigram::t5(
+            &self.files,
+            self.rows,
+            self.request.partial,
+            &mut self.records,
+        )? {
             Some(own) => self.unigram(own, None),
             None => self.sentencepiece(),
         }

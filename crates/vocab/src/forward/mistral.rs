@@ -189,6 +189,7 @@ mod tests {
             config: &config,
             vocab_size: None,
             embedding_rows: None,
+            partial: false,
             pre: None,
             method: Some(method),
             limits: &Limits::default(),

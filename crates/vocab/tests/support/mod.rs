@@ -68,10 +68,20 @@ impl Case {
         self.run_files(&self.files, pre)
     }
 
+    /// As the reference converter does it, without tokens that the model has no row for.
     pub(crate) fn run_files(
         &self,
         files: &[(String, Bytes)],
         pre: Option<&str>,
+    ) -> Result<Vocabulary> {
+        self.run_as(files, pre, true)
+    }
+
+    pub(crate) fn run_as(
+        &self,
+        files: &[(String, Bytes)],
+        pre: Option<&str>,
+        partial: bool,
     ) -> Result<Vocabulary> {
         let limits = Limits::default();
         let request = Request {
@@ -79,6 +89,7 @@ impl Case {
             config: &self.config,
             vocab_size: None,
             embedding_rows: None,
+            partial,
             pre,
             method: None,
             limits: &limits,

@@ -1,6 +1,6 @@
 //! From a repository to a GGUF model.
 
-use super::{LlmOptions, files, graph, mistral, out_type, own_table};
+use super::{files, graph, mistral, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{
     GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, front_matter, general, hf_to_gguf,
@@ -42,7 +42,7 @@ pub(super) fn lower(
     let keep = request.dtype == DTypeChoice::Keep && !options.half && packed.is_none();
     let map = own_table(options.arch_map.as_deref())?;
     let rows = embedding_rows(&model);
-    let vocabulary = vocabulary(&model, &config, rows, options, limits)?;
+    let vocabulary = vocabulary(&model, &config, rows, request, limits)?;
     let repo = RepoFacts {
         vocab_tokens: Some(vocabulary.tokens),
         embedding_rows: rows,
@@ -81,6 +81,7 @@ pub(super) fn lower(
     let planned = lowered.tensors.into_iter();
     model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
     model.metadata = metadata;
+    model.provenance.records.extend(files::placeholders(&model));
     // GGUF has no room for all of it: --modelfile asks it for the rest.
     model.assets.retain(|asset| asset.name == super::GENERATION);
     model.objects = None;
@@ -160,7 +161,7 @@ fn vocabulary(
     model: &Model,
     config: &Value,
     rows: Option<u64>,
-    options: &LlmOptions,
+    request: &ConvertRequest,
     limits: &Limits,
 ) -> Result<Vocabulary> {
     let class = config.get("architectures").and_then(|list| list.get(0));
@@ -171,8 +172,9 @@ fn vocabulary(
             config,
             vocab_size: None,
             embedding_rows: rows,
-            pre: options.pre.as_deref(),
+            pre: request.llm.pre.as_deref(),
             method: None,
+            partial: request.read.partial,
             limits,
         },
     )

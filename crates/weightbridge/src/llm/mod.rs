@@ -122,13 +122,14 @@ impl Turn {
         cx: &Context,
     ) -> Result<(Model, Vec<CastCounts>)> {
         let one = |(model, casts)| (model, vec![casts]);
-        match (self, is_adapter(&model)) {
+        let placed = files::placed(&model);
+        placed(match (self, is_adapter(&model)) {
             (Self::Lower, false) => lower::lower(model, request, cx).map(one),
             (Self::Lower, true) => adapter::lower(model, request, cx).map(one),
             (Self::Raise, false) => raise::raise(model, request, &cx.limits).map(one),
             (Self::Raise, true) => adapter::raise(model, request, cx).map(one),
             (Self::Decode, _) => decode::decode(model, request, repository, &cx.limits),
-        }
+        })
     }
 }
 
@@ -140,6 +141,7 @@ pub(crate) fn named(model: Model, path: &Path, names: Names, cx: &Context) -> Re
             let mut request = ConvertRequest::new(path, "");
             // Nothing but tensors is compared: how text is split need not be known.
             request.llm.pre = Some("default".to_owned());
+            request.read.partial = true;
             turn.take(model, &request, false, cx)
                 .map(|(model, _)| model)
         }
