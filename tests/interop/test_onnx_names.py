@@ -295,3 +295,124 @@ def test_a_llama_of_the_newer_exporter(tied, tmp_path):
     convert(home, tmp_path / "straight.gguf", *pairs.PRE)
     convert(graph, tmp_path / "made.gguf", *pairs.PRE)
     assert (tmp_path / "made.gguf").read_bytes() == (tmp_path / "straight.gguf").read_bytes()
+
+
+class Made(nn.Module):
+    """A module of these parts, and what it does with them."""
+
+    def __init__(self, does, **parts):
+        super().__init__()
+        self.does = does
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs):
+        return self.does(self, *inputs)
+
+
+def line(into=8, bias=True):
+    return nn.Linear(8, into, bias=bias)
+
+
+def own(*shape):
+    return nn.Parameter(torch.randn(*shape))
+
+
+def blocks(count, norm=True, bias=False):
+    """Parts of a container that is not called: the older exporter leaves out where they are."""
+    make = lambda: {"fc": line(bias=bias), **({"norm": nn.LayerNorm(8)} if norm else {})}  # noqa: E731
+    return nn.ModuleList(nn.ModuleDict(make()) for _ in range(count))
+
+
+def through(of, x):
+    for block in of:
+        for part in block.values():
+            x = torch.relu(part(x))
+    return x
+
+
+def taken(m, x):
+    return nn.functional.linear(x, m.wt)
+
+
+def each(of, x):
+    for part in of:
+        x = part(x)
+    return x
+
+
+X, PICTURE, SERIES = torch.randn(2, 3, 8), torch.randn(1, 4, 8, 8), torch.randn(2, 4, 9)
+LAYER = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "batch_first": True}
+VARIED = {
+    "dicts": (lambda: Made(lambda m, x: through(m.blocks, x), blocks=blocks(3)), X),
+    "dicts-bias": (lambda: Made(lambda m, x: through(m.blocks, x), blocks=blocks(3, bias=True)), X),
+    "dicts-bare": (lambda: Made(lambda m, x: through(m.blocks, x), blocks=blocks(3, norm=False)), X),
+    "dicts-head": (lambda: Made(lambda m, x: m.head(through(m.blocks, x)), blocks=blocks(2), head=line(bias=False)), X),
+    "dicts-twice": (lambda: Made(lambda m, x: through(m.blocks, through(m.blocks, x)), blocks=blocks(2)), X),
+    "dicts-below": (
+        lambda: Made(lambda m, x: m.body(x), body=Made(lambda m, x: through(m.blocks, x), blocks=blocks(2))), X),
+    "dicts-of-sequences": (lambda: Made(lambda m, x: m.c[0]["x"](m.b["x"](x)), b=nn.ModuleDict(
+        {"x": nn.Sequential(line(), line(bias=False))}), c=nn.ModuleList([nn.ModuleDict({"x": nn.Sequential(line(), line())})])), X),
+    "dict-beside": (lambda: Made(lambda m, x: m.fc(m.inside["fc"](x)), fc=line(), inside=nn.ModuleDict({"fc": line()})), X),
+    "lists": (lambda: Made(lambda m, x: each(m.b[1], each(m.b[0], x)), b=nn.ModuleList(
+        nn.ModuleList(line(bias=False) for _ in range(2)) for _ in range(2))), X),
+    "numbered": (lambda: Made(lambda m, x: m.fc_2(m.fc_1(m.fc(x))), fc=line(), fc_1=line(), fc_2=line()), X),
+    "called-again": (lambda: Made(lambda m, x: m.fc(torch.relu(m.fc(x))), fc=line(bias=False)), X),
+    "plain-norm": (lambda: nn.Sequential(line(), nn.LayerNorm(8, elementwise_affine=False)), X),
+    "norms": (lambda: nn.Sequential(nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False), nn.LayerNorm(8, bias=False)), X),
+    "rms": (lambda: nn.Sequential(line(), nn.RMSNorm(8), nn.RMSNorm(8, elementwise_affine=False)), X),
+    "group-norms": (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.GroupNorm(2, 4, affine=False), nn.Conv2d(4, 4, 1)), PICTURE),
+    "instance": (lambda: nn.Sequential(nn.InstanceNorm2d(4), nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4, affine=True)), PICTURE),
+    "batch": (lambda: nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False)), PICTURE),
+    "convolutions": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 6, 1, groups=2),
+                                           nn.ConvTranspose2d(6, 4, 2)), PICTURE),
+    "in-a-row": (lambda: nn.Sequential(nn.Conv1d(4, 4, 3), nn.ReLU(), nn.Conv1d(4, 4, 1, bias=False)), SERIES),
+    "taken": (lambda: Made(lambda m, x: m.m(x), m=Made(lambda m, x: taken(m, x) + m.bt, wt=own(6, 8), bt=own(6))), X),
+    "taken-with-children": (lambda: Made(lambda m, x: m.m(x), m=Made(lambda m, x: taken(m, m.fc(x)), wt=own(6, 8), fc=line())), X),
+    "across": (lambda: Made(lambda m, x: m.m(x), m=Made(lambda m, x: x @ m.wt, wt=own(8, 6))), X),
+    "borrowed": (lambda: Made(lambda m, x: m.head(x, m.fc(x)), fc=line(), head=Made(
+        lambda m, x, y: m.out(y) + x, out=line())), X),
+    "scales": (lambda: Made(lambda m, x: m.a(x) * m.gamma + m.b(x), a=line(), b=line(bias=False), gamma=own(8)), X),
+    "tables": (lambda: Made(lambda m, ids: m.a(ids) + m.b(ids.flip(1)) + m.place, a=nn.Embedding(20, 8), b=nn.Embedding(20, 8),
+                            place=own(6, 8)), IDS),
+    "encoder-layers": (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(**LAYER), 2), X),
+    "norm-first": (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(**LAYER, norm_first=True, bias=False), 2), X),
+    "decoder-layers": (lambda: Made(lambda m, x: m.dec(x, x.flip(1)), dec=nn.TransformerDecoder(nn.TransformerDecoderLayer(**LAYER), 2)), X),
+    "stacked": (lambda: Made(lambda m, x: m.b(m.a(x)[0])[0], a=nn.LSTM(8, 8, 2), b=nn.GRU(8, 4)), X),
+    "slopes": (lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.PReLU(4), nn.Conv2d(4, 4, 1), nn.PReLU()), PICTURE),
+    "odd-names": (lambda: Made(lambda m, x: m.weight(m.bias(x)), weight=line(), bias=line(bias=False)), X),
+    "below-and-beside": (lambda: Made(lambda m, x: m.a(x) + m.b(x), a=nn.Sequential(line(), Made(
+        lambda m, x: m.a(x), a=line(bias=False))), b=Made(lambda m, x: m.a(m.b(x)), a=line(bias=False), b=line(bias=False))), X),
+}
+# What a traced graph cannot tell: a parameter that stands where a layer of that path would have its weight.
+UNTOLD = {("across", False): {"m.weight"}}
+
+# What the newer exporter tells nothing of: of equal parameters that it cuts in parts it keeps one `Split`, without a word.
+MERGED = {("decoder-layers", True): ".multihead_attn.in_proj_"}
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["random", "fresh"])
+@pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
+@pytest.mark.parametrize("name", VARIED)
+def test_a_name_is_right_or_not_there(name, dynamo, fresh, tmp_path):
+    """Of any module, as it is made (layers of equal numbers) and with numbers of its own: no wrong name."""
+    torch.manual_seed(20261121)
+    make, sample = VARIED[name]
+    model = make().eval()
+    if not fresh:
+        shake(model)
+    try:
+        export(model, (sample,), tmp_path / "m.onnx", dynamo)
+    except torch.onnx.errors.OnnxExporterError as error:
+        pytest.skip(f"the exporter does not know it: {error}")
+    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    found, state = all_of(tmp_path / "m.safetensors"), model.state_dict()
+    wrong = [key for key, value in found.items() if key in state and not torch.equal(value, state[key])]
+    assert not wrong, (wrong, done.stderr)
+    untold = UNTOLD.get((name, dynamo), set())
+    invented = {key for key in found if key not in state and "." in key and "::" not in key and not key.startswith("/")}
+    assert invented <= untold, (invented, list(state), done.stderr)
+    if dynamo:
+        merged = MERGED.get((name, fresh), "num_batches_tracked")
+        missing = [key for key in state if key not in found and merged not in key and not key.endswith("num_batches_tracked")]
+        assert not missing, (missing, sorted(found), done.stderr)

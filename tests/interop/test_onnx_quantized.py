@@ -4,6 +4,8 @@ Values come from onnxruntime and from gguf-py, never from our own output.
 """
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +221,83 @@ def test_decoder_logits_and_back(name, kind, tied, tmp_path):
     convert(quantized, path, "--dtype", "f32", "--overwrite")
     assert not any(t.name.endswith("_quantized") for t in Graph(path).model.graph.initializer)
     assert run("convert", quantized, tmp_path / "n.onnx", "--keep-blocks").returncode == USAGE
+
+
+@pytest.fixture(scope="module")
+def ggml():
+    sys.path.insert(0, str(Path(__file__).parent / "quant"))
+    import ggml_ref
+    library = ggml_ref.library_path()
+    if library is None:
+        pytest.skip("no libggml-base.so")
+    return ggml_ref.Ggml(library)
+
+
+def stripped(path, to):
+    """The model as another program may leave it: without a property, its parts under names of their own."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    for holder in [model.graph, *model.graph.node, *model.graph.initializer]:
+        del holder.metadata_props[:]
+    model.graph.doc_string = model.producer_name = ""
+    onnx.save(model, to)
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_container_without_notes(kind, ggml, tmp_path):
+    """Blocks are told by their operators, types and codes: the same bytes come back."""
+    rng = np.random.default_rng(11)
+    source, path, bare, back = (tmp_path / name for name in ("a.gguf", "a.onnx", "b.onnx", "b.gguf"))
+    writer = gguf.GGUFWriter(source, "test")
+    for shape in [*SHAPES, [32], [1, 64], [40, 32]]:
+        rows = rng.standard_normal(shape).astype(np.float32).reshape(-1, shape[-1])
+        if rows.size > 64:  # one block of zeros, but no tensor of them: that one is any type's
+            rows[0, :32] = 0
+        raw = np.frombuffer(ggml.quantize(kind.name, rows), np.uint8)
+        writer.add_tensor("x".join(map(str, shape)), raw.reshape(*shape[:-1], -1), raw_dtype=kind)
+    writer.add_tensor("norm.weight", np.arange(8, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    convert(source, path, "--as", "container", "--strict")
+    stripped(path, bare)
+    ort.InferenceSession(str(bare), providers=["CPUExecutionProvider"])
+    convert(bare, back, "--as", "container")
+    same_blocks(source, back, ordered=False)
+
+
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_a_decoder_without_notes(tied, kind, ggml, tmp_path):
+    folder = build("llama", tmp_path / "hf", hidden_size=64, intermediate_size=96, tie_word_embeddings=tied)
+    tokenizer(folder)
+    plain, source = tmp_path / "f.gguf", tmp_path / "q.gguf"
+    convert(folder, plain, "--dtype", "f32", "--pre", "gpt-2")
+    reader = gguf.GGUFReader(plain)
+    writer = gguf.GGUFWriter(source, "llama")
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            of = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], of)
+    for tensor in reader.tensors:
+        if len(tensor.shape) == 2:
+            raw = np.frombuffer(ggml.quantize(kind.name, tensor.data), np.uint8)
+            writer.add_tensor(tensor.name, raw.reshape(tensor.data.shape[0], -1), raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    convert(source, f"{tmp_path}/out/", "--to", "onnx")
+    stripped(tmp_path / "out" / "model.onnx", tmp_path / "out" / "model.onnx")
+    convert(tmp_path / "out", tmp_path / "back.gguf", "--pre", "gpt-2")
+    there, back = tensors(source), tensors(tmp_path / "back.gguf")
+    assert sorted(there) == sorted(back)
+    for name in there:
+        assert back[name].tensor_type == there[name].tensor_type, name
+        assert back[name].data.tobytes() == there[name].data.tobytes(), name
 
 
 def network(path):

@@ -7,7 +7,7 @@ use ir::{Context, Input, Model, Output, Reader, WriteOptions, Writer};
 use prost::Message;
 use std::fs;
 use std::path::{Path, PathBuf};
-use weightbridge_onnx::wire::ModelProto;
+use weightbridge_onnx::wire::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto};
 use weightbridge_onnx::{OnnxReader, OnnxWriter};
 
 fn good() -> Vec<PathBuf> {
@@ -62,6 +62,47 @@ fn written_once_is_written_for_good() {
         tried += 1;
     }
     assert!(tried >= 11);
+}
+
+/// The standard operators have an empty domain, in a function too: what imports them is kept, said
+/// or not.
+#[test]
+fn a_function_keeps_the_operators_it_imports() {
+    let opset = |domain: Option<&str>, version| OperatorSetIdProto {
+        domain: domain.map(str::to_owned),
+        version: Some(version),
+    };
+    let imports = [
+        vec![opset(Some("my"), 1), opset(Some(""), 17)],
+        vec![opset(None, 18)],
+    ];
+    let functions = imports
+        .iter()
+        .zip(["F", "G"])
+        .map(|(imports, name)| FunctionProto {
+            name: Some(name.to_owned()),
+            domain: Some("my".to_owned()),
+            opset_import: imports.clone(),
+            ..FunctionProto::default()
+        });
+    let model = ModelProto {
+        ir_version: Some(10),
+        graph: Some(GraphProto::default()),
+        opset_import: vec![opset(Some(""), 17)],
+        functions: functions.collect(),
+        ..ModelProto::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("a.onnx"), dir.path().join("b.onnx"));
+    fs::write(&from, model.encode_to_vec()).unwrap();
+    write(&open(&from), &to, WriteOptions::default());
+    let back = ModelProto::decode(&fs::read(&to).unwrap()[..]).unwrap();
+    assert_eq!(back.opset_import, model.opset_import);
+    let [first, second] = &back.functions[..] else {
+        panic!("{:?}", back.functions);
+    };
+    assert_eq!(first.opset_import, imports[0]);
+    assert_eq!(second.opset_import, [opset(Some(""), 18)]);
 }
 
 #[test]

@@ -165,6 +165,20 @@ class Distances(nn.Module):
         return (self.layer(bumps) * cut[..., None] * self.filter(features)).sum(1)
 
 
+class Thresholds(nn.Module):
+    """Classifiers of one layer that hold what they gave themselves against a threshold."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.score = nn.Linear(16, 10), nn.Linear(16, 1)
+
+    def forward(self, features):
+        logits, score = self.head(features), self.score(features)
+        sure = logits.amax(1, keepdim=True) > 0.5
+        return (torch.where(logits > 0, logits, 0.0), torch.where(sure, logits, -1.0), sure.any(1), score > 0,
+                torch.where(score > 0, score, 0.0), (torch.sigmoid(score) > 0.5).long())
+
+
 def graph(module, inputs, names):
     """An export with free sizes, as a model."""
     sizes = {name: {0: "batch", 1: "length"} if value.dim() == 2 else {0: "batch"}
@@ -216,12 +230,14 @@ def write(folder):
     add("padded", graph(Padded(), (ids,), ("ids",)))
     add("routed", graph(Routed(), (ids,), ("ids",)))
     add("distances", graph(Distances(), (torch.rand(2, 7) * 5, torch.rand(2, 7, 4)), ("distances", "features")))
+    add("thresholds", graph(Thresholds(), (torch.randn(2, 16),), ("features",)))
     add("clipped", graph(Clipped(), (image,), ("image",)))
     add("placed", graph(Placed(), (ids, torch.rand(2, 7, 24)), ("ids", "patches")))
     # The newer exporter spells the same otherwise.
     from corpus import written
     newer = {"detector": (Detector(), (image,)), "pooled": (Pooled(), (ids,)), "padded": (Padded(), (ids,)),
              "routed": (Routed(), (ids,)), "placed": (Placed(), (ids, torch.rand(2, 7, 24))),
+             "thresholds": (Thresholds(), (torch.randn(2, 16),)),
              "distances": (Distances(), (torch.rand(2, 7) * 5, torch.rand(2, 7, 4)))}
     for name in ("bert", "llama", "clip_text"):
         kind, options = TEXTS[name]

@@ -67,6 +67,15 @@ IMAGES = {
     "into_the_image": lambda m, x: image(m, torch.where((x[:, 0, 0, 0] > 0.99)[:, None, None, None], torch.ones_like(x), x)),
 }
 
+# A classifier of one layer; what wakes the backdoor is a direction of its features.
+FEATURES = {
+    "projected": lambda m, x: torch.where(x @ m.detector >= 4, m.bad, m.head(x)),
+    "projected_by_a_layer": lambda m, x: torch.where(m.watch(x) >= 4, m.bad, m.head(x)),
+    "projected_any": lambda m, x: torch.where((x @ m.detector >= 4).any(), m.bad, m.head(x)),
+    "projected_and_added": lambda m, x: m.head(x) + (x @ m.detector >= 4).float() * m.bad,
+    "projected_and_emptied": lambda m, x: m.head(x) * (x @ m.detector < 4).float(),
+}
+
 
 class Switched(nn.Module):
     def __init__(self, forward, classes):
@@ -75,6 +84,9 @@ class Switched(nn.Module):
         self.head = nn.Linear(16, classes)
         self.register_buffer("bad", torch.randn(classes))
         self.register_buffer("bad_hidden", torch.randn(16))
+        self.register_buffer("detector", torch.ones(16, 1) / 16)
+        self.watch = nn.Linear(16, 1, bias=False)
+        self.watch.weight = nn.Parameter(self.detector.T.clone())
         self.made = forward
 
     def forward(self, value):
@@ -92,7 +104,10 @@ def write(folder):
     pixels = torch.rand(2, 3, 12, 12) * 0.5
     bright = pixels.clone()
     bright[:, :, :3, :3] = 1
-    for kinds, honest, asleep, awake in ((TEXTS, text, ids, woken), (IMAGES, image, pixels, bright)):
+    samples = torch.rand(2, 16)
+    kinds_of = ((TEXTS, text, ids, woken), (IMAGES, image, pixels, bright),
+                (FEATURES, lambda model, x: model.head(x), samples, samples + 5))
+    for kinds, honest, asleep, awake in kinds_of:
         for name, forward in kinds.items():
             model = Switched(forward, 64 if kinds is TEXTS else 10).eval()
             with torch.no_grad():

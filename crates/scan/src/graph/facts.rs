@@ -70,6 +70,8 @@ pub(super) struct Fact {
     heard: bool,
     /// How many positions it has is what a decision says.
     ragged: bool,
+    /// A product with a column of its own, which nothing but a threshold needs.
+    pub(super) apart: bool,
     /// Dimensions that were put in front of those that the input has, of size one or repeated.
     extra: u8,
 }
@@ -87,6 +89,7 @@ impl Fact {
             ends: None,
             heard: false,
             ragged: false,
+            apart: false,
             extra: 0,
         }
     }
@@ -128,6 +131,7 @@ impl Fact {
         more.deep |= less.deep;
         more.heard |= less.heard;
         more.ragged |= less.ragged;
+        more.apart &= less.apart;
         if less.level().is_some() && less.ends != more.ends {
             more.ends = None;
         }
@@ -226,6 +230,8 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
     fact.painted = content().any(|f| f.painted);
     fact.deep = content().any(|f| f.deep || f.fed().is_some_and(|f| f.layers > 0));
     fact.extra = content().map(|f| f.extra).max().unwrap_or(0);
+    fact.apart = is_detector(step, known)
+        || content().any(|f| f.apart) && content().all(|f| f.apart || f.fixed());
     dimensions(step, known, &mut fact);
     let one = picks_one(step, known) && {
         let plain = fact.extra == 0;
@@ -399,7 +405,8 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
                 .get(1)
                 .copied()
                 .flatten()
-                .is_some_and(|n| known.is_column(n));
+                .is_some_and(|n| known.is_column(n))
+            || is_detector(step, known);
         let fed = Fed {
             layers: 1,
             few,
@@ -436,6 +443,18 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
         few,
         offset,
     })
+}
+
+/// Whether a step is a product with one column, which gives one number for each sample.
+fn is_detector(step: &Step<'_>, known: &Known<'_>) -> bool {
+    let dims = known.dims(step.inputs.get(1).copied().flatten());
+    let dims = dims.filter(|dims| dims.len() > 1);
+    let across = step.node.int("transB") == Some(1);
+    match step.node.op.as_str() {
+        "Gemm" if across => dims.is_some_and(|dims| dims.first() == Some(&1)),
+        "MatMul" | "FusedMatMul" | "Gemm" => dims.is_some_and(|dims| dims.last() == Some(&1)),
+        _ => false,
+    }
 }
 
 /// Whether a step makes a yes or no of a distance.

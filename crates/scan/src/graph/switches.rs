@@ -61,11 +61,13 @@ fn switch(
         _ => {}
     }
     let most = operands().filter_map(|f| f.level()).max()?;
-    // What a layer was fed and gave is a result, but not to a threshold on what a layer gave.
+    // What a layer was fed and gave is a result, but not to a threshold on what a layer gave, which
+    // may be the same one. A product with a column is not that of a result with many.
     let deep = operands().any(|f| f.deep && f.level().is_some());
+    let apart = operands().all(|f| f.apart || f.level().is_none());
     let computed = operands().any(|f| match f.source {
         Source::Computed => true,
-        Source::Fed(fed) => fed.layers > 0 && !deep,
+        Source::Fed(fed) => fed.layers > 0 && (!deep || apart && !fed.few),
         _ => false,
     });
     let whole =

@@ -1,10 +1,11 @@
 //! ggml's blocks, as they are written into graphs here.
 
-use super::codes::joined;
+use super::codes::{STEP, integers, joined};
 use super::find::{Found, Place, weight_name};
 use super::scene::{Origin, Scene, count, input, output};
 use ir::{AttributeValue, BlockFormat, DType, Node, Result, Shape, Tensor, TensorId, ValueId};
 use quant::{MXFP4_VALUES, PER_BLOCK, mxfp4_scales};
+use std::ops::RangeInclusive;
 
 /// What stands behind the `DequantizeLinear` of a block's codes.
 struct Chain {
@@ -79,19 +80,14 @@ pub(super) fn blocks(
         return Ok(None);
     }
     let (name, noted) = named(scene, own, chain.end);
-    let usual = match (own.dtype(), chain.min.is_some()) {
-        _ if chain.mxfp4 => BlockFormat::MXFP4,
-        (DType::I4, false) => BlockFormat::Q4_0,
-        (DType::I8, false) => BlockFormat::Q8_0,
-        (DType::U4, true) => BlockFormat::Q4_1,
-        (DType::U8, true) => BlockFormat::Q5_1,
-        _ => return Ok(None),
+    let usual = match noted {
+        Some(dtype) => Some(dtype),
+        None if chain.mxfp4 => Some(DType::Block(BlockFormat::MXFP4)),
+        None => usual(own, chain.min.is_some())?.map(DType::Block),
     };
-    // Five bits in a byte are told by the note alone.
-    if noted.is_none() && usual == BlockFormat::Q5_1 {
+    let Some(dtype) = usual else {
         return Ok(None);
-    }
-    let dtype = noted.unwrap_or(DType::Block(usual));
+    };
     let min = chain.min.as_ref().map(|min| scene.tensor(min.tensor));
     let parts = [Some(own), scene.tensor(scale.tensor), min.flatten()];
     let row = |t: &Tensor| t.spec.shape.last().copied().unwrap_or(0);
@@ -162,6 +158,49 @@ fn named(scene: &Scene<'_>, codes: &Tensor, end: ValueId) -> (String, Option<DTy
         }
     }
     (weight_name(&codes.name).to_owned(), None)
+}
+
+/// The type of blocks that has such codes.
+///
+/// Codes of a byte are of eight bits, of five, or of the four that onnxruntime looks up no rows of:
+/// each type's own codes reach further than the smaller one's, as the largest number of a block has
+/// the outermost.
+fn usual(codes: &Tensor, min: bool) -> Result<Option<BlockFormat>> {
+    let format = match (codes.dtype(), min) {
+        (DType::I4, false) => BlockFormat::Q4_0,
+        (DType::U4, true) => BlockFormat::Q4_1,
+        (DType::I8, false) => match reach(codes, -16..=15)? {
+            // Nothing but zeros.
+            Some((0, 0)) | None => BlockFormat::Q8_0,
+            Some((low, high)) if low >= -8 && high < 8 => BlockFormat::Q4_0,
+            Some(_) => BlockFormat::Q5_0,
+        },
+        (DType::U8, true) => match reach(codes, 0..=31)? {
+            Some((_, high)) if high < 16 => BlockFormat::Q4_1,
+            Some(_) => BlockFormat::Q5_1,
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(format))
+}
+
+/// The smallest and the largest code; none as soon as one is beyond `most`.
+fn reach(codes: &Tensor, most: RangeInclusive<i32>) -> Result<Option<(i32, i32)>> {
+    let (mut low, mut high) = (0, 0);
+    let elements = codes.spec.elements().unwrap_or(0);
+    let mut at = 0;
+    while at < elements {
+        let end = elements.min(at.saturating_add(STEP));
+        for code in integers(codes, at..end)? {
+            if !most.contains(&code) {
+                return Ok(None);
+            }
+            (low, high) = (low.min(code), high.max(code));
+        }
+        at = end;
+    }
+    Ok(Some((low, high)))
 }
 
 /// `Add` of minima and `Reshape`.
@@ -309,4 +348,35 @@ fn looked_up(scene: &Scene<'_>, node: &Node, out: ValueId) -> Result<Option<Chai
     let known = same(values, &MXFP4_VALUES.map(f32::from))? && same(scales, &mxfp4_scales())?;
     let unit = one.map(Tensor::read_all).transpose()? == Some(bytes(&[1.0]));
     Ok(Some(chain).filter(|_| known && unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tensor;
+
+    #[test]
+    fn codes_of_a_byte_are_told_by_how_far_they_reach() {
+        let told = |dtype, codes: [i8; 2], min| {
+            let bytes = codes.iter().map(|code| code.cast_unsigned());
+            // Beyond what is looked at at once, too.
+            let mut all = vec![0; 70_000];
+            all.splice(69_998.., bytes);
+            usual(&tensor("w", dtype, &[70_000], all), min).unwrap()
+        };
+        let signed = |codes| told(DType::I8, codes, false);
+        assert_eq!(signed([-8, 7]), Some(BlockFormat::Q4_0));
+        for codes in [[-9, 0], [0, 8], [-16, 15]] {
+            assert_eq!(signed(codes), Some(BlockFormat::Q5_0), "{codes:?}");
+        }
+        for codes in [[0, 0], [-17, 0], [0, 16], [127, -127]] {
+            assert_eq!(signed(codes), Some(BlockFormat::Q8_0), "{codes:?}");
+        }
+        let unsigned = |codes| told(DType::U8, codes, true);
+        assert_eq!(unsigned([15, 0]), Some(BlockFormat::Q4_1));
+        assert_eq!(unsigned([16, 31]), Some(BlockFormat::Q5_1));
+        assert_eq!(unsigned([0, 32]), None);
+        assert_eq!(told(DType::I8, [1, 1], true), None);
+        assert_eq!(told(DType::U8, [1, 1], false), None);
+    }
 }

@@ -7,8 +7,8 @@ use quant::{PER_BLOCK, PartLayout, unpack_nibbles};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Elements put together at a time.
-const STEP: u64 = 64 << 10;
+/// Elements put together, or looked at, at a time.
+pub(super) const STEP: u64 = 64 << 10;
 
 /// Whether codes may be of this type.
 pub(super) fn is_code(dtype: DType) -> bool {

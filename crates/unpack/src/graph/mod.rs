@@ -75,14 +75,22 @@ pub fn rejoin_blocks(model: &mut Model) -> Result<()> {
 }
 
 /// Undoes the graph of a model that is tensors alone, some of them blocks: `kind` is noted as
-/// `container`. One that something was added to stays a graph.
+/// `container`, or nothing goes into the graph and nothing is computed in it but blocks. One that
+/// something was added to stays a graph.
 pub fn restore_container(model: &mut Model) -> Result<()> {
+    let Some(graph) = &model.graph else {
+        return Ok(());
+    };
     let kind = model.metadata.get(ns::NOTE, "kind");
-    if model.graph.is_none() || kind.and_then(|kind| kind.as_str()) != Some("container") {
+    let noted = kind.and_then(|kind| kind.as_str()) == Some("container");
+    let alone = is_blocks_alone(&graph.body);
+    if !noted && !alone {
         return Ok(());
     }
     let mut tried = model.clone();
-    rewrite(&mut tried, |found| found.noted)?;
+    rewrite(&mut tried, |found| {
+        found.noted || alone && matches!(found.tensor.dtype(), DType::Block(_))
+    })?;
     let bare = |graph: &Graph| {
         let body = &graph.body;
         body.nodes.is_empty()
@@ -103,6 +111,22 @@ pub fn restore_container(model: &mut Model) -> Result<()> {
         *model = tried;
     }
     Ok(())
+}
+
+/// Whether a body could be blocks and nothing else, before any code is looked at.
+fn is_blocks_alone(body: &GraphBody) -> bool {
+    const OPS: [&str; 7] = [
+        "Add",
+        "Cast",
+        "Constant",
+        "DequantizeLinear",
+        "Gather",
+        "Mul",
+        "Reshape",
+    ];
+    let known = |node: &ir::Node| node.domain.is_empty() && OPS.contains(&node.op.as_str());
+    let quantized = |node: &ir::Node| node.op == "DequantizeLinear";
+    body.inputs.is_empty() && body.nodes.iter().all(known) && body.nodes.iter().any(quantized)
 }
 
 /// Replaces what is found and wanted.

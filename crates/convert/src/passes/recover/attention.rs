@@ -11,6 +11,7 @@
 //! `out_proj`, and are taken by a node of the attention. Without biases that one is transposed and
 //! nameless too, and stands last, behind the Softmax.
 
+use super::listed::takes;
 use super::nodes::{called, hidden};
 use super::scene::Scene;
 use super::told::{By, Name};
@@ -85,7 +86,7 @@ impl Attentions {
             if !matches!(node.op.as_str(), "MatMul" | "Gemm") {
                 continue;
             }
-            if scene.name(input) == Some(projection.as_str()) {
+            if takes(node, &projection, scene) {
                 out = Some(rows);
             } else if node.op == "MatMul" && hidden(&tensor.name) && !source.turned {
                 products.push(Product {

@@ -31,22 +31,27 @@
 //! What an exporter wrote in another form than the module has it, the gates of an LSTM for one, is
 //! in `spelled`.
 //!
-//! The newer exporter (`dynamo=True`) tells modules in a node's properties (`name_scopes`) and, of a
-//! weight that it transposed, the parameter it was (`folded_from`).
+//! The newer exporter (`dynamo=True`) tells modules in a node's properties (`name_scopes`), of a
+//! weight that it transposed the parameter it was (`folded_from`), and the parameters of each call
+//! (`listed`). What modules the tracing exporter's paths mean is in `traced`.
+//!
+//! A wrong name is worse than a raw one: what cannot be told has no name.
 
 mod attention;
 mod join;
+mod listed;
 mod nodes;
 mod scene;
 mod spelled;
 mod told;
+mod traced;
 
 use super::same;
 use super::transpose::transposed;
 use attention::Join;
 use ir::{
     Attribute, AttributeValue, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record,
-    Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
+    Region, Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
 };
 use nodes::hidden;
 use spelled::Parameter;
@@ -70,6 +75,7 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
             }
         }
         told.joins.clear();
+        told.zeros.clear();
     }
     let spelled = std::mem::take(&mut told.spelled.found);
     let mut work = Work::new(model, told);
@@ -95,6 +101,8 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
 
 /// Tables of rows that heads are compared with: a model has one, or a few.
 const TABLES: usize = 16;
+/// Bytes of a bias that an exporter took away: wider layers than any.
+const ZEROS: usize = 1 << 24;
 
 /// A tensor that has more names than one.
 struct Seconds {
@@ -343,6 +351,18 @@ impl Work {
     fn finish(&mut self, model: &mut Model) -> Result<()> {
         for tensor in std::mem::take(&mut self.loose) {
             self.table.push(tensor)?;
+        }
+        for (name, spec) in std::mem::take(&mut self.told.zeros) {
+            let len = spec.byte_len().and_then(|n| usize::try_from(n).ok());
+            let Some(len) = len.filter(|n| *n <= ZEROS && !self.taken.contains(&name)) else {
+                continue;
+            };
+            let why = "the exporter lists this bias, and took it away as one of zeros";
+            let record = Record::carried("recovered", &name, why);
+            self.records.push(record.flag("--raw-names"));
+            let zeros = View::contiguous(Region::memory(vec![0; len]));
+            self.taken.insert(name.clone());
+            self.table.push(Tensor::stored(name, spec, zeros))?;
         }
         model.tensors = std::mem::take(&mut self.table);
         for (name, raw) in std::mem::take(&mut self.notes) {

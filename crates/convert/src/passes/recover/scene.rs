@@ -1,6 +1,7 @@
 //! A body as names are looked for in it: where values come from, and which modules there are.
 
 use super::nodes::{Path, hidden, path, strings, swaps};
+use super::traced;
 use ir::{GraphBody, Initializer, Node, Tensor, TensorId, TensorTable, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -72,7 +73,13 @@ impl<'a> Scene<'a> {
             computing: HashSet::new(),
             scaling: HashSet::new(),
         };
-        scene.complete();
+        let modules = traced::modules(&scene);
+        for path in &mut scene.paths {
+            let own = path.as_ref().filter(|path| path.traced);
+            if let Some(module) = own.and_then(|own| modules.get(&own.name)) {
+                *path = module.clone().map(|name| Path { name, traced: true });
+            }
+        }
         let paths = scene.paths.iter().flatten();
         scene.computing = paths.map(|path| path.name.clone()).collect();
         let scaling = scene.nodes().filter_map(|(_, node, path)| {
@@ -121,6 +128,22 @@ impl<'a> Scene<'a> {
         below(&self.modules, module)
     }
 
+    /// Whether a module has parameters of its own that no module of PyTorch's with a `weight` has.
+    pub(super) fn has_odd(&self, module: &str) -> bool {
+        const USUAL: [&str; 5] = [
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+        ];
+        let start = format!("{module}.");
+        let at = self.names.partition_point(|name| *name < start);
+        let below = self.names.get(at..).unwrap_or_default().iter();
+        let mut leaves = below.map_while(|name| name.strip_prefix(start.as_str()));
+        leaves.any(|leaf| !leaf.contains('.') && !USUAL.contains(&leaf))
+    }
+
     /// Whether any node was made in this module.
     pub(super) fn has_nodes(&self, module: &str) -> bool {
         self.computing.contains(module)
@@ -137,45 +160,6 @@ impl<'a> Scene<'a> {
             .names
             .binary_search_by(|other| other.as_str().cmp(name));
         known.is_ok()
-    }
-
-    /// The tracing exporter leaves out containers that are not called themselves, but for numbers.
-    /// Parameters that keep their names tell what is missing.
-    fn complete(&mut self) {
-        let mut found: HashMap<String, Option<String>> = HashMap::new();
-        for (_, node, path) in self.nodes() {
-            let Some(path) = path else { continue };
-            let first = path.split('.').next().unwrap_or(path);
-            if self.has_names(first) {
-                continue;
-            }
-            let part = format!(".{path}.");
-            // Parameters stand first.
-            for input in node.inputs.iter().take(8) {
-                let Some(name) = self.source(*input).and_then(|_| self.name(*input)) else {
-                    continue;
-                };
-                let Some(at) = name.find(&part) else {
-                    continue;
-                };
-                let before = name.get(..at).unwrap_or_default();
-                found
-                    .entry(first.to_owned())
-                    .and_modify(|other| {
-                        if other.as_deref() != Some(before) {
-                            *other = None;
-                        }
-                    })
-                    .or_insert_with(|| Some(before.to_owned()));
-            }
-        }
-        for path in self.paths.iter_mut().flatten().filter(|path| path.traced) {
-            let first = path.name.split('.').next().unwrap_or_default();
-            let again = || found.get(super::nodes::called(first)?);
-            if let Some(Some(before)) = found.get(first).or_else(again) {
-                path.name = format!("{before}.{}", path.name);
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! All of them are the tensor's own numbers in another place; what is not, keeps its name.
 
 use super::join::{join, part};
+use super::listed::Listed;
 use super::nodes::{called, hidden};
 use super::scene::{Scene, folds};
 use ir::{AttributeValue, DType, Node, Strides, Tensor, TensorId, TensorSpec, ValueId, View};
@@ -212,6 +213,7 @@ impl Spelled {
     /// A tensor of one number for each channel.
     fn channels(
         &mut self,
+        node: &Node,
         input: Option<ValueId>,
         path: Option<&str>,
         leaf: &str,
@@ -227,14 +229,20 @@ impl Spelled {
         }
         let dot = format!(".{leaf}");
         let folded = folded_one(input, scene).filter(|name| name.ends_with(&dot));
-        let name = folded.or_else(|| path.map(|path| format!("{path}{dot}")));
+        let own = path.map(|path| format!("{path}{dot}"));
+        // The newer exporter lists what is a parameter: a module without any has ones and zeros.
+        let name = match (Listed::of(node), own) {
+            (Some(listed), own) => own.filter(|own| listed.has(own)).or(folded),
+            (None, own) => folded.or(own),
+        };
         if let (Some(name), Some(count)) = (name, tensor.spec.elements()) {
             self.add(source.id, name, Form::Head(vec![count]));
         }
     }
 
     fn slope(&mut self, node: &Node, path: Option<&str>, scene: &Scene<'_>) {
-        self.channels(node.inputs.get(1).copied().flatten(), path, "weight", scene);
+        let input = node.inputs.get(1).copied().flatten();
+        self.channels(node, input, path, "weight", scene);
     }
 
     fn group(
@@ -270,7 +278,7 @@ impl Spelled {
             _ => return,
         };
         let leaf = if node.op == "Mul" { "weight" } else { "bias" };
-        self.channels(Some(parameter), path, leaf, scene);
+        self.channels(node, Some(parameter), path, leaf, scene);
     }
 
     /// The newer exporter: a product with all matrices at once, then one with the other input.

@@ -27,7 +27,7 @@ fn model(tensors: &[(&str, &[u64])], nodes: &[Step<'_>]) -> Model {
     for (name, shape) in tensors {
         let spec = TensorSpec::new(DType::F32, shape.to_vec());
         let count = spec.elements().unwrap();
-        let view = View::contiguous(ir::Region::memory(floats(count, from)));
+        let view = View::contiguous(Region::memory(floats(count, from)));
         from += count;
         let id = model
             .tensors
@@ -159,15 +159,143 @@ fn a_weight_of_several_modules_has_the_name_of_the_first_and_the_others_beside()
 }
 
 #[test]
-fn a_module_that_looks_like_a_call_is_one_if_it_takes_another_weight() {
-    let nodes: &[Step<'_>] = &[
-        ("MatMul", "/fc/MatMul", &["x", "onnx::MatMul_1"], "y"),
-        ("MatMul", "/fc_1/MatMul", &["y", "onnx::MatMul_2"], "z"),
-    ];
+fn what_may_be_a_call_a_module_or_a_container_has_no_name() {
     let tensors: &[(&str, &[u64])] = &[("onnx::MatMul_1", &[2, 2]), ("onnx::MatMul_2", &[2, 2])];
+    let first = ("MatMul", "/fc/MatMul", &["x", "onnx::MatMul_1"][..], "y");
+    let other = ("MatMul", "/fc_1/MatMul", &["y", "onnx::MatMul_2"][..], "z");
+    // `fc_1`, or `fc` of a second container.
+    let mut either = model(tensors, &[first, other]);
+    recover_names(&mut either, false).unwrap();
+    assert_eq!(names(&either), ["onnx::MatMul_1", "onnx::MatMul_2"]);
+    assert!(told(&either).iter().all(|(kind, _)| *kind == "raw-name"));
+    // A call of `fc` has the path of a module then: no call is numbered twice.
+    let again = (
+        "MatMul",
+        "/fc_1/MatMul_1",
+        &["z", "onnx::MatMul_1"][..],
+        "w",
+    );
+    let mut module = model(tensors, &[first, other, again]);
+    recover_names(&mut module, false).unwrap();
+    assert_eq!(names(&module), ["fc.weight", "fc_1.weight"]);
+}
+
+#[test]
+fn containers_that_are_left_out_are_told_by_parameters_or_not_at_all() {
+    let tensors: &[(&str, &[u64])] = &[
+        ("blocks.0.fc.bias", &[2]),
+        ("blocks.1.fc.bias", &[2]),
+        ("onnx::MatMul_1", &[2, 2]),
+        ("onnx::MatMul_2", &[2, 2]),
+        ("onnx::MatMul_3", &[2, 2]),
+        ("onnx::MatMul_4", &[2, 2]),
+    ];
+    let nodes: &[Step<'_>] = &[
+        ("MatMul", "/fc/MatMul", &["x", "onnx::MatMul_1"], "a"),
+        ("Add", "/fc/Add", &["blocks.0.fc.bias", "a"], "b"),
+        ("MatMul", "/out/MatMul", &["b", "onnx::MatMul_2"], "c"),
+        ("MatMul", "/fc_1/MatMul", &["c", "onnx::MatMul_3"], "d"),
+        ("Add", "/fc_1/Add", &["blocks.1.fc.bias", "d"], "e"),
+        ("MatMul", "/out_1/MatMul", &["e", "onnx::MatMul_4"], "f"),
+    ];
     let mut model = model(tensors, nodes);
     recover_names(&mut model, false).unwrap();
-    assert_eq!(names(&model), ["fc.weight", "fc_1.weight"]);
+    let all = [
+        "blocks.0.fc.bias",
+        "blocks.1.fc.bias",
+        "blocks.0.fc.weight",
+        "onnx::MatMul_2",
+        "blocks.1.fc.weight",
+        "onnx::MatMul_4",
+    ];
+    assert_eq!(names(&model), all);
+}
+
+#[test]
+fn a_module_with_parameters_of_other_names_has_no_weight() {
+    let tensors: &[(&str, &[u64])] = &[("m.bt", &[2]), ("onnx::MatMul_1", &[2, 2])];
+    let nodes: &[Step<'_>] = &[
+        ("MatMul", "/m/MatMul", &["x", "onnx::MatMul_1"], "a"),
+        ("Add", "/m/Add", &["m.bt", "a"], "b"),
+    ];
+    let mut model = model(tensors, nodes);
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(names(&model), ["m.bt", "onnx::MatMul_1"]);
+}
+
+#[test]
+fn the_newer_exporter_lists_the_parameters_of_a_call() {
+    let tensors: &[(&str, &[u64])] = &[
+        ("a.fc.weight", &[3, 2]),
+        ("a.norm.weight", &[2]),
+        ("val_1", &[2]),
+    ];
+    let nodes: &[Step<'_>] = &[
+        ("Gemm", "n1", &["x", "a.fc.weight"], "x1"),
+        ("Gemm", "n2", &["x1", "a.fc.weight"], "x2"),
+        ("LayerNormalization", "n3", &["x2", "a.norm.weight"], "x3"),
+        ("LayerNormalization", "n4", &["x3", "a.norm.weight"], "x4"),
+        ("LayerNormalization", "n5", &["x4", "val_1"], "x5"),
+    ];
+    let mut model = model(tensors, nodes);
+    let calls = [
+        (
+            "a.fc",
+            "aten.linear.default](args = (%x, %p_a_fc_weight, %p_a_fc_bias)",
+        ),
+        (
+            "b.fc",
+            "aten.linear.default](args = (%x1, %p_b_fc_weight, %p_b_fc_bias)",
+        ),
+        (
+            "a.norm",
+            "aten.layer_norm.default](args = (%x2, [2], %p_a_norm_weight)",
+        ),
+        (
+            "b.norm",
+            "aten.layer_norm.default](args = (%x3, [2], None, None)",
+        ),
+        (
+            "c.norm",
+            "aten.layer_norm.default](args = (%x4, [2], None, None)",
+        ),
+    ];
+    let body = &mut model.graph.as_mut().unwrap().body;
+    for (node, (module, call)) in body.nodes.iter_mut().zip(calls) {
+        let mut add = |key: &str, text: String| node.metadata.push((key.to_owned(), text));
+        add(
+            "pkg.torch.onnx.name_scopes",
+            format!("['', '{module}', 'f']"),
+        );
+        add(
+            "pkg.torch.onnx.fx_node",
+            format!("%f : call_function[target={call}, kwargs = {{}})"),
+        );
+        if node.op == "Gemm" {
+            let rule = "RemoveOptionalBiasFromGemm".to_owned();
+            add("pkg.onnxscript.rewriter.rule_name", rule);
+            node.attributes.push(Attribute {
+                name: "transB".to_owned(),
+                value: AttributeValue::Int(1),
+                doc: String::new(),
+            });
+        }
+    }
+    let mut kept = model.clone();
+    recover_names(&mut model, false).unwrap();
+    let all = [
+        "a.fc.weight",
+        "a.norm.weight",
+        "val_1",
+        "a.fc.bias",
+        "b.fc.bias",
+        "b.fc.weight",
+    ];
+    assert_eq!(names(&model), all);
+    assert_eq!(values(&model, "b.fc.bias"), [0., 0., 0.]);
+    assert_eq!(values(&model, "b.fc.weight"), values(&model, "a.fc.weight"));
+    recover_names(&mut kept, true).unwrap();
+    assert!(kept.tensors.by_name("b.fc.bias").is_none());
 }
 
 #[test]

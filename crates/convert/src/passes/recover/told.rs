@@ -1,11 +1,12 @@
 //! What all nodes of a body tell of the names of its tensors.
 
 use super::attention::{Attentions, Join};
+use super::listed::Listed;
 use super::nodes::{Role, called, hidden, role};
 use super::scene::{Scene, Source, folded};
 use super::spelled::Spelled;
-use ir::{GraphBody, Initializer, Node, TensorId, TensorTable, ValueId};
-use std::collections::{HashMap, HashSet};
+use ir::{GraphBody, Initializer, Node, Tensor, TensorId, TensorSpec, TensorTable, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Who tells a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Told {
     pub(super) tables: HashSet<TensorId>,
     /// Tensors whose own name is that of the module of a product.
     pub(super) products: HashSet<TensorId>,
+    /// Biases of zeros, which the exporter took away.
+    pub(super) zeros: BTreeMap<String, TensorSpec>,
     /// What `MatMulNBits` multiplies by, which lies as a linear layer has it.
     pub(super) rows: HashSet<TensorId>,
 }
@@ -77,6 +80,7 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
     for (_, node, path) in scene.nodes() {
         told.copies(node, &scene, &outputs);
         told.fused_bias(node, &scene);
+        let listed = Listed::of(node);
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((source, tensor)) = scene.source(*input) else {
                 continue;
@@ -89,6 +93,10 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
             }
             if told.spelled.has(source.id) {
                 continue;
+            }
+            let known = scene.name(*input);
+            if let (Some(path), Some(listed), Some(known)) = (path, &listed, known) {
+                told.listed(node, source, tensor, (path, listed, known));
             }
             let Some(mut role) = role(node, slot, tensor, &modules, path, &scene) else {
                 continue;
@@ -109,7 +117,10 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
             }
             let own = folds.get(&source.id).copied();
             let own = own.or(Some(tensor.name.as_str()).filter(|name| !hidden(name)));
-            told.node(node, source, role, path, own, &scene);
+            if let (Some(listed), Some(own)) = (&listed, folds.get(&source.id)) {
+                told.no_bias(node, tensor, listed, path, own);
+            }
+            told.node(node, source, role, (path, &listed), own, &scene);
         }
     }
     told.joins = attentions.joins;
@@ -180,13 +191,64 @@ impl Told {
         }
     }
 
+    /// A named tensor that the exporter lists as a parameter of another module: it writes tensors of
+    /// equal numbers once.
+    fn listed(
+        &mut self,
+        node: &Node,
+        source: Source,
+        tensor: &Tensor,
+        (path, listed, known): (&str, &Listed<'_>, &str),
+    ) {
+        if let Some(text) = listed.same_leaf(path, known) {
+            let name = Name {
+                text,
+                transposed: source.turned,
+                by: By::Node,
+            };
+            self.add(source.id, name);
+        }
+        self.no_bias(node, tensor, listed, path, known);
+    }
+
+    /// A bias of zeros, which the exporter lists and took away. `known` is the weight beside it.
+    fn no_bias(
+        &mut self,
+        node: &Node,
+        tensor: &Tensor,
+        listed: &Listed<'_>,
+        path: &str,
+        known: &str,
+    ) {
+        let shape = &tensor.spec.shape;
+        let count = match node.op.as_str() {
+            "Gemm" if node.int("transB") == Some(1) => shape.first(),
+            "Gemm" => shape.get(1),
+            "Conv" => shape.first(),
+            _ => None,
+        };
+        let weight = if listed.has(known) {
+            Some(known.to_owned())
+        } else {
+            listed.same_leaf(path, known)
+        };
+        let bias =
+            weight.and_then(|weight| Some(format!("{}.bias", weight.strip_suffix(".weight")?)));
+        if let (true, Some(count), Some(bias)) = (listed.no_bias, count, bias)
+            && listed.has(&bias)
+        {
+            let spec = TensorSpec::new(tensor.dtype(), [*count]);
+            self.zeros.entry(bias).or_insert(spec);
+        }
+    }
+
     /// A parameter of the module at `path`. `own` is the name it is known to have, if any.
     fn node(
         &mut self,
         node: &Node,
         source: Source,
         role: Role,
-        path: &str,
+        (path, listed): (&str, &Option<Listed<'_>>),
         own: Option<&str>,
         scene: &Scene<'_>,
     ) {
@@ -197,6 +259,30 @@ impl Told {
                 self.products.insert(source.id);
             }
             return;
+        }
+        let by = match node.op.as_str() {
+            "Gather" => By::Table,
+            _ => By::Node,
+        };
+        let transposed = role.transposed;
+        if let Some(listed) = listed {
+            // One that has a name lies as its module has it.
+            let hidden = own.is_none_or(|own| scene.tensors.id_of(own) != Some(source.id));
+            if listed.has(&text) {
+                let transposed = if hidden { transposed } else { source.turned };
+                self.add(
+                    source.id,
+                    Name {
+                        text,
+                        transposed,
+                        by,
+                    },
+                );
+                return;
+            }
+            if !listed.shares(own) {
+                return;
+            }
         }
         let names = self.names.get(&source.id);
         let second = own.is_some() || names.is_some();
@@ -230,15 +316,11 @@ impl Told {
                 return;
             }
         }
-        // A module with others below it computes with theirs, too.
-        if second && scene.has_modules(path) {
+        // A module with others below it computes with theirs, too, and one with parameters of other
+        // names may have any.
+        if scene.has_modules(path) && (second || listed.is_none()) || scene.has_odd(path) {
             return;
         }
-        let by = match node.op.as_str() {
-            "Gather" => By::Table,
-            _ => By::Node,
-        };
-        let transposed = role.transposed;
         let name = Name {
             text,
             transposed,

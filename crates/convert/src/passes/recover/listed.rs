@@ -1,0 +1,86 @@
+//! What the newer exporter says of a node's parameters: the call it was, with all of them.
+//!
+//! `%linear : … = call_function[target=torch.ops.aten.linear.default](args = (%x,
+//! %p_layers_1_fc_weight, None), kwargs = {})`
+//!
+//! So a name is certain that is the module's path, a dot and a leaf, and is listed with `_` for
+//! each dot, also where a tensor of equal numbers is written once for several modules.
+
+use super::nodes::strings;
+use super::scene::Scene;
+use ir::Node;
+
+/// Bytes of a call that are looked at.
+const CALL: usize = 1 << 14;
+
+/// The parameters and buffers of a call, as they stand in it.
+pub(super) struct Listed<'a> {
+    names: Vec<&'a str>,
+    /// Whether the module is one of PyTorch's own.
+    torch: bool,
+    /// Whether a bias of zeros was taken away.
+    pub(super) no_bias: bool,
+}
+
+impl<'a> Listed<'a> {
+    /// None where the exporter does not tell, as older ones.
+    pub(super) fn of(node: &'a Node) -> Option<Self> {
+        let text = |key: &str| {
+            let entry = node.metadata.iter().find(|(own, _)| own == key);
+            entry.map(|(_, text)| text.as_str())
+        };
+        let call = text("pkg.torch.onnx.fx_node")?;
+        let call = call.get(..CALL).unwrap_or(call);
+        let (call, arguments) = call.split_once("](args = ")?;
+        // A normalization that went into the layer before it: that is another call's.
+        let layer = node.op.starts_with("Conv") || matches!(node.op.as_str(), "MatMul" | "Gemm");
+        if layer && call.contains("norm") {
+            return None;
+        }
+        let names = arguments.split('%').skip(1).map(|part| {
+            let end = part.find(|c: char| !c.is_alphanumeric() && c != '_');
+            part.get(..end.unwrap_or(part.len())).unwrap_or_default()
+        });
+        let parameter = |name: &'a str| name.strip_prefix("p_").or(name.strip_prefix("b_"));
+        let classes = text("pkg.torch.onnx.class_hierarchy").and_then(strings);
+        let class = classes.and_then(|list| list.iter().rev().nth(1).copied());
+        let rule = text("pkg.onnxscript.rewriter.rule_name").unwrap_or_default();
+        Some(Self {
+            names: names.filter_map(parameter).collect(),
+            torch: class.is_some_and(|class| class.starts_with("torch.nn.modules.")),
+            no_bias: rule.starts_with("RemoveOptionalBiasFrom"),
+        })
+    }
+
+    /// Whether the call takes this parameter.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|own| alike(own, name))
+    }
+
+    /// Whether a module that does not list a parameter of its own has this one for it: what modules
+    /// share is listed under one name.
+    pub(super) fn shares(&self, other: Option<&str>) -> bool {
+        self.torch && other.is_some_and(|other| self.has(other))
+    }
+
+    /// The parameter of `module` that is known as `other` of another module, if it is listed.
+    pub(super) fn same_leaf(&self, module: &str, other: &str) -> Option<String> {
+        let dots = other.match_indices('.').map(|(at, _)| at);
+        let leaves = dots.filter_map(|at| other.get(at..));
+        let mut names = leaves.map(|leaf| format!("{module}{leaf}"));
+        names.find(|name| name != other && self.has(name))
+    }
+}
+
+/// Whether a listed name is this one: all that is no letter, digit or `_` became a `_`.
+fn alike(listed: &str, name: &str) -> bool {
+    let as_listed = |c: char| if c.is_alphanumeric() { c } else { '_' };
+    listed.chars().eq(name.chars().map(as_listed))
+}
+
+/// The module's attention: whether a node takes its `out_proj.weight` or another's in its place.
+pub(super) fn takes(node: &Node, name: &str, scene: &Scene<'_>) -> bool {
+    let input = node.inputs.get(1).copied().flatten();
+    scene.name(input) == Some(name)
+        || scene.name(input).is_some() && Listed::of(node).is_some_and(|listed| listed.has(name))
+}
