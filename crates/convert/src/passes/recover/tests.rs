@@ -287,8 +287,8 @@ fn the_newer_exporter_lists_the_parameters_of_a_call() {
         "a.fc.weight",
         "a.norm.weight",
         "val_1",
-        "a.fc.bias",
         "B.fc.bias",
+        "a.fc.bias",
         "B.fc.weight",
     ];
     assert_eq!(names(&model), all);
