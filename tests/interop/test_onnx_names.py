@@ -341,6 +341,18 @@ def each(of, x):
     return x
 
 
+class ScaledEmbedding(nn.Embedding):
+    def forward(self, ids):
+        return super().forward(ids) * 3
+
+
+def tied_tables():
+    """Two tables of a class of its own that are one."""
+    model = Made(lambda m, ids: m.a(ids) + m.b(ids.flip(1)), a=ScaledEmbedding(20, 8), b=ScaledEmbedding(20, 8))
+    model.b.weight = model.a.weight
+    return model
+
+
 X, PICTURE, SERIES = torch.randn(2, 3, 8), torch.randn(1, 4, 8, 8), torch.randn(2, 4, 9)
 LAYER = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "batch_first": True}
 VARIED = {
@@ -380,6 +392,9 @@ VARIED = {
     "decoder-layers": (lambda: Made(lambda m, x: m.dec(x, x.flip(1)), dec=nn.TransformerDecoder(nn.TransformerDecoderLayer(**LAYER), 2)), X),
     "stacked": (lambda: Made(lambda m, x: m.b(m.a(x)[0])[0], a=nn.LSTM(8, 8, 2), b=nn.GRU(8, 4)), X),
     "slopes": (lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.PReLU(4), nn.Conv2d(4, 4, 1), nn.PReLU()), PICTURE),
+    "capitals": (lambda: Made(lambda m, x: m.B.LayerNorm(m.A.LayerNorm(x)), A=Made(None, LayerNorm=nn.LayerNorm(8)),
+                              B=Made(None, LayerNorm=nn.LayerNorm(8))), X),
+    "tied-tables": (tied_tables, IDS),
     "odd-names": (lambda: Made(lambda m, x: m.weight(m.bias(x)), weight=line(), bias=line(bias=False)), X),
     "below-and-beside": (lambda: Made(lambda m, x: m.a(x) + m.b(x), a=nn.Sequential(line(), Made(
         lambda m, x: m.a(x), a=line(bias=False))), b=Made(lambda m, x: m.a(m.b(x)), a=line(bias=False), b=line(bias=False))), X),

@@ -4,7 +4,7 @@
 //! %p_layers_1_fc_weight, None), kwargs = {})`
 //!
 //! So a name is certain that is the module's path, a dot and a leaf, and is listed with `_` for
-//! each dot, also where a tensor of equal numbers is written once for several modules.
+//! each dot, in small letters, also where a tensor of equal numbers is written once for several modules.
 
 use super::nodes::strings;
 use super::scene::Scene;
@@ -13,11 +13,14 @@ use ir::Node;
 /// Bytes of a call that are looked at.
 const CALL: usize = 1 << 14;
 
+/// What classes are called that have a `weight`.
+const KINDS: [&str; 3] = ["Embedding", "Linear", "Norm"];
+
 /// The parameters and buffers of a call, as they stand in it.
 pub(super) struct Listed<'a> {
     names: Vec<&'a str>,
-    /// Whether the module is one of PyTorch's own.
-    torch: bool,
+    /// Whether the module is one of PyTorch's own, or of such a kind.
+    layer: bool,
     /// Whether a bias of zeros was taken away.
     pub(super) no_bias: bool,
 }
@@ -33,8 +36,8 @@ impl<'a> Listed<'a> {
         let call = call.get(..CALL).unwrap_or(call);
         let (call, arguments) = call.split_once("](args = ")?;
         // A normalization that went into the layer before it: that is another call's.
-        let layer = node.op.starts_with("Conv") || matches!(node.op.as_str(), "MatMul" | "Gemm");
-        if layer && call.contains("norm") {
+        let product = node.op.starts_with("Conv") || matches!(node.op.as_str(), "MatMul" | "Gemm");
+        if product && call.contains("norm") {
             return None;
         }
         let names = arguments.split('%').skip(1).map(|part| {
@@ -47,7 +50,10 @@ impl<'a> Listed<'a> {
         let rule = text("pkg.onnxscript.rewriter.rule_name").unwrap_or_default();
         Some(Self {
             names: names.filter_map(parameter).collect(),
-            torch: class.is_some_and(|class| class.starts_with("torch.nn.modules.")),
+            layer: class.is_some_and(|class| {
+                let kind = KINDS.iter().any(|kind| class.ends_with(kind));
+                kind || class.starts_with("torch.nn.modules.")
+            }),
             no_bias: rule.starts_with("RemoveOptionalBiasFrom"),
         })
     }
@@ -60,7 +66,7 @@ impl<'a> Listed<'a> {
     /// Whether a module that does not list a parameter of its own has this one for it: what modules
     /// share is listed under one name.
     pub(super) fn shares(&self, other: Option<&str>) -> bool {
-        self.torch && other.is_some_and(|other| self.has(other))
+        self.layer && other.is_some_and(|other| self.has(other))
     }
 
     /// The parameter of `module` that is known as `other` of another module, if it is listed.
@@ -72,10 +78,12 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// Whether a listed name is this one: all that is no letter, digit or `_` became a `_`.
+/// Whether a listed name is this one: letters became small, and what is neither a letter nor a digit `_`.
 fn alike(listed: &str, name: &str) -> bool {
     let as_listed = |c: char| if c.is_alphanumeric() { c } else { '_' };
-    listed.chars().eq(name.chars().map(as_listed))
+    let name = name.chars().map(as_listed);
+    let name = name.flat_map(char::to_lowercase);
+    listed.chars().flat_map(char::to_lowercase).eq(name)
 }
 
 /// The module's attention: whether a node takes its `out_proj.weight` or another's in its place.

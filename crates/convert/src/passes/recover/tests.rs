@@ -244,7 +244,7 @@ fn the_newer_exporter_lists_the_parameters_of_a_call() {
             "aten.linear.default](args = (%x, %p_a_fc_weight, %p_a_fc_bias)",
         ),
         (
-            "b.fc",
+            "B.fc",
             "aten.linear.default](args = (%x1, %p_b_fc_weight, %p_b_fc_bias)",
         ),
         (
@@ -287,15 +287,15 @@ fn the_newer_exporter_lists_the_parameters_of_a_call() {
         "a.fc.weight",
         "a.norm.weight",
         "val_1",
+        "B.fc.bias",
         "a.fc.bias",
-        "b.fc.bias",
-        "b.fc.weight",
+        "B.fc.weight",
     ];
     assert_eq!(names(&model), all);
-    assert_eq!(values(&model, "b.fc.bias"), [0., 0., 0.]);
-    assert_eq!(values(&model, "b.fc.weight"), values(&model, "a.fc.weight"));
+    assert_eq!(values(&model, "B.fc.bias"), [0., 0., 0.]);
+    assert_eq!(values(&model, "B.fc.weight"), values(&model, "a.fc.weight"));
     recover_names(&mut kept, true).unwrap();
-    assert!(kept.tensors.by_name("b.fc.bias").is_none());
+    assert!(kept.tensors.by_name("B.fc.bias").is_none());
 }
 
 #[test]
