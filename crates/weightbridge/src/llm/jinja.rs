@@ -183,7 +183,7 @@ mod tests {
             ),
             (
                 "{{ tools is iterable }}{{ messages is iterable }}{{ 'a' is iterable }}",
-                "falsetruetrue",
+                "FalseTrueTrue",
             ),
             ("{{ strftime_now('%Y-%m-%d') }}", DAY),
             (
