@@ -3,8 +3,8 @@
 //! A library that interprets what a file says (a chat template) counts steps, not bytes, and a text of
 //! a hundred characters can double a string forty times. Such work gets a thread of its own with a
 //! budget: an allocation beyond it is never made, the thread rests where it stands for as long as the
-//! process lives, and the caller is told that nothing came of it. The thread holds no lock but its
-//! own, and what it has taken by then stays within the budget.
+//! process lives, and the caller is told that nothing came of it. What it has taken by then stays within
+//! the budget. The work must hold no lock that anyone else waits for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -22,9 +22,10 @@ pub struct Budgeted;
 impl Budgeted {
     /// Takes `size` bytes from this thread's budget, or does not come back.
     fn take(size: usize) {
-        // A thread that is ending has no such variable any more, nor a budget.
+        // A thread that is ending has no such variable any more, nor a budget. One that panics tells of
+        // it first, and holds the locks of stderr and of the backtrace while it does.
         let left = LEFT.try_with(Cell::get).ok().flatten();
-        if let Some(left) = left {
+        if let Some(left) = left.filter(|_| !std::thread::panicking()) {
             match left.checked_sub(size) {
                 Some(left) => LEFT.with(|cell| cell.set(Some(left))),
                 None => rest(),
