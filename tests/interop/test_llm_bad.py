@@ -118,6 +118,13 @@ BAD = {
     "an added token beyond the embedding": (
         "llama", lambda folder: (folder / "added_tokens.json").write_text(json.dumps({"[PAD]": 32000, "<far>": 32007})),
         ["added_tokens.json", "32000 rows", '"[PAD]" of id 32000', "--partial"], (PARTIAL,)),
+    "an index that has a tensor in another shard": (
+        "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].update({UP: shard(folder, 0).name})),
+        [UP, "it is in model-00002", "--partial"], (PARTIAL,)),
+    "a vocabulary larger than the embedding of a Phi 3": (
+        "phi3", both(weights(lambda tensors: {name: tensor[:31993].clone() if tensor.shape[0] == 32000 else tensor
+                                              for name, tensor in tensors.items()}), config(vocab_size=31993)),
+        ["tokenizer.model", "31993", "--as container"], CONTAINER),
     "a shard with a tensor the index lacks": (
         "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].pop(UP)),
         [UP, "--as container", "take the index away"], CONTAINER),

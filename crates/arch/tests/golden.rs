@@ -219,6 +219,28 @@ fn told(name: &str, more: &Value) -> Vec<String> {
     .collect()
 }
 
+/// Rope parameters of a kind, with others.
+fn yarn(more: Value) -> Value {
+    let mut rope = json!({"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0,
+        "original_max_position_embeddings": 128});
+    rope.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    json!({"rope_parameters": rope})
+}
+
+/// The rope parameters of the long Phi-3, with one more.
+fn longrope(key: &str, value: f64) -> Value {
+    let golden = goldens()
+        .into_iter()
+        .find(|one| one.0 == "phi3-long")
+        .unwrap()
+        .1;
+    let mut rope = golden["config"]["rope_parameters"].clone();
+    rope[key] = json!(value);
+    json!({"rope_parameters": rope})
+}
+
 #[test]
 fn what_a_runtime_computes_otherwise_is_told_with_both_values() {
     let dynamic = json!({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4});
@@ -292,6 +314,29 @@ fn what_a_runtime_computes_otherwise_is_told_with_both_values() {
             vec![
                 "layer_types [\"full_attention\",\"sliding_attention\"]: with [\"sliding_attention\"",
             ],
+        ),
+        ("llama", yarn(json!({})), vec![]),
+        ("llama", yarn(json!({"attention_factor": null})), vec![]),
+        (
+            "llama",
+            yarn(json!({"attention_factor": 1.138_629_436_111_989})),
+            vec![],
+        ),
+        (
+            "llama",
+            yarn(json!({"attention_factor": 1.7})),
+            vec!["rope_parameters.attention_factor 1.7: with 1.138629436111989"],
+        ),
+        ("phi3-long", longrope("factor", 4.0), vec![]),
+        (
+            "phi3-long",
+            longrope("factor", 9.0),
+            vec!["rope_parameters.factor 9.0: with 4.0"],
+        ),
+        (
+            "phi3-long",
+            longrope("attention_factor", 1.7),
+            vec!["rope_parameters.attention_factor 1.7: with 1.1338934190276817"],
         ),
         (
             "falcon",

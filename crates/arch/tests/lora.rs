@@ -156,6 +156,16 @@ fn what_does_not_go_together_is_named() {
 }
 
 #[test]
+fn a_layer_the_model_lacks_is_refused() {
+    let further = adapter(&[
+        ("model.layers.2.self_attn.q_proj.lora_A.weight", [4, 16]),
+        ("model.layers.2.self_attn.q_proj.lora_B.weight", [16, 4]),
+    ]);
+    let error = adapter_to_gguf(&further, &base(), &options()).unwrap_err();
+    assert!(error.to_string().contains("2 layers"), "{error}");
+}
+
+#[test]
 fn a_head_the_model_ties_is_refused() {
     let mut config = base();
     config["architectures"] = json!(["GemmaForCausalLM"]);

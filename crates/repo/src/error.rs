@@ -117,18 +117,19 @@ impl Diagnose for RepoError {
                 ..
             } => {
                 return Some(format!(
-                    "{partial} is there: a download did not finish, resume it; convert --partial takes what is there, the rest a loss"
+                    "{partial} is there: a download did not finish, resume it; convert --partial --as container carries what is there, the rest a loss"
                 ));
             }
             Self::MissingShards { .. } => {
-                "Download them into the same folder; convert --partial takes what is there, the rest a loss"
+                "Download them into the same folder; convert --partial --as container carries what is there, the rest a loss"
             }
             Self::Placeholder { help, .. } => help,
             Self::Index { .. } => "Download the index again",
             Self::UnsafeName { .. } => "No honest index does that: do not trust this repository",
             Self::MissingTensor { .. } => {
                 "Index and shards may be of two versions: download all of them again, or take the \
-                 index away to use what the shards hold; convert --partial goes on without the tensor"
+                 index away to use what the shards hold; convert --partial takes the tensors where they are, and goes \
+                 on without those that are nowhere (into a GGUF for a runtime with --as container)"
             }
             Self::DuplicateTensor { .. } => {
                 "Index and shards may be of two versions: download all of them again"

@@ -214,6 +214,15 @@ fn check_index(
         let owner = tensors.id_of(name).and_then(|id| owners.get(id.index()));
         let found = match owner {
             Some(owner) if owner == number => continue,
+            Some(owner) if cx.read.partial => {
+                let why = format!(
+                    "the index says that it is in {}, it is in {}",
+                    file_of(set, *number),
+                    file_of(set, *owner)
+                );
+                losses.push(Record::changed("missing", name, why).flag("--partial"));
+                continue;
+            }
             Some(owner) => format!("it is in {}", file_of(set, *owner)),
             None if cx.read.partial => {
                 let why = format!(

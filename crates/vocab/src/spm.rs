@@ -175,8 +175,8 @@ pub(crate) fn decoder_entries(files: &Files<'_>) -> Result<Vec<(usize, String, b
     Ok(list)
 }
 
-/// The reference's `_create_vocab_sentencepiece`.
-pub(crate) fn tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Beyond)> {
+/// The pieces of `tokenizer.model`, each in its row. A model that has fewer rows is refused.
+fn own_tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Beyond)> {
     let model = read(files.need(TOKENIZER_MODEL)?, TOKENIZER_MODEL, files.limits)?;
     let rows = rows.unwrap_or(model.pieces.len() as u64);
     Limits::check("tokens", rows, files.limits.entries)?;
@@ -191,7 +191,12 @@ pub(crate) fn tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Be
         };
         return Err(Error::from(error).in_file(TOKENIZER_MODEL));
     }
-    let (mut tokens, mut beyond) = (pieces(&model, n), Beyond::new(n));
+    Ok((pieces(&model, n), Beyond::new(n)))
+}
+
+/// The reference's `_create_vocab_sentencepiece`.
+pub(crate) fn tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Beyond)> {
+    let (mut tokens, mut beyond) = own_tokens(files, rows)?;
     put_added_json(files, &mut tokens, &mut beyond)?;
     for (id, text, special) in decoder_entries(files)? {
         let (text, kind) = if special || looks_special(&text) {
@@ -207,11 +212,7 @@ pub(crate) fn tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Be
 /// Phi-3's own: as [`tokens`], but added tokens keep their text, and those of `tokenizer.json`
 /// come last.
 pub(crate) fn phi3_tokens(files: &Files<'_>, rows: Option<u64>) -> Result<(Tokens, Beyond)> {
-    let model = read(files.need(TOKENIZER_MODEL)?, TOKENIZER_MODEL, files.limits)?;
-    let rows = rows.unwrap_or(model.pieces.len() as u64);
-    Limits::check("tokens", rows, files.limits.entries)?;
-    let n = usize::try_from(rows).unwrap_or(usize::MAX);
-    let (mut tokens, mut beyond) = (pieces(&model, n), Beyond::new(n));
+    let (mut tokens, mut beyond) = own_tokens(files, rows)?;
     put_added_json(files, &mut tokens, &mut beyond)?;
     let mut entries = decoder_entries(files)?;
     if let Some(bytes) = files.bytes(crate::json::TOKENIZER_JSON)? {

@@ -73,6 +73,7 @@ pub fn adapter_to_gguf(
         let target = target(&tensor, out);
         Planned { tensor, target }
     }));
+    refuse_further_layers(&tensors, &root)?;
     if tensors.is_empty() {
         let what = "there is no tensor of an adapter in it".to_owned();
         return Err(ArchError::Nothing { what }.into());
@@ -277,6 +278,32 @@ fn refuse_head(table: &Table, left: &[Record]) -> Result<()> {
                 "models of architecture {} have no head of their own",
                 table.name
             ),
+        }
+        .into()),
+    }
+}
+
+/// A layer that the base model does not have: a runtime would not load the adapter.
+fn refuse_further_layers(tensors: &[Planned], root: &Map<String, Value>) -> Result<()> {
+    let Some(layers) = root.get("block_count").and_then(Value::as_u64) else {
+        return Ok(());
+    };
+    let layer = |name: &str| {
+        name.strip_prefix("blk.")?
+            .split('.')
+            .next()?
+            .parse::<u64>()
+            .ok()
+    };
+    let names = tensors.iter().map(|planned| &planned.tensor.name);
+    match names
+        .into_iter()
+        .find(|name| layer(name).is_some_and(|layer| layer >= layers))
+    {
+        None => Ok(()),
+        Some(name) => Err(ArchError::NotForLora {
+            tensor: name.clone(),
+            why: format!("the base model has {layers} layers: name the right one with --base"),
         }
         .into()),
     }

@@ -245,9 +245,13 @@ fn what_is_there_is_taken_where_that_is_asked_for() {
     assert_eq!(names, ["b", "a", "c"]);
     assert_eq!(losses.len(), 1);
     assert!(losses[0].starts_with("d the index says that it is in model-00002"));
-    // A tensor in another file is no missing tensor: index and shards are of two versions.
+    // A tensor in another file is taken where it is: index and shards may be of two versions.
     folder.put(INDEX, &index(&[("a", ONE), ("b", TWO), ("c", TWO)]));
-    assert!(folder.open_as("", true).is_err());
+    assert!(folder.open_as("", false).is_err());
+    let (names, losses) = part(&folder, "");
+    assert_eq!(names, ["b", "a", "c"]);
+    let elsewhere = format!("b the index says that it is in {TWO}, it is in {ONE}");
+    assert_eq!(losses, [elsewhere]);
 }
 
 #[test]

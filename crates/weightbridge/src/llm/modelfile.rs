@@ -58,10 +58,9 @@ fn text(file: &Path, metadata: &Metadata, generation: &Value) -> (String, Vec<Re
         }
     });
     if let Some((turns, template)) = &turns {
-        text += &format!("TEMPLATE \"\"\"{template}\"\"\"\n");
-        let message = turns.default_system();
-        if let Some(message) = message.filter(|message| !message.contains("\"\"\"")) {
-            text += &format!("SYSTEM \"\"\"{message}\"\"\"\n");
+        text += &format!("TEMPLATE {template}\n");
+        if let Some(message) = turns.default_system().and_then(quoted) {
+            text += &format!("SYSTEM {message}\n");
         }
     }
     for (parameter, value) in parameters(metadata, generation) {
@@ -69,7 +68,13 @@ fn text(file: &Path, metadata: &Metadata, generation: &Value) -> (String, Vec<Re
     }
     let marks = turns.as_ref().map(|(turns, _)| turns.after_answer());
     for stop in stops(marks.unwrap_or_default(), metadata, generation) {
-        text += &format!("PARAMETER stop {}\n", Value::from(stop));
+        if let Some(stop) = quoted(&stop) {
+            text += &format!("PARAMETER stop {stop}\n");
+        } else {
+            let what = format!("stop {}", Value::from(stop));
+            let why = "a Modelfile has no way to write it";
+            records.push(Record::carried("modelfile-stop", what, why));
+        }
     }
     (text, records)
 }
@@ -79,6 +84,20 @@ const FIXED_DAY: &str =
     "it writes the day it is used on: the Modelfile writes the one that it falls back to";
 const NO_SYSTEM: &str =
     "it has no place for a system message: the Modelfile puts one before the first question";
+
+/// A text as a Modelfile has it: between quotes as it is, there are no escapes. None where it cannot be
+/// told from its quotes.
+fn quoted(text: &str) -> Option<String> {
+    const THREE: &str = "\"\"\"";
+    if !text.contains(['"', '\n', '\r']) {
+        return Some(match text.len() {
+            0..=60 => format!("\"{text}\""),
+            _ => format!("{THREE}{text}{THREE}"),
+        });
+    }
+    let plain = !text.contains(THREE) && !text.starts_with('"') && !text.ends_with('"');
+    plain.then(|| format!("{THREE}{text}{THREE}"))
+}
 
 /// The turns of the model's template, and Ollama's template of them.
 fn turns(template: &str, metadata: &Metadata) -> std::result::Result<(Turns, String), String> {
@@ -95,7 +114,7 @@ fn turns(template: &str, metadata: &Metadata) -> std::result::Result<(Turns, Str
     if let (Some(bos), true) = (&special.bos, adds != Some(&MetaValue::Bool(false))) {
         turns = turns.without_first(bos);
     }
-    let go = turns.to_go().ok_or("a Modelfile cannot hold its text")?;
+    let go = quoted(&turns.to_go()).ok_or("a Modelfile cannot hold its text")?;
     Ok((turns, go))
 }
 
@@ -214,12 +233,12 @@ mod tests {
         assert_eq!(lines[0], "FROM ./m.gguf");
         assert!(lines[1].starts_with("TEMPLATE \"\"\"{{ if .System }}<|im_start|>system"));
         assert!(lines.contains(&"PARAMETER top_k 20"));
-        let stops = ["<|im_end|>", "<|im_start|>", "<|end\\\"|>"];
-        let stops = stops.map(|stop| format!("PARAMETER stop \"{stop}\""));
-        assert!(
-            lines.ends_with(&stops.each_ref().map(String::as_str)),
-            "{lines:?}"
-        );
+        let stops = [
+            "PARAMETER stop \"<|im_end|>\"",
+            "PARAMETER stop \"<|im_start|>\"",
+            "PARAMETER stop \"\"\"<|end\"|>\"\"\"",
+        ];
+        assert!(lines.ends_with(&stops), "{lines:?}");
     }
 
     #[test]
@@ -231,7 +250,7 @@ mod tests {
         metadata.set(ns::GGUF, "tokenizer.ggml.eos_token_id", MetaValue::U32(1));
         metadata.set(ns::GGUF, "general.sampling.temp", MetaValue::F32(0.5));
         let generation = serde_json::json!({
-            "eos_token_id": [1, 2, 99], "stop_strings": ["END", "a\nb"], "max_new_tokens": 512,
+            "eos_token_id": [1, 2, 99], "stop_strings": ["END", "a\\\nb", "\"\"\""], "max_new_tokens": 512,
             "temperature": 0.5, "top_k": 40, "repetition_penalty": 1.1, "do_sample": false,
         });
         let (text, _) = text(Path::new("m.gguf"), &metadata, &generation);
@@ -244,7 +263,8 @@ mod tests {
             "PARAMETER stop \"<|eot|>\"",
             "PARAMETER stop \"<|call|>\"",
             "PARAMETER stop \"END\"",
-            "PARAMETER stop \"a\\nb\"",
+            "PARAMETER stop \"\"\"a\\",
+            "b\"\"\"",
         ];
         assert_eq!(lines, want);
     }

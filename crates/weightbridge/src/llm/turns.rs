@@ -9,9 +9,28 @@
 
 use super::jinja::{self, DAY, Message, Special};
 
-const SYSTEM: &str = "Zsystemz0z";
-const ASKED: [&str; 3] = ["Zaskedz1z", "Zaskedz2z", "Zaskedz3z"];
-const SAID: [&str; 2] = ["Zsaidz4z", "Zsaidz5z"];
+/// A text of several lines, with signs that are written otherwise in JSON, HTML and programs, and longer
+/// than what a template might cut off.
+macro_rules! probe {
+    ($name:literal) => {
+        concat!(
+            $name,
+            " \"double\", 'single' & <less>\n\n\tC:\\a\\b ${x} %} {{ y }} \u{e9}\u{4e2d} ",
+            "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 ",
+            "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 ",
+            "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 ",
+            $name
+        )
+    };
+}
+
+const SYSTEM: &str = probe!("Zsystemz0z");
+const ASKED: [&str; 3] = [
+    probe!("Zaskedz1z"),
+    probe!("Zaskedz2z"),
+    probe!("Zaskedz3z"),
+];
+const SAID: [&str; 2] = [probe!("Zsaidz4z"), probe!("Zsaidz5z")];
 
 const TALKS: &[&[Message]] = &[
     &[("user", ASKED[0])],
@@ -188,8 +207,7 @@ impl Turns {
     }
 
     /// As a Go template of Ollama's: `.System` is all system messages, `.Messages` the conversation.
-    /// None where a text cannot stand in a Modelfile.
-    pub(crate) fn to_go(&self) -> Option<String> {
+    pub(crate) fn to_go(&self) -> String {
         // What every question begins with, and what an answer ends with, read better on their own.
         let mut asks = common_end(after_mark(&self.next), &self.head);
         if let System::First(_, close) = &self.system {
@@ -198,7 +216,7 @@ impl Turns {
         let cut = |text: &str| go(text.strip_suffix(asks).unwrap_or(text));
         let head = match &self.system {
             System::First(open, close) => {
-                let (open, close, head) = (go(open)?, cut(close)?, cut(&self.head)?);
+                let (open, close, head) = (go(open), cut(close), cut(&self.head));
                 let none = match head.as_str() {
                     "" => String::new(),
                     _ => format!("{{{{ else }}}}{head}"),
@@ -206,8 +224,8 @@ impl Turns {
                 format!("{{{{ if .System }}}}{open}{{{{ .System }}}}{close}{none}{{{{ end }}}}")
             }
             // A message that the template has no place for begins the first question, as tools do it.
-            System::Refused => format!("{}{{{{ $system := .System }}}}", cut(&self.head)?),
-            System::Last(_) => cut(&self.head)?,
+            System::Refused => format!("{}{{{{ $system := .System }}}}", cut(&self.head)),
+            System::Last(_) => cut(&self.head),
         };
         let before_question = match &self.system {
             System::First(..) => String::new(),
@@ -217,24 +235,24 @@ impl Turns {
             System::Last(after) => {
                 format!(
                     "{{{{ if and $last $.System }}}}{{{{ $.System }}}}{}{{{{ end }}}}",
-                    go(after)?
+                    go(after)
                 )
             }
         };
-        let (answer, last) = (go(&self.answer)?, go(&self.last)?);
+        let (answer, last) = (go(&self.answer), go(&self.last));
         let after_question = if answer == last {
             answer
         } else {
             format!("{{{{ if $last }}}}{last}{{{{ else }}}}{answer}{{{{ end }}}}")
         };
-        let (asks_text, after_answer) = (go(asks)?, cut(&self.next)?);
-        Some(format!(
+        let (asks_text, after_answer) = (go(asks), cut(&self.next));
+        format!(
             "{head}{{{{ range $i, $_ := .Messages }}}}\
              {{{{ $last := eq (len (slice $.Messages $i)) 1 }}}}\
              {{{{ if eq .Role \"user\" }}}}{asks_text}{before_question}{{{{ .Content }}}}{after_question}\
              {{{{ else if eq .Role \"assistant\" }}}}{{{{ .Content }}}}\
              {{{{ if not $last }}}}{after_answer}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}"
-        ))
+        )
     }
 }
 
@@ -275,11 +293,10 @@ fn common_end<'a>(one: &'a str, other: &str) -> &'a str {
     one.get(one.len() - length..).unwrap_or_default()
 }
 
-/// A text as it stands in a Go template within a Modelfile. None where it cannot.
-fn go(text: &str) -> Option<String> {
+/// A text as it stands in a Go template.
+fn go(text: &str) -> String {
     let text = text.replace("{{", "{{ \"{{\" }}");
-    let text = text.replace(DAY, "{{ currentDate }}");
-    (!text.contains("\"\"\"")).then_some(text)
+    text.replace(DAY, "{{ currentDate }}")
 }
 
 #[cfg(test)]
@@ -306,7 +323,7 @@ mod tests {
                   {{ if eq .Role \"user\" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n\
                   <|im_start|>assistant\n{{ else if eq .Role \"assistant\" }}{{ .Content }}\
                   {{ if not $last }}<|im_end|>\n{{ end }}{{ end }}{{ end }}";
-        assert_eq!(turns.to_go().unwrap(), go);
+        assert_eq!(turns.to_go(), go);
     }
 
     #[test]
@@ -315,7 +332,7 @@ mod tests {
                    {% endif %}";
         let turns = turns(&format!("{own}{CHATML}")).unwrap();
         assert_eq!(turns.default_system(), Some("You're Q."));
-        let go = turns.to_go().unwrap();
+        let go = turns.to_go();
         assert!(go.contains("{{ else }}<|im_start|>system\nYou're Q.<|im_end|>\n{{ end }}"));
     }
 
@@ -325,14 +342,14 @@ mod tests {
                      {{ m.content }}<</SYS>>{% elif m.role == 'user' %}\
                      {% if loop.index0 != 1 or messages[0].role == 'user' %}[INST] {% endif %}\
                      {{ m.content }} [/INST]{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}";
-        let go = turns(first).unwrap().to_go().unwrap();
+        let go = turns(first).unwrap().to_go();
         let begin = "{{ if .System }}[INST] <<SYS>>{{ .System }}<</SYS>>{{ else }}[INST] {{ end }}";
         assert!(go.starts_with(begin), "{go}");
         let last = "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}\
                     {% set messages = messages[1:] %}{% endif %}{% for m in messages %}\
                     {% if m.role == 'user' %}[INST]{% if loop.last and s %}{{ s }}\n\n{% endif %}\
                     {{ m.content }}[/INST]{% else %}{{ m.content }}</s>{% endif %}{% endfor %}";
-        let go = turns(last).unwrap().to_go().unwrap();
+        let go = turns(last).unwrap().to_go();
         assert!(
             go.contains(
                 "[INST]{{ if and $last $.System }}{{ $.System }}\n\n{{ end }}{{ .Content }}[/INST]"
@@ -346,7 +363,13 @@ mod tests {
         let counts = "{% for m in messages %}{{ loop.index }}{{ m.content }}{% endfor %}";
         let once = "{{ messages[0].content }}{{ messages[-1].content }}";
         let refuses = "{{ raise_exception('never') }}";
-        for template in [counts, once, refuses, "", "{% for"] {
+        let escapes = CHATML.replace("m.content", "m.content | e");
+        let json = CHATML.replace("m.content", "m.content | tojson");
+        let cut = CHATML.replace("m.content", "m.content[:200]");
+        let one_line = CHATML.replace("m.content", "m.content | replace('\\n', ' ')");
+        let changes = [&escapes, &json, &cut, &one_line];
+        let never = [counts, once, refuses, "", "{% for"];
+        for template in never.into_iter().chain(changes.map(String::as_str)) {
             assert!(turns(template).is_err(), "{template}");
         }
         let no_system = CHATML.replacen(
@@ -355,18 +378,7 @@ mod tests {
             1,
         );
         assert!(!turns(&no_system).unwrap().takes_system());
-        assert_eq!(
-            turns(&CHATML.replace("<|im_start|>", "\"\"\""))
-                .unwrap()
-                .to_go(),
-            None
-        );
-        assert!(
-            turns(&CHATML.replace("<|im_end|>", "{{ '{{' }}"))
-                .unwrap()
-                .to_go()
-                .unwrap()
-                .contains("{{ \"{{\" }}")
-        );
+        let braces = turns(&CHATML.replace("<|im_end|>", "{{ '{{' }}")).unwrap();
+        assert!(braces.to_go().contains("{{ \"{{\" }}"));
     }
 }
