@@ -483,3 +483,194 @@ def test_matmul_nbits_as_qdq(even, tmp_path):
     convert(path, out)
     made = load(out)["fc1.weight"]
     assert made.shape == (96, 80) and np.array_equal(bits(made), bits(wanted.T))
+
+
+def test_qdq_of_eight_bit_floats(tmp_path):
+    from onnxruntime.quantization import (CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType,
+                                          quantize_static)
+    CalibrationDataReader.register(Batches)
+    path, out, kind = tmp_path / "q.onnx", tmp_path / "q.safetensors", QuantType.QFLOAT8E4M3FN
+    quantize_static(network(tmp_path / "f.onnx"), path, Batches(), quant_format=QuantFormat.QDQ, activation_type=kind,
+                    weight_type=kind, calibrate_method=CalibrationMethod.Distribution)
+    parts = {t.name for t in onnx.load(path).graph.initializer}
+    nodes = [n for n in onnx.load(path).graph.node if n.op_type == "DequantizeLinear" and n.input[0] in parts]
+    values = {n.output[0]: n.input[0].removesuffix("_quantized").replace("onnx::MatMul_7", "fc1.weight") for n in nodes}
+    assert {"conv.weight", "fc1.weight", "fc2.weight"} <= set(values.values())
+    wanted = {values[name]: value for name, value in asked(path, list(values)).items()}
+    convert(path, out)
+    made = load(out)
+    # Biases are F32 there, under the name that codes would have.
+    assert {"conv.weight", "fc1.weight", "fc2.weight"} <= set(made)
+    assert not any(name.endswith(("weight_quantized", "weight_scale", "weight_zero_point")) for name in made)
+    for name in ("conv.weight", "fc1.weight", "fc2.weight"):
+        value = wanted[name].T if name == "fc1.weight" else wanted[name]
+        assert np.array_equal(bits(made[name]), bits(value)), name
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT4E2M1",
+                                  "INT2", "UINT2"])
+@pytest.mark.parametrize("axis, block", [(0, 0), (1, 0), (1, 4)])
+def test_small_codes(axis, block, kind, tmp_path):
+    """Codes of every bit pattern that is a number, in odd rows: slices do not end where bytes do."""
+    path, out = tmp_path / "a.onnx", tmp_path / "a.safetensors"
+    wide = "8" in kind
+    raw = np.resize(np.arange(256, dtype=np.uint8), 5 * 54 if wide else 5 * 54 // 2)
+    per = 1 if wide else 2 if "4" in kind else 4
+    shape = [5, raw.size * per // 5]
+    code = helper.make_tensor("w_quantized", getattr(TensorProto, kind), shape, raw.tobytes(), raw=True)
+    dims = [5, -(-shape[1] // block)] if block else [shape[axis]]
+    scale = np.random.default_rng(3).standard_normal(dims).astype(np.float32)
+    parts = [code, numpy_helper.from_array(scale, "w_scale")]
+    if "2" == kind[-1] and "INT" in kind:
+        zeros = helper.make_tensor("w_zero", code.data_type, dims, bytes([0x9C] * -(-int(np.prod(dims)) // 4)), raw=True)
+        parts.append(zeros)
+    more = dict(block_size=block) if block else {}
+    nodes = [helper.make_node("DequantizeLinear", [t.name for t in parts], ["w"], axis=axis, **more)]
+    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("w", 1, shape)], parts)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=13), path)
+    if "4E2" in kind:  # onnxruntime has no kernel for it
+        [wanted] = onnx.reference.ReferenceEvaluator(str(path)).run(None, {})
+    else:
+        [wanted] = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {})
+    convert(path, out)
+    made = load(out)
+    assert list(made) == ["w"] and list(made["w"].shape) == shape
+    real = ~np.isnan(wanted)
+    assert np.array_equal(np.isnan(made["w"]), ~real)
+    assert np.array_equal(bits(made["w"][real]), bits(wanted[real]))
+
+
+def table(path):
+    """Rows of an embedding, and a linear layer."""
+    rng = np.random.default_rng(6)
+    nodes = [helper.make_node("Gather", ["embed.weight", "ids"], ["e"], "/embed/Gather"),
+             helper.make_node("MatMul", ["e", "onnx::MatMul_7"], ["y"], "/fc/MatMul")]
+    weights = {"embed.weight": rng.standard_normal((50, 64)).astype(np.float32),
+               "onnx::MatMul_7": 3 * rng.standard_normal((64, 96)).astype(np.float32)}
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("ids", 7, ["n"])],
+                              [helper.make_tensor_value_info("y", 1, ["n", 96])],
+                              [numpy_helper.from_array(value, name) for name, value in weights.items()])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def alone(model, nodes, given, output):
+    """Some nodes of a model with their constants, in onnxruntime."""
+    taken = {name for node in nodes for name in node.input}
+    inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+              for name, value in given.items()]
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info(output, 1, None)],
+                              [t for t in model.graph.initializer if t.name in taken])
+    made = helper.make_model(graph, opset_imports=model.opset_import, ir_version=10)
+    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    [value] = session.run(None, given)
+    return value
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_rows_of_blocks(even, tmp_path):
+    pytest.importorskip("onnx_ir", reason="onnxruntime's quantizer wants onnx-ir")
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    path, out = tmp_path / "n.onnx", tmp_path / "n.safetensors"
+    config = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=even, bits=4, op_types_to_quantize=("MatMul", "Gather"),
+                                          quant_axes=(("MatMul", 0), ("Gather", 1)))
+    quantizer = MatMulNBitsQuantizer(onnx.load(table(tmp_path / "f.onnx")), algo_config=config)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(path))
+    model = onnx.load(path)
+    [node] = [node for node in model.graph.node if node.op_type == "GatherBlockQuantized"]
+    wanted = alone(model, [node], {"ids": np.arange(50)}, "e")
+    convert(path, out)
+    made = load(out)
+    assert sorted(made) == ["embed.weight", "fc.weight"]
+    assert made["embed.weight"].shape == (50, 64) and np.array_equal(bits(made["embed.weight"]), bits(wanted))
+    told = json.loads(run("inspect", path, "--json").stdout)["quantized"]
+    assert "GatherBlockQuantized of 4 bits in blocks of 32" in [line["scheme"] for line in told]
+
+
+@pytest.mark.parametrize("kind, bits_, columns, axis, zero", [
+    ("UINT8", 4, 64, 1, False), ("UINT8", 4, 64, 1, True), ("UINT8", 8, 64, 1, False), ("UINT8", 8, 64, 1, True),
+    ("UINT4", 4, 40, 1, True), ("INT4", 4, 40, 0, False), ("UINT4", 4, 40, -1, False), ("UINT8", 4, 40, 1, False)])
+def test_rows_of_blocks_by_hand(kind, bits_, columns, axis, zero, tmp_path):
+    path, out, rng = tmp_path / "a.onnx", tmp_path / "a.safetensors", np.random.default_rng(8)
+    of = getattr(TensorProto, kind)
+    rows, per = 50, 8 // bits_ if kind == "UINT8" else 1
+    scales = [-(-rows // 16), columns] if axis == 0 else [rows, -(-columns // 16)]
+    raw = lambda n: rng.integers(0, 256, n, dtype=np.uint8).tobytes()  # noqa: E731
+    parts = [helper.make_tensor("w_Q4", of, [rows, columns // per], raw(rows * columns * bits_ // 8), raw=True),
+             numpy_helper.from_array(rng.standard_normal(scales).astype(np.float32), "w_scales")]
+    if zero:
+        dims = [scales[0], -(-scales[1] // per)]
+        n = int(np.prod(dims))
+        parts.append(helper.make_tensor("w_zp", of, dims, raw(n if kind == "UINT8" else -(-n // 2)), raw=True))
+    names = ["w_Q4", "ids", "w_scales", *(["w_zp"] if zero else [])]
+    node = helper.make_node("GatherBlockQuantized", names, ["y"], domain="com.microsoft", bits=bits_, block_size=16,
+                            gather_axis=0, quantize_axis=axis)
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("ids", 7, ["n"])],
+                              [helper.make_tensor_value_info("y", 1, None)], parts)
+    sets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=sets, ir_version=10)
+    onnx.save(model, path)
+    done = convert(path, out)
+    if kind == "UINT8" and columns % 16:
+        # Rows that end within a block: not read, and told.
+        assert {"w_Q4", "w_scales"} == set(load(out))
+        assert "1 weight quantized for GatherBlockQuantized" in done.stderr
+        return
+    wanted = alone(model, [node], {"ids": np.arange(rows)}, "y")
+    made = load(out)
+    assert list(made) == ["w"] and made["w"].shape == wanted.shape == (rows, columns)
+    assert np.array_equal(made["w"], wanted)
+
+
+@pytest.mark.parametrize("only", [True, False])
+@pytest.mark.parametrize("channels", [False, True])
+def test_dynamic_rows(channels, only, tmp_path):
+    """Rows of codes go into a MatMulInteger as they are: its two scales are both constants."""
+    from onnxruntime.quantization import quantize_dynamic
+    path, out = tmp_path / "d.onnx", tmp_path / "d.safetensors"
+    quantize_dynamic(table(tmp_path / "f.onnx"), path, per_channel=channels,
+                     op_types_to_quantize=["Gather"] if only else None)
+    model = onnx.load(path)
+    convert(path, out)
+    made = load(out)
+    assert sorted(made) == ["embed.weight", "onnx::MatMul_7" if "onnx::MatMul_7" in made else "fc.weight"]
+    for name, axis in [("embed.weight", 0)] if only else [("embed.weight", 0), ("onnx::MatMul_7", 1)]:
+        node = helper.make_node("DequantizeLinear", [f"{name}_{part}" for part in ("quantized", "scale", "zero_point")],
+                                ["y"], axis=axis)
+        wanted = alone(model, [node], {}, "y")
+        if axis:
+            name, wanted = "fc.weight", wanted.T
+        assert np.array_equal(bits(made[name]), bits(wanted)), name
+
+
+@pytest.mark.parametrize("bits_, zero", [(4, False), (4, True), (2, False), (8, False)])
+def test_matmul_nbits_in_groups(bits_, zero, tmp_path):
+    """`g_idx`: the block that each column's scale is of. onnxruntime takes it with 4 bits, and no zero points then."""
+    path, out, rng = tmp_path / "a.onnx", tmp_path / "a.safetensors", np.random.default_rng(8)
+    columns, rows, block = 40, 8, 16
+    parts = {"w_Q4": rng.integers(0, 256, (rows, 3, block * bits_ // 8), dtype=np.uint8),
+             "w_scales": rng.standard_normal((rows, 3)).astype(np.float32),
+             **({"w_zero_points": rng.integers(0, 256, (rows, 2), dtype=np.uint8)} if zero else {}),
+             "w_g_idx": rng.integers(0, 3, 48).astype(np.int32)}
+    names = ["x", "w_Q4", "w_scales", "w_zero_points" if zero else "", "w_g_idx"]
+    node = helper.make_node("MatMulNBits", names, ["y"], "/fc/MatMul", domain="com.microsoft", K=columns, N=rows,
+                            bits=bits_, block_size=block, accuracy_level=1)
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", 1, ["n", columns])],
+                              [helper.make_tensor_value_info("y", 1, ["n", rows])],
+                              [numpy_helper.from_array(value, name) for name, value in parts.items()])
+    sets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=sets, ir_version=10)
+    onnx.save(model, path)
+    done = convert(path, out)
+    if zero or bits_ != 4:
+        assert set(load(out)) == set(parts)
+        assert "1 weight quantized for MatMulNBits" in done.stderr
+        return
+    wanted = alone(model, [node], {"x": np.eye(columns, dtype=np.float32)}, "y")
+    made = load(out)
+    # Under its own name as the MatMul had it, or as the linear layer.
+    [weight] = made.values()
+    # That kernel rounds the product and the sum, each on its own.
+    made = weight if weight.shape == wanted.shape else weight.T
+    assert np.allclose(made, wanted, rtol=0, atol=2e-6)

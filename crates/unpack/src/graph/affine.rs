@@ -1,7 +1,7 @@
 //! `(code - zero) * scale` as `DequantizeLinear` has it: a scale for all, for each slice of an
 //! axis, or for each block along it.
 
-use super::codes::{integers, is_code};
+use super::codes::{Codes, integers, is_code, is_real};
 use crate::read::{floats, misfit, size};
 use crate::rows::store;
 use ir::{Compute, DType, Result, Tensor, TensorSpec};
@@ -45,9 +45,11 @@ pub(super) fn affine(
     if !is_code(codes.dtype()) || !quant::can_cast(scale.dtype(), DType::F32) {
         return None;
     }
-    if zero
-        .is_some_and(|zero| !is_code(zero.dtype()) || zero.spec.elements() != scale.spec.elements())
-    {
+    if zero.is_some_and(|zero| {
+        !is_code(zero.dtype())
+            || is_real(zero.dtype()) != is_real(codes.dtype())
+            || zero.spec.elements() != scale.spec.elements()
+    }) {
         return None;
     }
     let dims = &codes.spec.shape;
@@ -143,12 +145,12 @@ impl Affine {
         let low = needed.start;
         let scales = floats(scale, needed.clone())?;
         let zeros = match zero {
-            Some(zero) => integers(zero, needed)?,
-            None => Vec::new(),
+            Some(zero) => Some(Codes::read(zero, needed)?),
+            None => None,
         };
-        let numbers = integers(codes, elements.clone())?;
+        let codes = Codes::read(codes, elements.clone())?;
         let mut at = elements.start;
-        let mut rest = numbers.iter().zip(out);
+        let mut rest = out.iter_mut().enumerate();
         while at < elements.end {
             let place = self.place(at);
             let (run, step) = if self.inner == 1 {
@@ -161,14 +163,12 @@ impl Affine {
             let run = run.min(elements.end - at);
             let mut from = size(self.scale_at(place).saturating_sub(low));
             for _ in 0..run {
-                let Some((code, value)) = rest.next() else {
+                let Some((place, value)) = rest.next() else {
                     return Ok(());
                 };
                 let scale = scales.get(from).copied().unwrap_or(f32::NAN);
-                let zero = zeros.get(from).copied().unwrap_or(0);
-                #[allow(clippy::cast_precision_loss)] // as the runtime does it
-                let number = code.wrapping_sub(zero) as f32;
-                *value = number * scale;
+                let zero = zeros.as_ref().map(|zeros| (zeros, from));
+                *value = codes.steps(place, zero) * scale;
                 from += size(step);
             }
             at += run;
@@ -210,22 +210,22 @@ impl Compute for Affine {
 /// The weight of `MatMulNBits`: rows of codes without gaps, in blocks along the row.
 struct NBits {
     spec: TensorSpec,
-    /// Codes, scales, and maybe the zero points.
+    /// Codes, scales, and maybe the zero points, or the block that each column's scale is of.
     inputs: Vec<Tensor>,
+    grouped: bool,
     columns: u64,
     blocks: u64,
     block: u64,
     bits: u64,
 }
 
-/// What `MatMulNBits` multiplies by, `[N, K]` as a linear layer has it.
-pub(super) fn nbits(
+fn packed(
     name: &str,
     parts: [Option<&Tensor>; 3],
     [rows, columns]: [u64; 2],
     bits: u64,
     block: u64,
-) -> Result<Option<Tensor>> {
+) -> Result<Option<NBits>> {
     let [Some(codes), Some(scale), zero] = parts else {
         return Ok(None);
     };
@@ -270,8 +270,46 @@ pub(super) fn nbits(
         blocks,
         block,
         bits,
+        grouped: false,
     };
-    Ok(Some(Tensor::computed(name, Arc::new(compute))))
+    Ok(Some(compute))
+}
+
+/// What `MatMulNBits` multiplies by, `[N, K]` as a linear layer has it.
+pub(super) fn nbits(
+    name: &str,
+    parts: [Option<&Tensor>; 3],
+    shape: [u64; 2],
+    bits: u64,
+    block: u64,
+) -> Result<Option<Tensor>> {
+    let made = packed(name, parts, shape, bits, block)?;
+    Ok(made.map(|made| Tensor::computed(name, Arc::new(made))))
+}
+
+/// The same where `groups` (`g_idx`) tells the block that each column's scale is of: 4 bits without
+/// zero points, since onnxruntime takes others for something else, or not at all.
+pub(super) fn grouped(
+    name: &str,
+    [codes, scale, groups]: [Option<&Tensor>; 3],
+    shape: [u64; 2],
+    bits: u64,
+    block: u64,
+) -> Result<Option<Tensor>> {
+    let Some(groups) = groups.filter(|t| t.dtype() == DType::I32 && bits == 4) else {
+        return Ok(None);
+    };
+    let Some(mut made) = packed(name, [codes, scale, None], shape, bits, block)? else {
+        return Ok(None);
+    };
+    let told = groups.spec.elements().unwrap_or(0);
+    if told != made.columns && Some(told) != made.blocks.checked_mul(block) {
+        let wanted = format!("a block for each of {} columns", made.columns);
+        return Err(misfit(groups, wanted));
+    }
+    made.inputs.push(groups.clone());
+    made.grouped = true;
+    Ok(Some(Tensor::computed(name, Arc::new(made))))
 }
 
 /// Code `i` of codes without gaps, the first in the low bits.
@@ -288,8 +326,13 @@ impl NBits {
     fn part(&self, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<()> {
         let (codes, scale, zero) = match &self.inputs[..] {
             [codes, scale] => (codes, scale, None),
-            [codes, scale, zero] => (codes, scale, Some(zero)),
+            [codes, scale, other] => (codes, scale, Some(other)),
             _ => return Ok(()),
+        };
+        let (groups, zero) = if self.grouped {
+            (zero, None)
+        } else {
+            (None, zero)
         };
         let bits = self.bits;
         let row_len = self.blocks * (self.block / 8 * bits);
@@ -297,7 +340,15 @@ impl NBits {
         let last = (columns.end * bits).div_ceil(8);
         let mut bytes = vec![0; size(last - first)];
         codes.read(row * row_len + first..row * row_len + last, &mut bytes)?;
-        let blocks = columns.start / self.block..columns.end.div_ceil(self.block);
+        let groups = match groups {
+            Some(groups) => Some((groups, integers(groups, columns.clone())?)),
+            None => None,
+        };
+        let blocks = if groups.is_some() {
+            0..self.blocks
+        } else {
+            columns.start / self.block..columns.end.div_ceil(self.block)
+        };
         let scales = floats(
             scale,
             row * self.blocks + blocks.start..row * self.blocks + blocks.end,
@@ -323,8 +374,19 @@ impl NBits {
             )?,
         };
         let skipped = first * 8 / bits;
+        let start = columns.start;
         for (column, value) in columns.zip(out) {
-            let block = size(column / self.block - blocks.start);
+            let block = match &groups {
+                None => size(column / self.block - blocks.start),
+                Some((tensor, list)) => list
+                    .get(size(column - start))
+                    .and_then(|group| usize::try_from(*group).ok())
+                    .filter(|group| *group < scales.len())
+                    .ok_or_else(|| {
+                        let wanted = format!("a block below {} at column {column}", self.blocks);
+                        misfit(tensor, wanted)
+                    })?,
+            };
             let zero = zeros.get(block).copied().unwrap_or(middle);
             let scale = scales.get(block).copied().unwrap_or(f32::NAN);
             *value = (f32::from(field(&bytes, column - skipped, bits)) - zero) * scale;

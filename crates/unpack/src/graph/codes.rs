@@ -1,7 +1,7 @@
 //! Codes of graphs as integers, and as ggml's blocks again.
 
 use crate::UnpackError;
-use crate::read::size;
+use crate::read::{floats, size};
 use ir::{Compute, DType, Result, Shape, Tensor, TensorSpec};
 use quant::{PER_BLOCK, PartLayout, unpack_nibbles};
 use std::ops::Range;
@@ -14,7 +14,77 @@ pub(super) const STEP: u64 = 64 << 10;
 pub(super) fn is_code(dtype: DType) -> bool {
     matches!(
         dtype,
-        DType::I4 | DType::U4 | DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32
+        DType::I2
+            | DType::U2
+            | DType::I4
+            | DType::U4
+            | DType::I8
+            | DType::U8
+            | DType::I16
+            | DType::U16
+            | DType::I32
+    ) || is_real(dtype)
+}
+
+/// Whether codes of this type are floats.
+pub(super) fn is_real(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::F8E4M3 | DType::F8E4M3Fnuz | DType::F8E5M2 | DType::F8E5M2Fnuz | DType::F4E2M1
+    )
+}
+
+/// Elements of a tensor of codes, or of their zero points.
+pub(super) enum Codes {
+    Whole(Vec<i32>),
+    Real(Vec<f32>),
+}
+
+impl Codes {
+    pub(super) fn read(tensor: &Tensor, elements: Range<u64>) -> Result<Self> {
+        let dtype = tensor.dtype();
+        if !is_real(dtype) {
+            return integers(tensor, elements).map(Self::Whole);
+        }
+        let (around, wanted) = units(tensor, &elements);
+        let list = floats(tensor, around)?;
+        let list = list.get(wanted).unwrap_or_default();
+        Ok(Self::Real(list.to_vec()))
+    }
+
+    /// What a code stands for in steps of its scale.
+    pub(super) fn steps(&self, at: usize, zeros: Option<(&Self, usize)>) -> f32 {
+        match self {
+            Self::Whole(list) => {
+                let zero = match zeros {
+                    Some((Self::Whole(zeros), at)) => zeros.get(at).copied().unwrap_or(0),
+                    _ => 0,
+                };
+                let code = list.get(at).copied().unwrap_or(0);
+                #[allow(clippy::cast_precision_loss)] // as the runtime does it
+                let steps = code.wrapping_sub(zero) as f32;
+                steps
+            }
+            Self::Real(list) => {
+                let code = list.get(at).copied().unwrap_or(f32::NAN);
+                match zeros {
+                    Some((Self::Real(zeros), at)) => code - zeros.get(at).copied().unwrap_or(0.0),
+                    _ => code,
+                }
+            }
+        }
+    }
+}
+
+/// The elements that fill bytes around some, and where those are among them.
+fn units(tensor: &Tensor, elements: &Range<u64>) -> (Range<u64>, Range<usize>) {
+    let per = u64::from(tensor.dtype().block().0).max(1);
+    let whole = tensor.spec.elements().unwrap_or(0);
+    let from = elements.start - elements.start % per;
+    let until = elements.end.next_multiple_of(per).min(whole);
+    (
+        from..until,
+        size(elements.start - from)..size(elements.end - from),
     )
 }
 
@@ -23,7 +93,9 @@ pub(super) fn integers(tensor: &Tensor, elements: Range<u64>) -> Result<Vec<i32>
     let dtype = tensor.dtype();
     let (wanted, bytes) = raw(tensor, elements)?;
     let list: Vec<i32> = match dtype {
-        DType::I4 | DType::I8 => bytes.iter().map(|b| i32::from(b.cast_signed())).collect(),
+        DType::I2 | DType::I4 | DType::I8 => {
+            bytes.iter().map(|b| i32::from(b.cast_signed())).collect()
+        }
         DType::I16 => {
             let pairs = bytes.as_chunks().0.iter();
             pairs.map(|b| i32::from(i16::from_le_bytes(*b))).collect()
@@ -43,26 +115,41 @@ pub(super) fn integers(tensor: &Tensor, elements: Range<u64>) -> Result<Vec<i32>
     Ok(list.get(wanted).unwrap_or_default().to_vec())
 }
 
-/// Bytes of elements, nibbles with a byte each, and which of them were asked for.
+/// Bytes of elements, codes of less than eight bits with a byte each, and which of them were asked for.
 fn raw(tensor: &Tensor, elements: Range<u64>) -> Result<(Range<usize>, Vec<u8>)> {
     let dtype = tensor.dtype();
-    if dtype.block() != (2, 1) {
+    let (per, _) = dtype.block();
+    if per == 1 {
         let n = elements.end - elements.start;
         let mut bytes = vec![0; size(dtype.byte_len(n).unwrap_or(0))];
         tensor.read(elements, &mut bytes)?;
         return Ok((0..size(n), bytes));
     }
-    let whole = tensor.spec.elements().unwrap_or(0);
-    let from = elements.start - elements.start % 2;
-    let until = elements.end.next_multiple_of(2).min(whole);
-    let mut packed = vec![0; size(dtype.byte_len(until - from).unwrap_or(0))];
-    tensor.read(from..until, &mut packed)?;
-    let mut codes = vec![0; packed.len() * 2];
-    unpack_nibbles(&packed, dtype == DType::I4, &mut codes);
-    Ok((
-        size(elements.start - from)..size(elements.end - from),
-        codes,
-    ))
+    let (around, wanted) = units(tensor, &elements);
+    let len = dtype.byte_len(around.end - around.start).unwrap_or(0);
+    let mut packed = vec![0; size(len)];
+    tensor.read(around, &mut packed)?;
+    let mut codes = vec![0; packed.len().saturating_mul(size(u64::from(per)))];
+    if per == 2 {
+        unpack_nibbles(&packed, dtype == DType::I4, &mut codes);
+    } else {
+        quarters(&packed, dtype == DType::I2, &mut codes);
+    }
+    Ok((wanted, codes))
+}
+
+/// Codes of two bits, from the lowest on; with a sign where they have one.
+fn quarters(bytes: &[u8], signed: bool, out: &mut [u8]) {
+    for (byte, four) in bytes.iter().zip(out.chunks_mut(4)) {
+        for (slot, shift) in four.iter_mut().zip([0, 2, 4, 6]) {
+            let code = byte >> shift & 3;
+            *slot = if signed {
+                (code ^ 2).wrapping_sub(2)
+            } else {
+                code
+            };
+        }
+    }
 }
 
 struct Joined {

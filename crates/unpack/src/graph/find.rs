@@ -1,6 +1,6 @@
 //! The forms quantized weights have in graphs.
 
-use super::affine::{Laid, affine, nbits};
+use super::affine::{Laid, affine, grouped, nbits};
 use super::blocks::blocks;
 use super::codes::is_code;
 use super::scene::{Scene, count, input, output};
@@ -57,9 +57,10 @@ pub(super) fn find(scene: &Scene<'_>) -> Result<Vec<Found>> {
             ("com.microsoft", "MatMulNBits") => {
                 matmul_nbits(scene, index, node)?.into_iter().collect()
             }
-            ("", "MatMulInteger" | "ConvInteger") => {
-                integer(scene, index, node).into_iter().collect()
+            ("com.microsoft", "GatherBlockQuantized") => {
+                gather_block(scene, index, node)?.into_iter().collect()
             }
+            ("", "MatMulInteger" | "ConvInteger") => integer(scene, index, node),
             _ => linear(scene, index, node)?,
         };
         for found in found {
@@ -178,12 +179,12 @@ fn scheme(op: &str, codes: &Tensor, block: u64) -> String {
 fn matmul_nbits(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Found>> {
     let part = |slot| scene.constant(node, slot);
     let zero = input(node, 3).is_some();
-    // Rows in another order than they are stored in.
+    // Columns whose scales are another block's than the one they stand in.
     let reordered = input(node, 4).is_some();
-    let (Some(own), Some(scale), false) = (part(1), part(2), reordered) else {
+    let (Some(own), Some(scale)) = (part(1), part(2)) else {
         return Ok(None);
     };
-    if zero && part(3).is_none() {
+    if zero && part(3).is_none() || reordered && (zero || part(4).is_none()) {
         return Ok(None);
     }
     let size = |name| count(node, name).unwrap_or(0);
@@ -191,44 +192,130 @@ fn matmul_nbits(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<F
     let Some(codes) = scene.tensor(Some(own)) else {
         return Ok(None);
     };
-    let parts = [
-        Some(codes),
-        scene.tensor(Some(scale)),
-        scene.tensor(part(3)),
-    ];
-    let name = weight_name(&codes.name);
-    let Some(tensor) = nbits(name, parts, [size("N"), size("K")], bits, block)? else {
+    let other = if reordered { part(4) } else { part(3) };
+    let parts = [Some(codes), scene.tensor(Some(scale)), scene.tensor(other)];
+    let (name, shape) = (weight_name(&codes.name), [size("N"), size("K")]);
+    let tensor = if reordered {
+        grouped(name, parts, shape, bits, block)?
+    } else {
+        nbits(name, parts, shape, bits, block)?
+    };
+    let Some(tensor) = tensor else {
         return Ok(None);
     };
     Ok(Some(Found {
         tensor,
         scheme: format!("MatMulNBits of {bits} bits in blocks of {block}"),
         noted: false,
-        parts: [Some(own), Some(scale), part(3)]
+        parts: [Some(own), Some(scale), other]
             .into_iter()
             .flatten()
             .collect(),
         places: vec![Place::Slot(index, 1)],
         nodes: Vec::new(),
+        free: vec![(index, 2), (index, 3), (index, 4)],
+    }))
+}
+
+/// `GatherBlockQuantized`: rows of codes that are looked up, in blocks along an axis. Codes in bytes
+/// lie as those of `MatMulNBits`, and are the same tensor where a head is tied.
+fn gather_block(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Found>> {
+    let [own, scale, zero] = [0, 2, 3].map(|slot| scene.constant(node, slot));
+    let (Some(codes), Some(scales)) = (scene.tensor(own), scene.tensor(scale)) else {
+        return Ok(None);
+    };
+    if input(node, 3).is_some() && zero.is_none() {
+        return Ok(None);
+    }
+    let rank = codes.spec.shape.len() as u64;
+    let axis = node.int("quantize_axis").unwrap_or(1);
+    let axis = if axis < 0 {
+        axis.saturating_add_unsigned(rank)
+    } else {
+        axis
+    };
+    let laid = Laid {
+        axis: usize::try_from(axis).unwrap_or(usize::MAX),
+        block: count(node, "block_size").unwrap_or(128),
+    };
+    let parts = [Some(codes), Some(scales), scene.tensor(zero)];
+    let name = weight_name(&codes.name);
+    let bits = count(node, "bits").unwrap_or(4);
+    let dtype = match scales.dtype() {
+        half @ (DType::F16 | DType::BF16) => half,
+        _ => DType::F32,
+    };
+    let tensor = match (codes.dtype(), &codes.spec.shape[..]) {
+        (DType::I4 | DType::U4, _) if laid.block > 0 => affine(name, parts, laid, dtype),
+        (DType::U8, [rows, bytes]) if laid.axis == 1 && matches!(bits, 4 | 8) => {
+            // Rows of whole blocks: others are padded there and are not here.
+            match bytes.checked_mul(8 / bits) {
+                Some(row) if laid.block > 0 && row.is_multiple_of(laid.block) => {
+                    nbits(name, parts, [*rows, row], bits, laid.block)?
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    Ok(tensor.map(|tensor| Found {
+        tensor,
+        scheme: format!(
+            "GatherBlockQuantized of {bits} bits in blocks of {}",
+            laid.block
+        ),
+        noted: false,
+        parts: [own, scale, zero].into_iter().flatten().collect(),
+        places: vec![Place::Slot(index, 0)],
+        nodes: Vec::new(),
         free: vec![(index, 2), (index, 3)],
     }))
 }
 
-/// `MatMulInteger` and `ConvInteger`, whose scale comes in behind them.
-fn integer(scene: &Scene<'_>, index: usize, node: &Node) -> Option<Found> {
-    let own = scene.constant(node, 1)?;
-    let codes = scene.tensor(Some(own))?;
+/// `MatMulInteger` and `ConvInteger`, whose scales come in behind them: the product of both inputs'.
+/// Rows that are looked up in a table are multiplied as the codes they are.
+fn integer(scene: &Scene<'_>, index: usize, node: &Node) -> Vec<Found> {
+    let weight = multiplied(scene, index, node);
+    let rows = looked_up(scene, index, node);
+    weight.into_iter().chain(rows).collect()
+}
+
+/// The product of scales behind a node, and its place.
+fn scales<'a>(scene: &Scene<'a>, node: &Node) -> Option<(usize, &'a Node)> {
     let (_, cast) = scene.taker(output(node)?)?;
     let value = output(cast).filter(|_| cast.op == "Cast")?;
     let (_, mul) = scene.taker(value).filter(|(_, node)| node.op == "Mul")?;
     let slot = usize::from(input(mul, 0) == Some(value));
-    let (at, both) = scene.maker(input(mul, slot)?)?;
-    if both.op != "Mul" {
+    let found = scene.maker(input(mul, slot)?)?;
+    Some(found).filter(|(_, both)| both.op == "Mul")
+}
+
+/// The table of the rows that a `MatMulInteger` multiplies.
+fn looked_up(scene: &Scene<'_>, index: usize, node: &Node) -> Option<Found> {
+    let codes = scene.origin(node, 0);
+    let (gather, _) = codes.rows.filter(|_| codes.cast.is_none())?;
+    let (_, both) = scales(scene, node)?;
+    let scale = scene.constant(both, 0)?;
+    if scene.tensor(Some(scale))?.spec.elements() != Some(1) {
         return None;
     }
+    let zero = match input(node, 2) {
+        Some(_) => Some(scene.constant(node, 2)?),
+        None => None,
+    };
+    let mut found = constant(scene, node, [codes.tensor?, scale], zero, 0, (gather, 0))?;
+    found.free.push((index, 2));
+    Some(found)
+}
+
+fn multiplied(scene: &Scene<'_>, index: usize, node: &Node) -> Option<Found> {
+    let own = scene.constant(node, 1)?;
+    let codes = scene.tensor(Some(own))?;
+    let (at, both) = scales(scene, node)?;
+    // The input's comes first, and is a constant too where the input is looked up in a table.
     let scale = scene
-        .constant(both, 0)
-        .or_else(|| scene.constant(both, 1))?;
+        .constant(both, 1)
+        .or_else(|| scene.constant(both, 0))?;
     let zero = match input(node, 3) {
         Some(_) => Some(scene.constant(node, 3)?),
         None => None,

@@ -7,6 +7,8 @@
 //! | `DequantizeLinear` of U4 codes looked up in MXFP4's tables, `Mul` | the same | the same |
 //! | `DequantizeLinear` of constants | `(code - zero) * scale` | floats |
 //! | `MatMulNBits` | the same, by rows of `[N, K]` | floats |
+//! | the same with `g_idx`: 4 bits, no zero points | each column in steps of the block it names | floats |
+//! | `GatherBlockQuantized` | `(code - zero) * scale` by blocks along an axis | floats |
 //! | `MatMulInteger`, `ConvInteger` with the `Mul` of scales behind | the same | floats |
 //! | `QLinearConv`, `QLinearMatMul`, `QGemm`, `QLinearAdd`, `QLinearMul` | the same; biases in steps of both scales | floats |
 //!
@@ -18,6 +20,7 @@ mod affine;
 mod blocks;
 mod codes;
 mod find;
+mod left;
 mod scene;
 
 use find::{Found, Place, find};
@@ -66,12 +69,15 @@ pub fn quantized_weights(model: &Model) -> Result<Vec<QuantizedWeight>> {
 /// # Errors
 /// Parts of an operator that do not fit each other.
 pub fn unpack_graph(model: &mut Model) -> Result<()> {
-    rewrite(model, |_| true).map(drop)
+    rewrite(model, |_| true)?;
+    let records = left::records(model);
+    model.provenance.records.extend(records);
+    Ok(())
 }
 
 /// Of the same, only what became of blocks, as notes tell.
 pub fn rejoin_blocks(model: &mut Model) -> Result<()> {
-    rewrite(model, |found| found.noted).map(drop)
+    rewrite(model, |found| found.noted)
 }
 
 /// Undoes the graph of a model that is tensors alone, some of them blocks: `kind` is noted as
@@ -168,9 +174,18 @@ fn rewrite(model: &mut Model, wanted: impl Fn(&Found) -> bool) -> Result<()> {
             match place {
                 Place::Value(old) => drop(renamed.insert(*old, value)),
                 Place::Slot(node, slot) => {
-                    let node = body.nodes.get_mut(*node);
-                    if let Some(slot) = node.and_then(|node| node.inputs.get_mut(*slot)) {
+                    let Some(node) = body.nodes.get_mut(*node) else {
+                        continue;
+                    };
+                    if let Some(slot) = node.inputs.get_mut(*slot) {
                         *slot = Some(value);
+                    }
+                    // Of numbers it is a lookup like any other, by which weights get their names.
+                    if node.op == "GatherBlockQuantized"
+                        && node.int("gather_axis").unwrap_or(0) == 0
+                    {
+                        "Gather".clone_into(&mut node.op);
+                        node.domain.clear();
                     }
                 }
             }

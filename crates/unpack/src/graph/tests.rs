@@ -252,3 +252,28 @@ fn what_is_fed_is_no_constant() {
     body.inputs.push(value);
     assert!(quantized_weights(&model).unwrap().is_empty());
 }
+
+#[test]
+fn of_two_constant_scales_each_weight_has_its_own() {
+    let code = |name: &str, shape: &[u64]| tensor(name, DType::U8, shape, vec![3; 4]);
+    let scale = |name: &str, value| tensor(name, DType::F32, &[], f32s(&[value]));
+    let mut model = graph(
+        vec![
+            code("e_quantized", &[2, 2]),
+            scale("e_scale", 2.0),
+            code("w_quantized", &[2, 2]),
+            scale("w_scale", 0.5),
+        ],
+        &[
+            ("Gather", &["e_quantized", "ids"], "r", &[]),
+            ("Mul", &["e_scale", "w_scale"], "s", &[]),
+            ("MatMulInteger", &["r", "w_quantized"], "i", &[]),
+            ("Cast", &["i"], "c", &[("to", 1)]),
+            ("Mul", &["c", "s"], "y", &[]),
+        ],
+    );
+    unpack_graph(&mut model).unwrap();
+    let values = |name| read(&model.tensors.by_name(name).unwrap().clone());
+    assert_eq!((values("e"), values("w")), (vec![6.0; 4], vec![1.5; 4]));
+    assert_eq!(model.tensors.len(), 2);
+}
