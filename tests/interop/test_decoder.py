@@ -47,6 +47,8 @@ CASES = {
     "llama-linear": case("Llama", head_dim=32, rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}),
     "llama-yarn": case("Llama", rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4,
                                                  "original_max_position_embeddings": 32}),
+    # Its class does not read it: every dimension turns.
+    "llama-partial": case("Llama", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
     "mistral": case("Mistral", sliding_window=7),
     "qwen2": case("Qwen2", tie_word_embeddings=True, use_sliding_window=True, sliding_window=6, max_window_layers=1),
     "qwen3": case("Qwen3", head_dim=24),

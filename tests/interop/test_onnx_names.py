@@ -276,6 +276,78 @@ def test_what_an_exporter_spells_out_or_fuses_gets_no_wrong_name(dynamo, tmp_pat
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_what_a_normalization_went_into_says_so(kind, dynamo, tmp_path):
+    """The newer exporter makes one operator of a layer and the BatchNorm behind it, which then has that one's path."""
+    make = {"linear": lambda **more: nn.Linear(6, 6, **more), "conv": lambda **more: nn.Conv1d(6, 6, 3, **more)}[kind]
+    model = Made(lambda m, x: m.bo(m.o(torch.relu(m.bn(m.l(x))))), l=make(), bn=nn.BatchNorm1d(6), o=make(bias=False),
+                 bo=nn.BatchNorm1d(6)).eval()
+    shake(model)
+    export(model, (torch.randn(2, 6) if kind == "linear" else torch.randn(2, 6, 9),), tmp_path / "m.onnx", dynamo)
+    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    found, state = all_of(tmp_path / "m.safetensors"), model.state_dict()
+    if not dynamo:
+        # That exporter leaves it beside the layer, as it is told to export (`PRESERVE`).
+        assert all(torch.equal(found[key], value) for key, value in state.items() if "batches" not in key)
+        return
+    # The name that the exporter made of `o.weight` stays as a second one.
+    found.pop("o.weight_bias", None)
+    assert set(found) == {"l.weight", "l.bias", "o.weight", "o.bias"}
+    told = [line for line in done.stderr.splitlines() if "normalization" in line or " bn into it" in line or " bo into it" in line]
+    for name in found:
+        assert any(name in line for line in told), (name, done.stderr)
+    # One layer has both: it computes what the two did.
+    for layer, norm in (("l", "bn"), ("o", "bo")):
+        factor = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + 1e-5)
+        whole = state[f"{layer}.weight"] * factor.reshape(-1, *[1] * (state[f"{layer}.weight"].dim() - 1))
+        assert torch.allclose(found[f"{layer}.weight"], whole, atol=1e-6)
+
+
+class Headed(nn.Module):
+    """A head beside a model that is never called itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = Made(None, decoder=Made(lambda m, ids: m.f(m.e(ids)), e=nn.Embedding(20, 8), f=nn.Linear(8, 8)))
+        self.lm_head = nn.Linear(8, 20, bias=False)
+
+    def forward(self, ids):
+        return self.lm_head(self.model.decoder(ids))
+
+
+def small(name):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+    if name == "albert":
+        config = transformers.AlbertConfig(**sizes, embedding_size=16, intermediate_size=48)
+        return transformers.AlbertModel(config)
+    if name == "opt":
+        config = transformers.OPTConfig(**sizes, ffn_dim=48, word_embed_proj_dim=32, tie_word_embeddings=False,
+                                        max_position_embeddings=32)
+        return transformers.OPTForCausalLM(config)
+    config = transformers.GemmaConfig(**sizes, intermediate_size=48, num_key_value_heads=2, head_dim=8)
+    return transformers.GemmaForCausalLM(config)
+
+
+@pytest.mark.parametrize("name, dynamo", [("headed", False), ("headed", True), ("opt", False), ("gemma", True), ("albert", True)])
+def test_models_of_transformers(name, dynamo, tmp_path):
+    torch.manual_seed(20261121)
+    model = (Headed() if name == "headed" else small(name)).eval()
+    shake(model)
+    if name != "headed":
+        model.config.use_cache = False
+        model.config._attn_implementation = "eager"
+    export(model, (torch.arange(1, 9)[None],), tmp_path / "m.onnx", dynamo)
+    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    found, state = all_of(tmp_path / "m.safetensors"), dict(model.named_parameters(remove_duplicate=False))
+    # What a graph of this output does not take.
+    missing = [key for key in state if key not in found and not key.startswith(("pooler", "embeddings.position"))]
+    assert not missing, (missing, done.stderr)
+    assert all(torch.equal(found[key], value) for key, value in state.items() if key in found)
+    assert "another tensor" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_a_llama_of_the_newer_exporter(tied, tmp_path):
     pairs = pytest.importorskip("test_onnx_pairs")

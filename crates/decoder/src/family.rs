@@ -158,6 +158,8 @@ pub struct Family {
     pub(crate) mlp: Mlp,
     /// Positions turn queries and keys; else they are learned and added.
     pub(crate) rope: bool,
+    /// Its class reads `partial_rotary_factor` where rope is not scaled; the others turn all dimensions.
+    pub(crate) partial_rope: bool,
     /// Layers with a window have a rope of their own.
     pub(crate) local_rope: bool,
     /// Each n-th layer does without rope, where the configuration does not list them.
@@ -189,6 +191,7 @@ const LLAMA: Family = Family {
     qk_norm: QkNorm::None,
     mlp: Mlp::Gated,
     rope: true,
+    partial_rope: false,
     local_rope: false,
     unturned: None,
     scaled_embedding: false,
@@ -265,6 +268,7 @@ static FAMILIES: [Family; 13] = [
         table: "phi3",
         fused_qkv: true,
         mlp: Mlp::FusedGate,
+        partial_rope: true,
         windows: Windows::All,
         ..LLAMA
     },

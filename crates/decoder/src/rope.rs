@@ -28,11 +28,21 @@ pub(crate) struct Rope {
     pub(crate) factor: f32,
 }
 
-/// Reads the part of a configuration that is about rope.
-pub(crate) fn rope(part: &Map<String, Value>, all: Config<'_>, head_dim: u64) -> Result<Rope> {
+/// Reads the part of a configuration that is about rope. `partial` is whether the family's class
+/// reads how many dimensions turn where nothing is scaled; what scales reads it in any family.
+pub(crate) fn rope(
+    part: &Map<String, Value>,
+    all: Config<'_>,
+    head_dim: u64,
+    partial: bool,
+) -> Result<Rope> {
     let config = Config(part);
+    let kind = config.text("rope_type").or_else(|| config.text("type"));
+    let kind = kind.unwrap_or("default");
     let theta = config.number("rope_theta")?.unwrap_or(10_000.0);
-    let share = config.number("partial_rotary_factor")?.unwrap_or(1.0);
+    let share = config.number("partial_rotary_factor")?;
+    let share = share.filter(|_| partial || kind != "default");
+    let share = share.unwrap_or(1.0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked below
     let turned = (head_dim as f64 * share) as u64;
     if theta <= 0.0 || turned < 2 || turned > head_dim || !turned.is_multiple_of(2) {
@@ -45,8 +55,7 @@ pub(crate) fn rope(part: &Map<String, Value>, all: Config<'_>, head_dim: u64) ->
         beyond: None,
         factor: 1.0,
     };
-    let kind = config.text("rope_type").or_else(|| config.text("type"));
-    Ok(match kind.unwrap_or("default") {
+    Ok(match kind {
         "default" => plain(waves.iter().map(|wave| wave.recip()).collect()),
         "linear" => {
             let factor = single(needed(config, "factor")?);
@@ -206,6 +215,7 @@ mod tests {
             part.as_object().unwrap(),
             Config(all.as_object().unwrap()),
             8,
+            true,
         )
     }
 

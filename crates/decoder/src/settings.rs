@@ -222,7 +222,7 @@ fn ropes(family: &Family, config: Config<'_>, head_dim: u64) -> Result<Vec<Rope>
     let empty = Map::new();
     let part = |name: &str| config.get(name).and_then(Value::as_object);
     let all = part("rope").unwrap_or(&empty);
-    let mut list = vec![rope(all, config, head_dim)?];
+    let mut list = vec![rope(all, config, head_dim, family.partial_rope)?];
     if family.local_rope {
         let mut plain = Map::new();
         if let Some(theta) = all.get("rope_theta") {
@@ -230,7 +230,7 @@ fn ropes(family: &Family, config: Config<'_>, head_dim: u64) -> Result<Vec<Rope>
         }
         let local = part("rope_all").and_then(|all| all.get("sliding_attention"));
         let local = local.and_then(Value::as_object).unwrap_or(&plain);
-        list.push(rope(local, config, head_dim)?);
+        list.push(rope(local, config, head_dim, family.partial_rope)?);
     }
     Ok(list)
 }
@@ -365,6 +365,14 @@ mod tests {
             config[key] = value;
             assert!(read("llama", &config).is_err(), "{key}");
         }
+    }
+
+    #[test]
+    fn only_some_classes_turn_a_part_of_the_dimensions() {
+        let config = json!({"hidden_size": 64, "num_attention_heads": 4, "block_count": 1,
+            "rope": {"rope_type": "default", "partial_rotary_factor": 0.5}});
+        let pairs = |table| read(table, &config).unwrap().ropes[0].frequencies.len();
+        assert_eq!([pairs("llama"), pairs("qwen2"), pairs("phi3")], [8, 8, 4]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) fn tie(
             let Some(embedding) = model.tensors.get(*embedding) else {
                 continue;
             };
-            if head.spec != embedding.spec || !same(head, embedding)? {
+            if !same(head, embedding)? {
                 continue;
             }
             let why = format!(
@@ -42,7 +42,10 @@ pub(super) fn tie(
 }
 
 /// Whether two matrices of one type and shape are the same bytes.
-fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    if a.spec != b.spec {
+        return Ok(false);
+    }
     let stored = |tensor: &Tensor| matches!(tensor.payload, Payload::Stored(_));
     let (Some(count), Some(width)) = (a.spec.elements(), a.dtype().element_bytes()) else {
         return Ok(false);

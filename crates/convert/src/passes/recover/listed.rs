@@ -13,14 +13,38 @@ use ir::Node;
 /// Bytes of a call that are looked at.
 const CALL: usize = 1 << 14;
 
+/// The rewriter's rules that made a node.
+const RULE: &str = "pkg.onnxscript.rewriter.rule_name";
+
 /// What classes are called that have a `weight`.
 const KINDS: [&str; 3] = ["Embedding", "Linear", "Norm"];
+
+fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    let entry = node.metadata.iter().find(|(own, _)| own == key);
+    entry.map(|(_, text)| text.as_str())
+}
+
+/// A call up to its arguments, and from there on.
+fn call(node: &Node) -> Option<(&str, &str)> {
+    let call = text(node, "pkg.torch.onnx.fx_node")?;
+    call.get(..CALL).unwrap_or(call).split_once("](args = ")
+}
+
+/// Whether a node is a layer that the normalization behind it went into: then its path and its call
+/// are the normalization's, and its numbers those of both.
+pub(super) fn normalized(node: &Node) -> bool {
+    let product = node.op.starts_with("Conv") || matches!(node.op.as_str(), "MatMul" | "Gemm");
+    let rule = || text(node, RULE).is_some_and(|rule| rule.contains("FuseBatchNorm"));
+    product && (rule() || call(node).is_some_and(|(call, _)| call.contains("batch_norm")))
+}
 
 /// The parameters and buffers of a call, as they stand in it.
 pub(super) struct Listed<'a> {
     names: Vec<&'a str>,
     /// Whether the module is one of PyTorch's own, or of such a kind.
     layer: bool,
+    /// Whether the module is a table by its class.
+    table: bool,
     /// Whether a bias of zeros was taken away.
     pub(super) no_bias: bool,
 }
@@ -28,32 +52,22 @@ pub(super) struct Listed<'a> {
 impl<'a> Listed<'a> {
     /// None where the exporter does not tell, as older ones.
     pub(super) fn of(node: &'a Node) -> Option<Self> {
-        let text = |key: &str| {
-            let entry = node.metadata.iter().find(|(own, _)| own == key);
-            entry.map(|(_, text)| text.as_str())
-        };
-        let call = text("pkg.torch.onnx.fx_node")?;
-        let call = call.get(..CALL).unwrap_or(call);
-        let (call, arguments) = call.split_once("](args = ")?;
-        // A normalization that went into the layer before it: that is another call's.
-        let product = node.op.starts_with("Conv") || matches!(node.op.as_str(), "MatMul" | "Gemm");
-        if product && call.contains("norm") {
-            return None;
-        }
+        let (_, arguments) = call(node)?;
         let names = arguments.split('%').skip(1).map(|part| {
             let end = part.find(|c: char| !c.is_alphanumeric() && c != '_');
             part.get(..end.unwrap_or(part.len())).unwrap_or_default()
         });
         let parameter = |name: &'a str| name.strip_prefix("p_").or(name.strip_prefix("b_"));
-        let classes = text("pkg.torch.onnx.class_hierarchy").and_then(strings);
+        let classes = text(node, "pkg.torch.onnx.class_hierarchy").and_then(strings);
         let class = classes.and_then(|list| list.iter().rev().nth(1).copied());
-        let rule = text("pkg.onnxscript.rewriter.rule_name").unwrap_or_default();
+        let rule = text(node, RULE).unwrap_or_default();
         Some(Self {
             names: names.filter_map(parameter).collect(),
             layer: class.is_some_and(|class| {
                 let kind = KINDS.iter().any(|kind| class.ends_with(kind));
                 kind || class.starts_with("torch.nn.modules.")
             }),
+            table: class.is_some_and(|class| class.ends_with("Embedding")),
             no_bias: rule.starts_with("RemoveOptionalBiasFrom"),
         })
     }
@@ -67,6 +81,11 @@ impl<'a> Listed<'a> {
     /// share is listed under one name.
     pub(super) fn shares(&self, other: Option<&str>) -> bool {
         self.layer && other.is_some_and(|other| self.has(other))
+    }
+
+    /// Whether the module is an embedding, PyTorch's or one made of it.
+    pub(super) fn table(&self) -> bool {
+        self.table
     }
 
     /// The parameter of `module` that is known as `other` of another module, if it is listed.

@@ -86,9 +86,12 @@ pub fn recover_names(model: &mut Model, keep_graph: bool) -> Result<()> {
         }
     }
     for (id, tensor) in model.tensors.ids() {
-        work.take(id, tensor)?;
+        if keep_graph || !work.again(id, tensor, &model.tensors)? {
+            work.take(id, tensor)?;
+        }
     }
     work.finish(model)?;
+    // What is there twice is written once, and what a graph takes in parts is one.
     if let Some(graph) = &mut model.graph {
         if keep_graph {
             turn(&mut graph.body, &work.turned)?;
@@ -253,6 +256,35 @@ impl Work {
         self.loose.extend(joined);
     }
 
+    /// Whether a tensor is another copy of the one that has its name: an exporter computes a
+    /// transposed weight for each of its calls.
+    fn again(&mut self, id: TensorId, tensor: &Tensor, were: &TensorTable) -> Result<bool> {
+        let names = self
+            .told
+            .names
+            .get(&id)
+            .map_or(&[][..], |names| &names.list);
+        let free = |name: &&Name| !self.taken.contains(&name.text);
+        if !hidden(&tensor.name) || self.parts.contains_key(&id) || names.iter().any(|n| free(&n)) {
+            return Ok(false);
+        }
+        for name in names {
+            let own = || were.by_name(&name.text);
+            let known = self.table.by_name(&name.text).or_else(own);
+            if let (Some(known), Some(copy)) = (known, renamed(tensor, name))
+                && same::same(known, &copy)?
+            {
+                let what = format!("{} is {}, too", tensor.name, name.text);
+                let why = "number for number that one, for another call of its module";
+                let record = Record::carried("recovered", what, why);
+                self.records.push(record.flag("--raw-names"));
+                self.parts.insert(id, Vec::new());
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn take(&mut self, id: TensorId, tensor: &Tensor) -> Result<()> {
         if let Some(joined) = self.parts.get_mut(&id) {
             for tensor in std::mem::take(joined) {
@@ -280,6 +312,21 @@ impl Work {
             Some(name) => self.rename(tensor, &name)?,
             None => self.leave(id, tensor, &names)?,
         };
+        if let Some(of) = self.told.normalized.remove(&id)
+            && let Some(known) = self.table.get(now).filter(|known| !hidden(&known.name))
+        {
+            let why = match of {
+                Some(module) => format!(
+                    "the exporter computed {module} into it: it has the numbers of both, and \
+                     {module} no parameters of its own here"
+                ),
+                None => "the exporter computed it: it has the numbers of the normalization behind \
+                     its layer, too"
+                    .to_owned(),
+            };
+            let record = Record::carried("normalized", &known.name, why);
+            self.records.push(record);
+        }
         if self.told.tables.contains(&id) {
             self.tables.push(now);
         }

@@ -130,6 +130,19 @@ impl<'a> Scene<'a> {
 
     /// Whether a module has parameters of its own that no module of PyTorch's with a `weight` has.
     pub(super) fn has_odd(&self, module: &str) -> bool {
+        self.odd(module).next().is_some()
+    }
+
+    /// The same, of parameters that could be a table: a factor beside it is none.
+    pub(super) fn has_odd_matrix(&self, module: &str) -> bool {
+        let matrix = |name: &String| {
+            let tensor = self.tensors.by_name(name);
+            tensor.is_none_or(|tensor| tensor.spec.shape.len() > 1)
+        };
+        self.odd(module).any(matrix)
+    }
+
+    fn odd(&self, module: &str) -> impl Iterator<Item = &String> {
         const USUAL: [&str; 5] = [
             "weight",
             "bias",
@@ -140,8 +153,9 @@ impl<'a> Scene<'a> {
         let start = format!("{module}.");
         let at = self.names.partition_point(|name| *name < start);
         let below = self.names.get(at..).unwrap_or_default().iter();
-        let mut leaves = below.map_while(|name| name.strip_prefix(start.as_str()));
-        leaves.any(|leaf| !leaf.contains('.') && !USUAL.contains(&leaf))
+        let leaves = below.map_while(move |name| Some((name, name.strip_prefix(start.as_str())?)));
+        let odd = leaves.filter(|(_, leaf)| !leaf.contains('.') && !USUAL.contains(leaf));
+        odd.map(|(name, _)| name)
     }
 
     /// Whether any node was made in this module.

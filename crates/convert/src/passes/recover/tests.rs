@@ -449,3 +449,135 @@ fn gates_are_put_in_the_order_of_the_module() {
     );
     assert!(told(&kept).contains(&("raw-name", "onnx::LSTM_1")));
 }
+
+/// Gives nodes properties, by their place.
+fn note(model: &mut Model, notes: &[(usize, &str, &str)]) {
+    let body = &mut model.graph.as_mut().unwrap().body;
+    for (at, key, text) in notes {
+        let note = ((*key).to_owned(), (*text).to_owned());
+        body.nodes[*at].metadata.push(note);
+    }
+}
+
+#[test]
+fn a_layer_that_a_normalization_went_into_is_not_the_normalization() {
+    let nodes: &[Step<'_>] = &[
+        ("Gemm", "n1", &["x", "l.weight", "l.bias"], "y"),
+        ("Gemm", "n2", &["y", "o.weight", "o.weight_bias"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("l.weight", &[2, 2]),
+        ("l.bias", &[2]),
+        ("o.weight", &[2, 2]),
+        ("o.weight_bias", &[2]),
+    ];
+    let mut model = model(tensors, nodes);
+    let rule = "pkg.onnxscript.rewriter.rule_name";
+    let scopes = "pkg.torch.onnx.name_scopes";
+    let call = "%f : call_function[target=torch.ops.aten._native_batch_norm_legit_no_training.default]\
+                (args = (%linear_1, %p_bo_weight, %p_bo_bias), kwargs = {})";
+    let notes = [
+        (0, rule, "FuseBatchNormIntoGemm"),
+        (0, scopes, "['', 'bn', 'f']"),
+        (1, rule, "FuseBatchNormIntoGemm, RemoveOptionalBiasFromGemm"),
+        (1, scopes, "['', 'bo', 'f']"),
+        (1, "pkg.torch.onnx.fx_node", call),
+    ];
+    note(&mut model, &notes);
+    recover_names(&mut model, false).unwrap();
+    let all = ["l.weight", "l.bias", "o.weight", "o.bias"];
+    assert_eq!(names(&model), all);
+    let records = model.provenance.records.iter();
+    let within: Vec<&Record> = records.filter(|r| r.kind == "normalized").collect();
+    let whats: Vec<&str> = within.iter().map(|r| r.what.as_str()).collect();
+    assert_eq!(whats, all);
+    assert!(within[3].why.contains("computed bo into it"));
+}
+
+#[test]
+fn a_convolution_of_computed_numbers_says_so() {
+    let nodes: &[Step<'_>] = &[
+        (
+            "Conv",
+            "/a/Conv",
+            &["x", "onnx::Conv_1", "onnx::Conv_2"],
+            "y",
+        ),
+        ("Conv", "/b/Conv", &["y", "b.weight", "b.bias"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("onnx::Conv_1", &[2, 2, 3]),
+        ("onnx::Conv_2", &[2]),
+        ("b.weight", &[2, 2, 3]),
+        ("b.bias", &[2]),
+    ];
+    let mut model = model(tensors, nodes);
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(names(&model), ["a.weight", "a.bias", "b.weight", "b.bias"]);
+    let told = told(&model).into_iter();
+    let within: Vec<_> = told.filter(|(kind, _)| *kind == "normalized").collect();
+    assert_eq!(
+        within,
+        [("normalized", "a.weight"), ("normalized", "a.bias")]
+    );
+}
+
+#[test]
+fn a_transposed_weight_is_written_once_for_all_its_calls() {
+    let nodes: &[Step<'_>] = &[
+        ("MatMul", "n1", &["x", "val_1"], "y"),
+        ("MatMul", "n2", &["y", "val_2"], "z"),
+    ];
+    let mut model = model(&[("val_1", &[2, 3]), ("val_2", &[2, 3])], nodes);
+    let spec = TensorSpec::new(DType::F32, vec![2, 3]);
+    let numbers = || View::contiguous(Region::memory(floats(6, 0)));
+    let twice = ["val_1", "val_2"].map(|name| Tensor::stored(name, spec.clone(), numbers()));
+    model.tensors = TensorTable::from_tensors(twice.to_vec()).unwrap();
+    let scopes = "pkg.torch.onnx.name_scopes";
+    let notes = [
+        (0, scopes, "['', 'fc', 'f']"),
+        (1, scopes, "['', 'fc', 'f']"),
+    ];
+    note(&mut model, &notes);
+    for value in &mut model.graph.as_mut().unwrap().body.values {
+        if value.name.starts_with("val_") {
+            let key = "pkg.onnxscript.optimizer.folded_from".to_owned();
+            value.metadata.push((key, "['fc.weight']".to_owned()));
+        }
+    }
+    let mut kept = model.clone();
+    recover_names(&mut model, false).unwrap();
+    assert_eq!(names(&model), ["fc.weight"]);
+    let both = [
+        ("recovered", "val_1 is fc.weight"),
+        ("recovered", "val_2 is fc.weight, too"),
+    ];
+    assert_eq!(told(&model), both);
+    recover_names(&mut kept, true).unwrap();
+    kept.validate(&ir::Limits::default()).unwrap();
+    assert_eq!(names(&kept), ["fc.weight", "val_2"]);
+}
+
+#[test]
+fn a_head_stands_beside_the_model_that_is_not_called() {
+    let nodes: &[Step<'_>] = &[
+        (
+            "Gather",
+            "/decoder/e/Gather",
+            &["model.decoder.e.weight", "ids"],
+            "x",
+        ),
+        ("MatMul", "/lm_head/MatMul", &["x", "onnx::MatMul_1"], "y"),
+        ("MatMul", "/fc/MatMul", &["x", "onnx::MatMul_2"], "z"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("model.decoder.e.weight", &[3, 2]),
+        ("onnx::MatMul_1", &[2, 3]),
+        ("onnx::MatMul_2", &[2, 3]),
+    ];
+    let mut model = model(tensors, nodes);
+    recover_names(&mut model, false).unwrap();
+    // Another layer could as well be a part of the model.
+    let all = ["model.decoder.e.weight", "lm_head.weight", "onnx::MatMul_2"];
+    assert_eq!(names(&model), all);
+}

@@ -1,7 +1,7 @@
 //! What all nodes of a body tell of the names of its tensors.
 
 use super::attention::{Attentions, Join};
-use super::listed::Listed;
+use super::listed::{Listed, normalized};
 use super::nodes::{Role, called, hidden, role};
 use super::scene::{Scene, Source, folded};
 use super::spelled::Spelled;
@@ -51,6 +51,8 @@ pub(super) struct Told {
     pub(super) products: HashSet<TensorId>,
     /// Biases of zeros, which the exporter took away.
     pub(super) zeros: BTreeMap<String, TensorSpec>,
+    /// Weights and biases with a normalization within, and the module of that, where it is told.
+    pub(super) normalized: HashMap<TensorId, Option<String>>,
     /// What `MatMulNBits` multiplies by, which lies as a linear layer has it.
     pub(super) rows: HashSet<TensorId>,
 }
@@ -80,6 +82,11 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
     for (_, node, path) in scene.nodes() {
         told.copies(node, &scene, &outputs);
         told.fused_bias(node, &scene);
+        if normalized(node) {
+            told.within(node, path, &scene);
+            continue;
+        }
+        told.computed(node, &scene);
         let listed = Listed::of(node);
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some((source, tensor)) = scene.source(*input) else {
@@ -168,11 +175,36 @@ impl Told {
         }
     }
 
-    /// The newer exporter folds a normalization into a convolution without a bias, and names the
-    /// bias that it makes after the weight.
+    /// A layer that the newer exporter folded the normalization at `path` into.
+    fn within(&mut self, node: &Node, path: Option<&str>, scene: &Scene<'_>) {
+        for input in node.inputs.iter().skip(1) {
+            if let Some((source, _)) = scene.source(*input) {
+                let of = path.map(str::to_owned);
+                self.normalized.insert(source.id, of);
+            }
+        }
+    }
+
+    /// A convolution that the tracing exporter computed the parameters of: what it takes as it is
+    /// keeps its name. Only a normalization makes a weight and a bias.
+    fn computed(&mut self, node: &Node, scene: &Scene<'_>) {
+        let made = |slot: usize| {
+            let (source, tensor) = scene.source(node.inputs.get(slot).copied().flatten())?;
+            tensor.name.starts_with("onnx::Conv").then_some(source.id)
+        };
+        if node.op.starts_with("Conv")
+            && let (Some(weight), Some(bias)) = (made(1), made(2))
+        {
+            self.normalized.insert(weight, None);
+            self.normalized.insert(bias, None);
+        }
+    }
+
+    /// The newer exporter folds a normalization into a layer without a bias, and names the bias
+    /// that it makes after the weight.
     fn fused_bias(&mut self, node: &Node, scene: &Scene<'_>) {
         let input = |slot: usize| node.inputs.get(slot).copied().flatten();
-        if !node.op.starts_with("Conv") {
+        if !node.op.starts_with("Conv") && node.op != "Gemm" {
             return;
         }
         let (Some(weight), Some((bias, tensor))) = (scene.name(input(1)), scene.source(input(2)))
@@ -318,7 +350,11 @@ impl Told {
         }
         // A module with others below it computes with theirs, too, and one with parameters of other
         // names may have any.
-        if scene.has_modules(path) && (second || listed.is_none()) || scene.has_odd(path) {
+        let odd = match listed {
+            Some(listed) if by == By::Table && listed.table() => scene.has_odd_matrix(path),
+            _ => scene.has_odd(path),
+        };
+        if scene.has_modules(path) && (second || listed.is_none()) || odd {
             return;
         }
         let name = Name {

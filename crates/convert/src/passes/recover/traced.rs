@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Parts of a path, and as many prefixes: a file could ask for any number.
 const DEPTH: usize = 32;
+/// What the projection to a vocabulary is called that is no part of the model before it.
+const HEAD: &str = "lm_head";
 /// Inputs of a node that are looked at: parameters stand first.
 const INPUTS: usize = 8;
 
@@ -156,8 +158,8 @@ impl<'a> Seen<'a> {
 struct Told<'a> {
     /// The module of each beginning; none where there are several.
     modules: HashMap<&'a str, Option<&'a str>>,
-    /// Beginnings below which a container was left out.
-    gaps: HashSet<&'a str>,
+    /// Beginnings below which a container was left out, and it, if it is one, and no list.
+    gaps: HashMap<&'a str, Option<&'a str>>,
     /// All beginnings.
     known: HashSet<&'a str>,
 }
@@ -166,7 +168,7 @@ impl<'a> Told<'a> {
     fn of(seen: &BTreeMap<&'a str, Seen<'a>>) -> Self {
         let mut told = Self {
             modules: HashMap::new(),
-            gaps: HashSet::new(),
+            gaps: HashMap::new(),
             known: HashSet::new(),
         };
         for (path, seen) in seen {
@@ -185,8 +187,11 @@ impl<'a> Told<'a> {
         let mut before = ("", 0);
         for (beginning, end) in beginnings(path).zip(ends) {
             let part = module.get(before.1..end).unwrap_or_default();
-            if part.trim_start_matches('.').contains('.') {
-                self.gaps.insert(before.0);
+            if let Some((left, _)) = part.trim_start_matches('.').rsplit_once('.') {
+                let one = !left.contains('.') && !left.bytes().all(|b| b.is_ascii_digit());
+                let left = Some(left).filter(|_| one);
+                let place = self.gaps.entry(before.0).or_insert(left);
+                *place = place.filter(|other| Some(*other) == left);
             }
             if let Some(name) = module.get(..end) {
                 let place = self.modules.entry(beginning).or_insert(Some(name));
@@ -216,10 +221,20 @@ impl<'a> Told<'a> {
                 None => continue,
             };
             let rest = path.get(start.len()..).unwrap_or_default();
-            let gap = !rest.is_empty() && self.gaps.contains(start);
+            let gap = !rest.is_empty() && self.gap(start, rest);
             return (!gap).then(|| format!("{module}{rest}"));
         }
-        (!self.gaps.contains("")).then(|| path.to_owned())
+        (!self.gap("", path)).then(|| path.to_owned())
+    }
+
+    /// Whether a container may be missing before `rest`. A language model's head stands beside the
+    /// model, also where that is never called itself, only its decoder: `self.lm_head(self.model.decoder(x))`.
+    fn gap(&self, start: &str, rest: &str) -> bool {
+        match self.gaps.get(start) {
+            None => false,
+            Some(Some(_)) => rest.trim_start_matches('.') != HEAD,
+            Some(None) => true,
+        }
     }
 
     /// The path that this one has a number behind.
