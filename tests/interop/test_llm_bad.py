@@ -119,8 +119,8 @@ BAD = {
         "llama", lambda folder: (folder / "added_tokens.json").write_text(json.dumps({"[PAD]": 32000, "<far>": 32007})),
         ["added_tokens.json", "32000 rows", '"[PAD]" of id 32000', "--partial"], (PARTIAL,)),
     "an index that has a tensor in another shard": (
-        "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].update({UP: shard(folder, 0).name})),
-        [UP, "it is in model-00002", "--partial"], (PARTIAL,)),
+        "llama", lambda folder: edit(folder / INDEX, lambda index: index["weight_map"].update({UP: shard(folder, 1).name})),
+        [UP, "it is in model-00001", "--partial"], (PARTIAL,)),
     "a vocabulary larger than the embedding of a Phi 3": (
         "phi3", both(weights(lambda tensors: {name: tensor[:31993].clone() if tensor.shape[0] == 32000 else tensor
                                               for name, tensor in tensors.items()}), config(vocab_size=31993)),
