@@ -342,7 +342,10 @@ def test_models_of_transformers(name, dynamo, tmp_path):
     done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
     found, state = all_of(tmp_path / "m.safetensors"), dict(model.named_parameters(remove_duplicate=False))
     # What a graph of this output does not take.
-    missing = [key for key in state if key not in found and not key.startswith(("pooler", "embeddings.position"))]
+    unused = ("pooler", "embeddings.position")
+    # And Gemma's norms: the sum with one that they multiply by is what the exporter writes.
+    missing = [key for key in state if key not in found and not key.startswith(unused)
+               and not (name == "gemma" and "norm" in key)]
     assert not missing, (missing, done.stderr)
     assert all(torch.equal(found[key], value) for key, value in state.items() if key in found)
     assert "another tensor" not in done.stderr, done.stderr
