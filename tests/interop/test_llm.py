@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import judge
-from llama_tree import HERE, MODELS, TREE  # first: it finds the modules of llm
+from llama_tree import HERE, MODELS, TREE, small  # first: it finds the modules of llm
 
 import numpy as np
 
@@ -303,11 +303,6 @@ def test_quantizing_at_once_is_the_two_steps(case, kind):
 
 
 # ------------------------------------------------------------------------------ beside the weights
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory):
-    return zoo.build(zoo.BY_NAME["qwen2"], tmp_path_factory.mktemp("small") / "hf", MODELS)
-
 
 def test_vocabulary_and_merges_without_a_tokenizer_file(small, tmp_path):
     """Older repositories have no tokenizer.json: the class of the tokenizer says how it splits."""

@@ -13,9 +13,7 @@ import time
 import pytest
 
 import judge
-from llama_tree import HERE, MODELS  # first: it finds the modules of llm
-
-import zoo
+from llama_tree import HERE, MODELS, small  # first: it finds the modules of llm
 
 ROLES = ["user", "assistant"]
 HOSTILE = {
@@ -35,11 +33,6 @@ LLAMA_2 = """{%- set system = messages[0]['content'] if messages[0]['role'] == '
 
 {{ m['content'] | trim }} [/INST]{% elif m['role'] == 'user' %}{{ bos_token }}[INST] {{ m['content'] | trim }} [/INST]
 {%- else %} {{ m['content'] | trim }} {{ eos_token }}{% endif %}{% endfor %}"""
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory):
-    return zoo.build(zoo.BY_NAME["qwen2"], tmp_path_factory.mktemp("small") / "hf", MODELS)
 
 
 def with_template(small, folder, template):

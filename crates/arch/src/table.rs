@@ -9,6 +9,7 @@ use crate::verb::Verb;
 use ir::Result;
 use regex::Regex;
 use serde::Deserialize;
+use std::sync::LazyLock;
 
 /// The TOML file as it is written. `docs/architectures.md` explains each key.
 #[derive(Debug, Deserialize)]
@@ -471,8 +472,11 @@ pub(crate) fn shared_hf() -> Result<Vec<(String, Expr)>, String> {
     groups()?.hf.iter().map(pair).collect()
 }
 
-fn groups() -> Result<Groups, String> {
-    toml::from_str(BASE).map_err(|error| error.to_string())
+/// `base.toml`, read once for all tables.
+fn groups() -> Result<&'static Groups, String> {
+    static GROUPS: LazyLock<Result<Groups, String>> =
+        LazyLock::new(|| toml::from_str(BASE).map_err(|error| error.to_string()));
+    GROUPS.as_ref().map_err(Clone::clone)
 }
 
 fn regex(text: &str) -> Result<Regex, String> {

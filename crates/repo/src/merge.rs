@@ -214,26 +214,19 @@ fn check_index(
         let owner = tensors.id_of(name).and_then(|id| owners.get(id.index()));
         let found = match owner {
             Some(owner) if owner == number => continue,
-            Some(owner) if cx.read.partial => {
-                let why = format!(
-                    "the index says that it is in {}, it is in {}",
-                    file_of(set, *number),
-                    file_of(set, *owner)
-                );
-                losses.push(Record::changed("missing", name, why).flag("--partial"));
-                continue;
-            }
             Some(owner) => format!("it is in {}", file_of(set, *owner)),
-            None if cx.read.partial => {
-                let why = format!(
-                    "the index says that it is in {}, no file of the set has it",
-                    file_of(set, *number)
-                );
-                losses.push(Record::dropped("missing", name, why).flag("--partial"));
-                continue;
-            }
             None => "no file of the set has it".to_owned(),
         };
+        if cx.read.partial {
+            let said = file_of(set, *number);
+            let why = format!("the index says that it is in {said}, {found}");
+            let record = match owner {
+                Some(_) => Record::changed("missing", name, why),
+                None => Record::dropped("missing", name, why),
+            };
+            losses.push(record.flag("--partial"));
+            continue;
+        }
         let error = Error::from(RepoError::MissingTensor {
             name: name.clone(),
             file: file_of(set, *number),

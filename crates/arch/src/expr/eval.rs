@@ -59,6 +59,7 @@ const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("len", 1, 1),
     ("sqrt", 1, 1),
     ("log", 1, 1),
+    ("near", 2, 2),
     ("min", 2, 8),
     ("max", 2, 8),
     ("range", 1, 1),
@@ -308,6 +309,12 @@ fn call(name: &str, args: &[Node], scope: &Scope<'_>) -> Result<Value, String> {
         "float" => json!(number()?),
         "sqrt" => json!(number()?.sqrt()),
         "log" => json!(number()?.ln()),
+        // Within what a rounding or another's float makes of it.
+        "near" => {
+            let other = args.get(1).and_then(Value::as_f64);
+            let other = other.ok_or("near takes two numbers")?;
+            json!((number()? - other).abs() <= 1e-4)
+        }
         "len" => match &first {
             Value::Array(items) => json!(items.len()),
             Value::String(text) => json!(text.chars().count()),

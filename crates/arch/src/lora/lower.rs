@@ -288,21 +288,11 @@ fn refuse_further_layers(tensors: &[Planned], root: &Map<String, Value>) -> Resu
     let Some(layers) = root.get("block_count").and_then(Value::as_u64) else {
         return Ok(());
     };
-    let layer = |name: &str| {
-        name.strip_prefix("blk.")?
-            .split('.')
-            .next()?
-            .parse::<u64>()
-            .ok()
-    };
-    let names = tensors.iter().map(|planned| &planned.tensor.name);
-    match names
-        .into_iter()
-        .find(|name| layer(name).is_some_and(|layer| layer >= layers))
-    {
+    let beyond = |planned: &&Planned| planned.block().is_some_and(|block| block >= layers);
+    match tensors.iter().find(beyond) {
         None => Ok(()),
-        Some(name) => Err(ArchError::NotForLora {
-            tensor: name.clone(),
+        Some(planned) => Err(ArchError::NotForLora {
+            tensor: planned.tensor.name.clone(),
             why: format!("the base model has {layers} layers: name the right one with --base"),
         }
         .into()),

@@ -63,6 +63,14 @@ pub struct Planned {
     pub target: DType,
 }
 
+impl Planned {
+    /// The number of its block; none outside blocks.
+    pub(crate) fn block(&self) -> Option<u64> {
+        let inner = self.tensor.name.strip_prefix("blk.")?;
+        inner.split('.').next()?.parse().ok()
+    }
+}
+
 /// A model ready for GGUF.
 #[derive(Debug)]
 pub struct Lowered {

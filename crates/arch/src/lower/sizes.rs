@@ -21,16 +21,7 @@ fn blocks(count: Option<u64>, beyond: u64, tensors: &[Planned]) -> Result<()> {
     let Some(count) = count else {
         return Ok(());
     };
-    let number = |p: &Planned| {
-        p.tensor
-            .name
-            .strip_prefix("blk.")?
-            .split('.')
-            .next()?
-            .parse()
-            .ok()
-    };
-    let there: BTreeSet<u64> = tensors.iter().filter_map(number).collect();
+    let there: BTreeSet<u64> = tensors.iter().filter_map(Planned::block).collect();
     let Some(last) = there.last().copied() else {
         return Ok(());
     };

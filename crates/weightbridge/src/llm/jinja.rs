@@ -51,24 +51,27 @@ pub(crate) fn render(
     })
 }
 
+/// Each conversation in the template, which is compiled once; one error where that fails.
 fn all(
     template: &str,
     special: &Special,
     conversations: &[&[Message]],
     clock: bool,
 ) -> Vec<Result<String, String>> {
-    let texts = conversations.iter().map(|conversation| {
-        one(template, special, conversation, clock).map_err(|error| error.to_string())
-    });
-    texts.collect()
+    let fill = || {
+        let environment = environment(clock)?;
+        let template = environment.template_from_str(template)?;
+        let texts = conversations.iter().map(|conversation| {
+            let text = template.render(names(special, conversation));
+            text.map_err(|error| error.to_string())
+        });
+        Ok(texts.collect())
+    };
+    fill().unwrap_or_else(|error: Error| vec![Err(error.to_string())])
 }
 
-fn one(
-    template: &str,
-    special: &Special,
-    conversation: &[Message],
-    clock: bool,
-) -> Result<String, Error> {
+/// What a template may use, and how much of it.
+fn environment(clock: bool) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
@@ -99,6 +102,11 @@ fn one(
             )),
         });
     }
+    Ok(environment)
+}
+
+/// The names that transformers gives a template.
+fn names(special: &Special, conversation: &[Message]) -> Value {
     let messages: Vec<Value> = conversation
         .iter()
         .map(|(role, content)| context!(role => *role, content => *content))
@@ -117,9 +125,7 @@ fn one(
                 .map(|token| (name, Value::from(token.as_str()))),
         );
     }
-    environment
-        .template_from_str(template)?
-        .render(Value::from(names))
+    Value::from(names)
 }
 
 /// The marks of what a model is trained on write nothing: transformers reads them, Jinja has none.
