@@ -165,7 +165,7 @@ def test_a_saved_again_model_and_one_that_lies(tmp_path):
 @pytest.mark.parametrize("name, kind, tied", [
     ("llama", "Q4_0", False), ("llama", "Q8_0", False), ("llama", "Q4_1", False), ("llama", "Q5_0", False),
     ("llama", "Q4_K_M", False), ("qwen2", "Q4_0", True), ("qwen2", "Q8_0", True), ("qwen2", "Q5_1", True),
-    ("gpt2", "Q8_0", False), ("qwen3", "Q4_1", False)])
+    ("gpt2", "Q8_0", False), ("gpt2", "Q4_1", False), ("gpt2", "Q5_1", False), ("qwen3", "Q4_1", False)])
 def test_decoder_logits_and_back(name, kind, tied, tmp_path):
     more = dict(n_embd=64) if name == "gpt2" else dict(hidden_size=64, use_sliding_window=False) if tied else {}
     folder = build(name, tmp_path / "hf", **more)
@@ -177,8 +177,7 @@ def test_decoder_logits_and_back(name, kind, tied, tmp_path):
     exact = {n for n, t in there.items() if t.tensor_type in KEPT}
     graph = Graph(path)
     codes = [t for t in graph.model.graph.initializer if t.name.endswith("_quantized")]
-    # gpt2's Conv1D lies across: only the embedding and the head keep their blocks.
-    assert len(codes) == len(exact) or name == "gpt2" and 0 < len(codes) < len(exact)
+    assert len(codes) == len(exact)
     # The graph of the very numbers that gguf-py makes of the blocks.
     plain = tmp_path / "f.gguf"
     reader = gguf.GGUFReader(quantized)
@@ -210,9 +209,8 @@ def test_decoder_logits_and_back(name, kind, tied, tmp_path):
     kept = {t.name for t in codes}
     assert len(kept) == sum(back[n].tensor_type in KEPT for n in exact)
     for n in exact:
-        if name != "gpt2" or back[n].tensor_type in KEPT:
-            assert back[n].tensor_type == there[n].tensor_type, n
-            assert back[n].data.tobytes() == there[n].data.tobytes(), n
+        assert back[n].tensor_type == there[n].tensor_type, n
+        assert back[n].data.tobytes() == there[n].data.tobytes(), n
     # Out of the graph as numbers: those that gguf-py makes of the blocks.
     convert(path, tmp_path / "w.safetensors")
     convert(plain, f"{tmp_path}/w/", "--dtype", "f32")
@@ -268,14 +266,17 @@ def test_a_container_without_notes(kind, ggml, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KEPT)
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_a_decoder_without_notes(tied, kind, ggml, tmp_path):
-    folder = build("llama", tmp_path / "hf", hidden_size=64, intermediate_size=96, tie_word_embeddings=tied)
+@pytest.mark.parametrize("model, sizes", [
+    ("llama", dict(hidden_size=64, intermediate_size=96, tie_word_embeddings=False)),
+    ("llama", dict(hidden_size=64, intermediate_size=96, tie_word_embeddings=True)),
+    ("gpt2", dict(n_embd=64))], ids=["untied", "tied", "across"])
+def test_a_decoder_without_notes(model, sizes, kind, ggml, tmp_path):
+    folder = build(model, tmp_path / "hf", **sizes)
     tokenizer(folder)
     plain, source = tmp_path / "f.gguf", tmp_path / "q.gguf"
     convert(folder, plain, "--dtype", "f32", "--pre", "gpt-2")
     reader = gguf.GGUFReader(plain)
-    writer = gguf.GGUFWriter(source, "llama")
+    writer = gguf.GGUFWriter(source, model)
     for key, field in reader.fields.items():
         if not key.startswith("GGUF.") and key != "general.architecture":
             of = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None

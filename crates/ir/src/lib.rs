@@ -103,4 +103,4 @@ pub use sniff::{Lookalike, sniff};
 pub use stream::Stream;
 pub use survey::{Anomaly, AnomalyKind, Survey, SurveyedObjects, Text};
 pub use table::{TensorId, TensorTable};
-pub use tensor::{ByteOrder, Compute, Payload, Tensor, View};
+pub use tensor::{ByteOrder, Compute, Form, Payload, Tensor, View};

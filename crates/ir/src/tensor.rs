@@ -81,9 +81,23 @@ pub trait Compute: Send + Sync {
     /// One word for people, e.g. `cast f16`.
     fn label(&self) -> &str;
 
+    /// What it is another form of, where nothing is lost by that: who needs the other form takes it.
+    fn form(&self) -> Option<Form<'_>> {
+        None
+    }
+
     /// Writes the little-endian bytes of `elements` (counted in row-major order, whole blocks) to
     /// `out`, which has exactly their length.
     fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()>;
+}
+
+/// The same tensor in another form.
+#[derive(Clone, Copy, Debug)]
+pub enum Form<'a> {
+    /// The numbers of these blocks, in F32.
+    Numbers(&'a Tensor),
+    /// The transpose of this matrix.
+    Transpose(&'a Tensor),
 }
 
 /// Where a tensor's bytes come from.
@@ -159,6 +173,25 @@ impl Tensor {
     /// The tensor's bytes as one region of a file, if they can be copied as they are.
     pub fn as_plain(&self) -> Option<Region> {
         self.view()?.as_plain(&self.spec)
+    }
+
+    /// The blocks of a matrix that lies across them: it is the transpose of their numbers. Blocks
+    /// have their numbers along rows, and weights of some models (a Conv1D) theirs along columns.
+    pub fn blocks_across(&self) -> Option<&Self> {
+        let Some(Form::Transpose(turned)) = self.form() else {
+            return None;
+        };
+        match turned.form() {
+            Some(Form::Numbers(blocks)) => Some(blocks),
+            _ => None,
+        }
+    }
+
+    fn form(&self) -> Option<Form<'_>> {
+        match &self.payload {
+            Payload::Computed(compute) => compute.form(),
+            _ => None,
+        }
     }
 
     /// Reads the little-endian bytes of a range of elements, in row-major order and whole blocks.

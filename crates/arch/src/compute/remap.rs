@@ -2,7 +2,7 @@
 //! computed or made of blocks.
 
 use super::{misfit, size, with_scratch};
-use ir::{Compute, Payload, Result, Shape, Tensor, TensorSpec};
+use ir::{Compute, Form, Payload, Result, Shape, Tensor, TensorSpec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -237,6 +237,15 @@ impl Compute for Remap {
         &self.label
     }
 
+    fn form(&self) -> Option<Form<'_>> {
+        let &[rows, columns] = &self.input().spec.shape[..] else {
+            return None;
+        };
+        let turned = [Dim::new(columns, 1), Dim::new(rows, columns)];
+        let whole = self.base == 0 && self.spec.shape[..] == [columns, rows];
+        (whole && self.dims == turned).then(|| Form::Transpose(self.input()))
+    }
+
     fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
         match self.dims.as_slice() {
             [.., inner] if inner.stride == 1 => self.read_runs(elements, out),
@@ -315,6 +324,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(values(&columns)[..8], [0, 6, 12, 18, 1, 7, 13, 19]);
+        let form = |tensor: &Tensor| match &tensor.payload {
+            Payload::Computed(compute) => compute.form().is_some(),
+            _ => false,
+        };
+        assert!(form(&columns) && !form(&rows));
         same_in_pieces(&columns);
         let odd = remap(&input, "odd", 1, &[Dim::new(4, 6), Dim::new(3, 2)], [12]).unwrap();
         assert_eq!(values(&odd)[..4], [1, 3, 5, 7]);

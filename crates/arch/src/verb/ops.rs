@@ -102,8 +102,15 @@ pub(super) fn rot_neox(tensor: &Tensor, heads: u64, rotary: u64, there: bool) ->
     join_groups(vec![turned, rest.clone()], heads, &[rotary, head - rotary])
 }
 
-/// The last two dimensions swapped.
+/// The last two dimensions swapped. Of a matrix that lies across blocks those are its blocks.
 pub(crate) fn transpose(tensor: &Tensor) -> Result<Tensor> {
+    if let Some(blocks) = tensor.blocks_across() {
+        let name = tensor.name.clone();
+        return Ok(Tensor {
+            name,
+            ..blocks.clone()
+        });
+    }
     let shape = &tensor.spec.shape;
     let [outer @ .., rows, columns] = &shape[..] else {
         return Err(bad(tensor, "at least two dimensions"));

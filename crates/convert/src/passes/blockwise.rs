@@ -15,6 +15,8 @@
 //! F16 would round them. Of a table in which rows are looked up, only those rows become numbers;
 //! its codes have a byte each, since runtimes look up nothing in halves of bytes.
 //!
+//! A matrix that lies across its blocks is those of `NAME::transposed`, with a `Transpose` behind them.
+//!
 //! A note `blocks.NAME` tells each format, for the way back.
 
 mod nodes;
@@ -28,12 +30,16 @@ use nodes::looked_up;
 use quant::{PER_BLOCK, PartLayout};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+/// What the name of blocks has behind that of a matrix that lies across them.
+const ACROSS: &str = "::transposed";
 /// The first operator set with blocks in `DequantizeLinear`.
 const OPSET: i64 = 21;
 
-fn layout(tensor: &Tensor) -> Option<PartLayout> {
-    match tensor.dtype() {
-        DType::Block(format) => PartLayout::of(format),
+/// The blocks that a tensor is, or lies across, if they have a form here.
+fn blocks_of(tensor: &Tensor) -> Option<(&Tensor, PartLayout)> {
+    let blocks = tensor.blocks_across().unwrap_or(tensor);
+    match blocks.dtype() {
+        DType::Block(format) => Some((blocks, PartLayout::of(format)?)),
         _ => None,
     }
 }
@@ -46,7 +52,7 @@ pub fn blockwise_type(dtype: DType) -> bool {
 /// Writes every tensor of such blocks as its parts, in the model's graph; a model without one gets
 /// a graph of its tensors alone, marked as a container.
 pub fn blockwise(model: &mut Model) -> Result<()> {
-    if !model.tensors.iter().any(|t| blockwise_type(t.dtype())) {
+    if model.tensors.iter().all(|t| blocks_of(t).is_none()) {
         return Ok(());
     }
     let graph = match model.graph.take() {
@@ -131,6 +137,8 @@ struct Weight {
     format: DType,
     shape: Shape,
     min: bool,
+    /// Whether what nodes take is the transpose of it.
+    across: bool,
     /// Values of codes, scales and minima.
     parts: [Option<ValueId>; 3],
     /// Whether its numbers are in the graph.
@@ -142,9 +150,10 @@ impl Weight {
         self.format == DType::Block(ir::BlockFormat::MXFP4)
     }
 
-    /// Whether a lookup takes rows: in one dimension it takes numbers out of blocks.
+    /// Whether a lookup takes rows: in one dimension, and across blocks, it takes numbers out of
+    /// blocks.
     fn has_rows(&self) -> bool {
-        self.shape.len() > 1
+        self.shape.len() > 1 && !self.across
     }
 
     /// Whether blocks are a dimension of the parts.
@@ -224,8 +233,8 @@ impl Work {
         let mut found = Vec::new();
         for initializer in initializers {
             let weight = match &initializer {
-                Initializer::Dense(value, id) => tensors.get(*id).and_then(|blocks| {
-                    let layout = layout(blocks)?;
+                Initializer::Dense(value, id) => tensors.get(*id).and_then(|tensor| {
+                    let (blocks, layout) = blocks_of(tensor)?;
                     Some((*value, *id, blocks, layout))
                 }),
                 Initializer::Sparse(..) => None,
@@ -235,7 +244,11 @@ impl Work {
                 continue;
             };
             let name = self.body.value(value).map(|value| value.name.clone());
-            let name = name.unwrap_or_default();
+            let mut name = name.unwrap_or_default();
+            let across = tensors.get(id).is_some_and(|t| t.dtype() != blocks.dtype());
+            if across {
+                name.push_str(ACROSS);
+            }
             let quantized = self.value(format!("{name}_quantized"))?;
             let own = self.body.value(quantized).map(|value| value.name.clone());
             let weight = Weight {
@@ -243,6 +256,7 @@ impl Work {
                 format: blocks.dtype(),
                 shape: blocks.spec.shape.clone(),
                 min: layout.min > 0,
+                across,
                 parts: [Some(quantized), None, None],
                 written: false,
             };

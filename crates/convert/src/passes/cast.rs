@@ -1,7 +1,7 @@
 //! `--dtype`: every float tensor in another float type.
 
 use crate::ConvertError;
-use crate::recipe::QuantizeCompute;
+use crate::recipe::{DequantizeCompute, QuantizeCompute};
 use ir::{Compute, DType, Model, Payload, Record, Result, Tensor, TensorSpec, TensorTable};
 use quant::CastStats;
 use std::cell::RefCell;
@@ -152,6 +152,8 @@ pub fn to_types(
         let from = tensor.dtype();
         table.push(if from == to {
             tensor
+        } else if matches!(from, DType::Block(_)) && to == DType::F32 {
+            numbers(tensor)
         } else if matches!(from, DType::Block(_)) || matches!(to, DType::Block(_)) {
             let name = tensor.name.clone();
             let compute = QuantizeCompute::new(tensor, to, None, false, None);
@@ -166,6 +168,13 @@ pub fn to_types(
         })?;
     }
     Ok(table)
+}
+
+/// The numbers that blocks stand for.
+pub(crate) fn numbers(blocks: Tensor) -> Tensor {
+    let name = blocks.name.clone();
+    let compute = DequantizeCompute::new(blocks, DType::F32, false);
+    Tensor::computed(name, Arc::new(compute))
 }
 
 /// Casts every float tensor to `choice`.

@@ -1,7 +1,8 @@
 //! A matrix the other way round, of numbers that are computed when pulled.
 
+use super::cast::numbers;
 use crate::recipe::scratch::size;
-use ir::{Compute, Result, Tensor, TensorSpec};
+use ir::{Compute, DType, Form, Result, Tensor, TensorSpec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,15 +14,20 @@ struct Transposed {
     unit: usize,
 }
 
-/// `tensor`, rows and columns swapped; none for what is no matrix of whole bytes.
+/// `tensor`, rows and columns swapped, blocks as their numbers; none for what is no matrix, or one
+/// of parts of bytes.
 pub(crate) fn transposed(tensor: &Tensor, name: &str) -> Option<Tensor> {
     let &[rows, columns] = &tensor.spec.shape[..] else {
         return None;
     };
+    let tensor = match tensor.dtype() {
+        DType::Block(_) => numbers(tensor.clone()),
+        _ => tensor.clone(),
+    };
     let unit = size(u64::from(tensor.dtype().element_bytes()?));
     let compute = Transposed {
         spec: TensorSpec::new(tensor.dtype(), [columns, rows]),
-        input: [tensor.clone()],
+        input: [tensor],
         rows: rows.max(1),
         columns,
         unit,
@@ -40,6 +46,11 @@ impl Compute for Transposed {
 
     fn label(&self) -> &'static str {
         "transposed"
+    }
+
+    fn form(&self) -> Option<Form<'_>> {
+        let [input] = &self.input;
+        Some(Form::Transpose(input))
     }
 
     fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
@@ -74,6 +85,24 @@ impl Compute for Transposed {
 mod tests {
     use super::*;
     use ir::{DType, PatternCompute};
+
+    #[test]
+    fn blocks_are_their_numbers_and_stay_known() {
+        let blocks = PatternCompute::tensor("a", DType::Block(ir::BlockFormat::Q8_0), [3, 64]);
+        let turned = transposed(&blocks, "b").unwrap();
+        assert_eq!(turned.spec, TensorSpec::new(DType::F32, [64, 3]));
+        let rows = numbers(blocks).read_all().unwrap();
+        let columns = turned.read_all().unwrap();
+        for (i, number) in columns.as_chunks::<4>().0.iter().enumerate() {
+            let at = i % 3 * 64 + i / 3;
+            assert_eq!(number, &rows.as_chunks::<4>().0[at], "{i}");
+        }
+        let found = turned.blocks_across().unwrap();
+        assert_eq!(found.name, "a");
+        assert!(found.blocks_across().is_none());
+        let numbers = PatternCompute::tensor("n", DType::F32, [3, 4]);
+        assert!(transposed(&numbers, "m").unwrap().blocks_across().is_none());
+    }
 
     #[test]
     fn any_range_of_it() {

@@ -2,7 +2,7 @@
 
 use super::scratch::{STEP, Scratch, size, with_scratch};
 use super::{RecipeError, finite};
-use ir::{Compute, DType, Error, Result, Tensor, TensorSpec};
+use ir::{Compute, DType, Error, Form, Result, Tensor, TensorSpec};
 use quant::CastStats;
 use std::ops::Range;
 
@@ -86,6 +86,12 @@ impl Compute for DequantizeCompute {
 
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn form(&self) -> Option<Form<'_>> {
+        let [input] = &self.input;
+        let blocks = matches!(input.dtype(), DType::Block(_));
+        (blocks && self.spec.dtype == DType::F32).then_some(Form::Numbers(input))
     }
 
     fn read(&self, elements: Range<u64>, out: &mut [u8]) -> Result<()> {

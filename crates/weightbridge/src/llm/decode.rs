@@ -93,7 +93,9 @@ pub(super) fn decode(
         model.metadata.set(ns::NOTE, ORDER, MetaValue::text(order));
     }
     model.objects = None;
-    blockwise(&mut model)?;
+    if request.dtype == DTypeChoice::Keep {
+        blockwise(&mut model)?;
+    }
     Ok((model, counts))
 }
 

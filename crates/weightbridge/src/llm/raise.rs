@@ -5,7 +5,8 @@ use crate::ConvertRequest;
 use arch::{ArchError, RaiseOptions, Raised, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
 use ir::{
-    Asset, BlockFormat, DType, Error, Fault, Limits, Model, Record, Region, Result, TensorTable, ns,
+    Asset, BlockFormat, DType, Error, Fault, Limits, Model, Record, Region, Result, Tensor,
+    TensorTable, ns,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,11 +25,10 @@ pub(super) fn raise(
     };
     let map = own_table(options.arch_map.as_deref())?;
     let casts = CastCounts::default();
-    let blocks = model.tensors.iter().map(ir::Tensor::dtype);
+    let blocks = model.tensors.iter().map(Tensor::dtype);
     let blocks = blocks.filter(|dtype| matches!(dtype, DType::Block(_)));
-    let numbers: Vec<(DType, DType)> = blocks.map(|from| (from, to)).collect();
     let asked = matches!(dtype, DTypeChoice::To(_));
-    let told = dequantized_records(&numbers, NO_BLOCKS, asked);
+    let told = dequantized_records(blocks.map(|from| (from, to)), NO_BLOCKS, asked);
     model.provenance.records.extend(told);
     dequantized(&mut model, to, &casts)?;
     let raising = RaiseOptions {
@@ -64,13 +64,16 @@ pub(super) fn raise_blocks(
             let keep = !block || stay(dtype) && !none.contains(&kind(&tensor.name));
             wanted.push((tensor.clone(), if keep { dtype } else { to }));
         }
-        let numbers: Vec<(DType, DType)> = wanted.iter().map(|(t, to)| (t.dtype(), *to)).collect();
+        let mut numbers: BTreeMap<String, (DType, DType)> = (wanted.iter())
+            .map(|(tensor, to)| (tensor.name.clone(), (tensor.dtype(), *to)))
+            .collect();
         let mut tried = model.clone();
         tried.tensors = to_types(wanted, &casts)?;
         let raised = match gguf_to_hf(&tried, raising) {
             Ok(raised) => raised,
             Err(error) => match error.downcast_ref::<ArchError>() {
-                // A verb that reaches into rows: all tensors of that kind become numbers.
+                // A verb that reaches into rows: all tensors of that kind become numbers. Of one that
+                // only turns the matrix the graph finds the blocks again.
                 Some(ArchError::Shape { tensor, dtype, .. })
                     if matches!(dtype, DType::Block(_)) && none.insert(kind(tensor)) =>
                 {
@@ -79,10 +82,11 @@ pub(super) fn raise_blocks(
                 _ => return Err(error),
             },
         };
-        model
-            .provenance
-            .records
-            .extend(dequantized_records(&numbers, NO_FORM, true));
+        for blocks in raised.tensors.iter().filter_map(Tensor::blocks_across) {
+            numbers.remove(&blocks.name);
+        }
+        let told = dequantized_records(numbers.into_values(), NO_FORM, true);
+        model.provenance.records.extend(told);
         return finish(model, raised, to, DTypeChoice::Keep, casts, limits);
     }
 }
@@ -100,10 +104,14 @@ fn kind(name: &str) -> String {
 }
 
 /// A record for each type of blocks that becomes numbers: how many tensors, and what that costs.
-fn dequantized_records(numbers: &[(DType, DType)], why: &str, wanted: bool) -> Vec<Record> {
+fn dequantized_records(
+    numbers: impl IntoIterator<Item = (DType, DType)>,
+    why: &str,
+    wanted: bool,
+) -> Vec<Record> {
     let mut counts: BTreeMap<String, (DType, DType, u64)> = BTreeMap::new();
-    for (from, to) in numbers.iter().filter(|(from, to)| from != to) {
-        let row = counts.entry(from.to_string()).or_insert((*from, *to, 0));
+    for (from, to) in numbers.into_iter().filter(|(from, to)| from != to) {
+        let row = counts.entry(from.to_string()).or_insert((from, to, 0));
         row.2 += 1;
     }
     let record = |(name, (from, to, n)): (String, (DType, DType, u64))| {
@@ -252,7 +260,7 @@ pub(super) fn narrowed(
 /// bfloat16 where it is quantized.
 pub(super) fn common(model: &Model) -> DType {
     let matrices = model.tensors.iter().filter(|t| t.spec.shape.len() >= 2);
-    let mut types = matrices.map(ir::Tensor::dtype);
+    let mut types = matrices.map(Tensor::dtype);
     match types.find(|dtype| *dtype != DType::F32) {
         None => DType::F32,
         Some(DType::F16) => DType::F16,
@@ -265,7 +273,7 @@ const LOOK_MAX: u64 = 1 << 22;
 
 /// Whether a tensor may become `to` when no type was asked for. GGUF widens vectors and a few
 /// small matrices to F32: they come back as they were, but only if no value is lost by it.
-fn exact(tensor: &ir::Tensor, to: DType) -> Result<bool> {
+fn exact(tensor: &Tensor, to: DType) -> Result<bool> {
     let from = tensor.dtype();
     let small = tensor.spec.elements().is_some_and(|n| n <= LOOK_MAX);
     if from != DType::F32 || to == DType::F32 || !small {
@@ -276,7 +284,7 @@ fn exact(tensor: &ir::Tensor, to: DType) -> Result<bool> {
         there.iter().map(|t| (t.clone(), from)),
         &CastCounts::default(),
     )?;
-    let same = back.iter().map(ir::Tensor::read_all).next();
+    let same = back.iter().map(Tensor::read_all).next();
     Ok(same.transpose()? == Some(tensor.read_all()?))
 }
 

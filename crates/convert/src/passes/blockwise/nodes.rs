@@ -51,7 +51,15 @@ impl Work {
             let shape: Vec<i64> = weight.shape.iter().map(|n| signed(*n)).collect();
             let rank = weight.shape.len();
             let prefix = weight.name.clone();
-            self.numbers(&weight, weight.parts, rank, &prefix, &shape, value, nodes)?;
+            let mut out = value;
+            if weight.across {
+                out = self.value(prefix.clone())?;
+            }
+            self.numbers(&weight, weight.parts, rank, &prefix, &shape, out, nodes)?;
+            if weight.across {
+                let perm = vec![attribute("perm", AttributeValue::Ints(vec![1, 0]))];
+                nodes.push(self.node_to(value, &prefix, "Transpose", &[out], perm));
+            }
             weight.written = true;
         }
         self.weights.insert(value.index(), weight);

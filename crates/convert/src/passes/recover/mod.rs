@@ -524,7 +524,8 @@ fn strip(body: &mut GraphBody) {
     }
 }
 
-/// The tensor under its module's name. None for blocks, which cannot be looked at crosswise.
+/// The tensor under its module's name. None for numbers of parts of bytes, which cannot be looked at
+/// crosswise.
 fn renamed(tensor: &Tensor, found: &Name) -> Option<Tensor> {
     if !found.transposed {
         return Some(Tensor {
@@ -535,8 +536,8 @@ fn renamed(tensor: &Tensor, found: &Name) -> Option<Tensor> {
     let &[rows, columns] = &tensor.spec.shape[..] else {
         return None;
     };
-    tensor.spec.dtype.element_bytes()?;
-    let Some(plain) = tensor.as_plain() else {
+    let whole = tensor.spec.dtype.element_bytes().is_some();
+    let Some(plain) = tensor.as_plain().filter(|_| whole) else {
         return transposed(tensor, &found.text);
     };
     let view = View {

@@ -153,18 +153,21 @@ impl Told {
         }
     }
 
-    /// A copy under a name that is a path.
+    /// A copy under a name that is a path; one of a matrix without such a name may lie the other way
+    /// round.
     fn copies(&mut self, node: &Node, scene: &Scene<'_>, outputs: &HashSet<ValueId>) {
         let (Some(Some(from)), Some(Some(to))) = (node.inputs.first(), node.outputs.first()) else {
             return;
         };
-        if node.op != "Identity" || outputs.contains(to) {
+        if outputs.contains(to) {
             return;
         }
         let name = scene.body.value(*to).map(|value| value.name.as_str());
-        if let (Some((source, _)), Some(name)) = (scene.source(Some(*from)), name)
+        let turns = node.op != "Identity";
+        if let (Some((source, _)), Some((_, tensor)), Some(name)) =
+            (scene.source(Some(*to)), scene.source(Some(*from)), name)
             && !hidden(name)
-            && scene.is_name(name)
+            && (!turns || hidden(&tensor.name))
         {
             let name = Name {
                 text: name.to_owned(),
