@@ -268,7 +268,11 @@ def test_gguf_through_safetensors_is_the_same_file(tmp_path):
 
 # The types that onnxruntime 1.31 makes tensors of.
 RUNS = ["FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL", "FLOAT16", "DOUBLE", "UINT32",
-        "UINT64", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "UINT4", "INT4"]
+        "UINT64", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "UINT4", "INT4",
+        "UINT2", "INT2", "FLOAT4E2M1", "FLOAT8E8M0"]
+# Those it has not, and what they are in a container.
+OTHERS = {"COMPLEX64": ("FLOAT", [2, 2, 2]), "COMPLEX128": ("DOUBLE", [2, 2, 2]), "FLOAT6E2M3": ("UINT8", [3]),
+          "FLOAT6E3M2": ("UINT8", [3])}
 
 
 @pytest.mark.parametrize("kind", RUNS)
@@ -298,6 +302,31 @@ def test_containers_load_in_onnxruntime(tmp_path, kind, way):
             got, want = map(onnx.numpy_helper.to_array, (tensor, first))
             assert got.tobytes() == want.tobytes()
     onnxruntime.InferenceSession(str(tmp_path / "back.onnx"), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("way", ["safetensors", "gguf", "pt"])
+def test_containers_of_types_that_onnxruntime_lacks_load_too(tmp_path, kind, way):
+    code = getattr(onnx.TensorProto, kind)
+    raw = bytes(range(1, 33))[:3 if kind.startswith("FLOAT6") else 32 if kind == "COMPLEX64" else 64]
+    raw = raw * (2 if kind == "COMPLEX128" else 1)
+    first = onnx.helper.make_tensor("m", code, [2, 2], raw, raw=True)
+    graph = onnx.helper.make_graph([], "g", [], [onnx.helper.make_tensor_value_info("m", code, [2, 2])], [first])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "a.onnx")
+    convert(tmp_path / "a.onnx", tmp_path / f"there.{way}", "--as", "container")
+    done = convert(tmp_path / f"there.{way}", tmp_path / "b.onnx", "--as", "container", "--strict")
+    assert "is written to onnx: carried as" in done.stderr
+    [tensor] = onnx.load(tmp_path / "b.onnx").graph.initializer
+    stands, shape = OTHERS[kind]
+    assert tensor.data_type == getattr(onnx.TensorProto, stands) and list(tensor.dims) == shape
+    assert onnx.numpy_helper.to_array(tensor).tobytes() == raw
+    session = onnxruntime.InferenceSession(str(tmp_path / "b.onnx"), providers=["CPUExecutionProvider"])
+    assert session.run(None, {})[0].tobytes() == raw
+    # What it was stands in a note: the tensor is of its own type again.
+    back = tmp_path / "back" / f"there.{way}"
+    back.parent.mkdir()
+    convert(tmp_path / "b.onnx", back, "--as", "container")
+    assert back.read_bytes() == (tmp_path / f"there.{way}").read_bytes()
 
 
 def test_a_tensor_that_changed_under_its_graph_is_told(tmp_path):

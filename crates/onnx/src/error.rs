@@ -153,7 +153,7 @@ pub enum OnnxError {
         len: u64,
     },
     /// The file with the data is not there.
-    #[error("its data lies in {}, which is not there", path.display())]
+    #[error("its data lies in {path:?}, which is not there")]
     NoDataFile {
         /// The file.
         path: PathBuf,

@@ -162,7 +162,7 @@ pub(crate) fn fit(
                 model.metadata.set(ns::NOTE, format!("shape.{name}"), shape);
             }
             let why = format!(
-                "{target} has no {}: {what}, noted in the metadata",
+                "no {} is written to {target}: {what}, noted in the metadata",
                 tensor.dtype()
             );
             Record::carried("reinterpreted", name, why)

@@ -114,8 +114,18 @@ impl Externals {
     }
 }
 
+/// Most bytes of a location, and of one name in it: what systems take.
+const LOCATION: usize = 4096;
+const NAME: usize = 255;
+/// How much of a location a message shows.
+const SHOWN: usize = 200;
+
 fn bad(location: &str, why: String) -> ir::Error {
-    let location = location.to_owned();
+    let mut shown = location.chars();
+    let mut location: String = shown.by_ref().take(SHOWN).collect();
+    if shown.next().is_some() {
+        location.push('…');
+    }
     OnnxError::BadLocation { location, why }.into()
 }
 
@@ -129,6 +139,8 @@ fn check(location: &str) -> Result<(), String> {
         "it is an absolute path"
     } else if location.split(['/', '\\']).any(|part| part == "..") {
         "it leaves the model's folder"
+    } else if location.len() > LOCATION || location.split('/').any(|part| part.len() > NAME) {
+        "no system has files of so long a name"
     } else if cfg!(windows) && location.contains('\\') {
         "it holds a backslash"
     } else {
@@ -250,6 +262,10 @@ mod tests {
             "a\\..\\x",
         ] {
             assert!(check(bad).is_err(), "{bad}");
+        }
+        assert!(check(&"a".repeat(255)).is_ok());
+        for (part, times) in [("a", 256), ("d/", 2049)] {
+            assert!(check(&part.repeat(times)).is_err(), "{part}");
         }
     }
 

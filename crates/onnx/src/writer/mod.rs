@@ -47,8 +47,15 @@ static CAPABILITIES: Capabilities = Capabilities {
 /// Official parsers stop at messages of 2 GiB.
 const MESSAGE_MAX: u64 = i32::MAX as u64;
 
+/// The types that a model without a graph may have. The format has complex numbers and floats of
+/// six bits, too, and onnxruntime (1.31) refuses a model that has a tensor of them: they are left to
+/// graphs that come with them.
 fn has_dtype(dtype: DType) -> bool {
-    code_of_dtype(dtype).is_some()
+    let loads = !matches!(
+        dtype,
+        DType::C64 | DType::C128 | DType::F6E2M3 | DType::F6E3M2
+    );
+    loads && code_of_dtype(dtype).is_some()
 }
 
 impl Writer for OnnxWriter {
