@@ -324,8 +324,10 @@ mod tests {
             let tensor = strided(&data, DType::F16, shape, strides, 6);
             let whole = plain(&data, 6, shape, strides, 2);
             let n = tensor.spec.elements().unwrap();
-            for start in 0..n {
-                for end in start..=n {
+            // Miri is a thousand times slower: some of them there.
+            let step = if cfg!(miri) { 5 } else { 1 };
+            for start in (0..n).step_by(step) {
+                for end in (start..=n).step_by(step) {
                     let mut out = vec![0; (end - start) as usize * 2];
                     tensor.read(start..end, &mut out).unwrap();
                     assert_eq!(
@@ -339,6 +341,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too many elements for it")]
     fn a_large_transpose_is_cut_into_tiles() {
         let (rows, cols) = (700u64, 900u64);
         let data: Vec<u8> = (0..rows * cols)

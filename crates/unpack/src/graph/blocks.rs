@@ -261,7 +261,7 @@ fn reshaped(scene: &Scene<'_>, value: ValueId) -> Option<(usize, ValueId, Vec<us
 }
 
 /// Whether the `Reshape` that gives `end` gives it this shape.
-fn is_shape(scene: &Scene<'_>, end: ValueId, shape: &Shape) -> bool {
+pub(super) fn is_shape(scene: &Scene<'_>, end: ValueId, shape: &Shape) -> bool {
     let Some((_, node)) = scene.maker(end) else {
         return false;
     };

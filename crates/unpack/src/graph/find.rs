@@ -1,11 +1,11 @@
 //! The forms quantized weights have in graphs.
 
 use super::affine::{Laid, affine, grouped, nbits};
-use super::blocks::blocks;
+use super::blocks::{blocks, is_shape};
 use super::codes::is_code;
 use super::scene::{Scene, count, input, output};
 use crate::read::floats;
-use ir::{DType, Node, Region, Result, Tensor, TensorId, ValueId, View};
+use ir::{DType, Node, Region, Result, Shape, Tensor, TensorId, ValueId, View};
 use std::collections::HashMap;
 
 /// Where a weight is taken.
@@ -221,13 +221,17 @@ fn matmul_nbits(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<F
 /// lie as those of `MatMulNBits`, and are the same tensor where a head is tied.
 fn gather_block(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<Found>> {
     let [own, scale, zero] = [0, 2, 3].map(|slot| scene.constant(node, slot));
+    // A head that shares its codes has them block by block, as MatMulNBits takes them.
+    let rows = flattened(scene, node);
+    let own = own.or(rows.as_ref().map(|(id, ..)| *id));
     let (Some(codes), Some(scales)) = (scene.tensor(own), scene.tensor(scale)) else {
         return Ok(None);
     };
+    let shape = rows.as_ref().map_or(&codes.spec.shape, |(.., shape)| shape);
     if input(node, 3).is_some() && zero.is_none() {
         return Ok(None);
     }
-    let rank = codes.spec.shape.len() as u64;
+    let rank = shape.len() as u64;
     let axis = node.int("quantize_axis").unwrap_or(1);
     let axis = if axis < 0 {
         axis.saturating_add_unsigned(rank)
@@ -245,8 +249,10 @@ fn gather_block(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<F
         half @ (DType::F16 | DType::BF16) => half,
         _ => DType::F32,
     };
-    let tensor = match (codes.dtype(), &codes.spec.shape[..]) {
-        (DType::I4 | DType::U4, _) if laid.block > 0 => affine(name, parts, laid, dtype),
+    let tensor = match (codes.dtype(), &shape[..]) {
+        (DType::I4 | DType::U4, _) if laid.block > 0 && rows.is_none() => {
+            affine(name, parts, laid, dtype)
+        }
         (DType::U8, [rows, bytes]) if laid.axis == 1 && matches!(bits, 4 | 8) => {
             // Rows of whole blocks: others are padded there and are not here.
             match bytes.checked_mul(8 / bits) {
@@ -267,9 +273,22 @@ fn gather_block(scene: &Scene<'_>, index: usize, node: &Node) -> Result<Option<F
         noted: false,
         parts: [own, scale, zero].into_iter().flatten().collect(),
         places: vec![Place::Slot(index, 0)],
-        nodes: Vec::new(),
+        nodes: rows.into_iter().map(|(_, reshape, _)| reshape).collect(),
         free: vec![(index, 2), (index, 3)],
     }))
+}
+
+/// Codes in three dimensions whose last two a `Reshape` makes one, for the node that looks rows up.
+fn flattened(scene: &Scene<'_>, node: &Node) -> Option<(TensorId, usize, Shape)> {
+    let value = input(node, 0)?;
+    let (at, reshape) = scene.maker(value).filter(|(_, n)| n.op == "Reshape")?;
+    let id = scene.constant(reshape, 0)?;
+    let &[rows, blocks, bytes] = &scene.tensor(Some(id))?.spec.shape[..] else {
+        return None;
+    };
+    let shape = Shape::new([rows, blocks.checked_mul(bytes)?]);
+    let alone = scene.taker(value).is_some() && is_shape(scene, value, &shape);
+    alone.then_some((id, at, shape))
 }
 
 /// `MatMulInteger` and `ConvInteger`, whose scales come in behind them: the product of both inputs'.

@@ -23,6 +23,9 @@
 //! A transposed matrix that is, number for number, one that a Gather takes rows of becomes a second
 //! name of it: exporters write the head of a model out again that shares it with the embedding.
 //!
+//! A name that has the operator in it (`mlp.up_proj.MatMul.weight`) is that of the node at that path, and
+//! the parameter's without it.
+//!
 //! A tensor that several modules take has the name of the first, in the order of the nodes; the
 //! others are second names of it, and so are the names of copies (`Identity`) that an exporter made
 //! of tensors it met twice. What two weights have a claim to, and a name that is taken, no tensor
@@ -166,7 +169,11 @@ impl Work {
             let head = told.products.contains(&id) || claims.contains_key(tensor.name.as_str());
             let better = names
                 .iter()
-                .find(|name| name.by == By::Fused || name.by == By::Table && head)
+                .find(|name| match name.by {
+                    By::Fused | By::Operator => true,
+                    By::Table => head,
+                    _ => false,
+                })
                 .filter(|name| model.tensors.id_of(&name.text).is_none());
             match better {
                 Some(name) => drop(instead.insert(id, name.clone())),
@@ -295,7 +302,7 @@ impl Work {
         let names = self.told.names.remove(&id);
         let mut names = names.map(|names| names.list).unwrap_or_default();
         let mut better = self.instead.remove(&id);
-        if better.is_some() {
+        if better.is_some() && names.iter().all(|name| name.by != By::Operator) {
             names.push(Name {
                 text: tensor.name.clone(),
                 transposed: false,
@@ -345,6 +352,7 @@ impl Work {
     fn rename(&mut self, tensor: &Tensor, name: &Name) -> Result<TensorId> {
         let how = match (name.transposed, name.by) {
             (true, _) => "named by the node that takes it, and transposed back",
+            (false, By::Operator) => "named by its module, without the operator",
             (_, By::Fused) => "named after the weight that it belongs to",
             _ => "named by the node that takes it",
         };

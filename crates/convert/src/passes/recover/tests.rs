@@ -582,3 +582,61 @@ fn a_head_stands_beside_the_model_that_is_not_called() {
     let all = ["model.decoder.e.weight", "lm_head.weight", "onnx::MatMul_2"];
     assert_eq!(names(&model), all);
 }
+
+#[test]
+fn the_operator_in_a_name_is_no_part_of_it() {
+    let nodes: &[Step<'_>] = &[
+        ("Gather", "/m/embed/Gather", &["turned", "ids"], "e"),
+        ("MatMul", "/m/up/MatMul", &["e", "m.up.MatMul.weight"], "u"),
+        ("Add", "/m/up/Add", &["u", "m.up.Add.bias"], "a"),
+        (
+            "MatMul",
+            "/m/other/MatMul",
+            &["a", "m.down.MatMul.weight"],
+            "d",
+        ),
+        ("MatMul", "/head/MatMul", &["d", "head.MatMul.weight"], "y"),
+    ];
+    let tensors: &[(&str, &[u64])] = &[
+        ("head.MatMul.weight", &[2, 3]),
+        ("m.up.MatMul.weight", &[2, 3]),
+        ("m.up.Add.bias", &[3]),
+        ("m.down.MatMul.weight", &[3, 2]),
+    ];
+    let mut model = model(tensors, nodes);
+    let body = &mut model.graph.as_mut().unwrap().body;
+    // The head is taken by the last node, and what a Gather takes rows of by the first.
+    let from = body.nodes[4].inputs[1];
+    let to = body.nodes[0].inputs[0];
+    let perm = Attribute {
+        name: "perm".to_owned(),
+        value: AttributeValue::Ints(vec![1, 0]),
+        doc: String::new(),
+    };
+    let turn = Node {
+        op: "Transpose".to_owned(),
+        inputs: vec![from],
+        outputs: vec![to],
+        attributes: vec![perm],
+        ..Node::default()
+    };
+    body.nodes.insert(0, turn);
+    recover_names(&mut model, false).unwrap();
+    // Of a node at another path a name tells nothing.
+    let all = [
+        "m.embed.weight",
+        "m.up.weight",
+        "m.up.bias",
+        "m.down.MatMul.weight",
+        "head.weight",
+    ];
+    assert_eq!(names(&model), all);
+    assert_eq!(
+        values(&model, "m.up.weight"),
+        [6.0, 9.0, 7.0, 10.0, 8.0, 11.0]
+    );
+    assert_eq!(
+        model.tensors.by_name("head.weight").unwrap().spec.shape[..],
+        [3, 2]
+    );
+}

@@ -21,6 +21,9 @@ pub(super) enum By {
     Fold,
     /// The weight beside it, in place of the name that it was given after that one.
     Fused,
+    /// A node, of a name that has the operator between the module and the parameter
+    /// (`mlp.up_proj.MatMul.weight`, as onnxruntime-genai's builder writes it).
+    Operator,
 }
 
 /// A name of a tensor, and whether it lies transposed for it.
@@ -300,6 +303,23 @@ impl Told {
             _ => By::Node,
         };
         let transposed = role.transposed;
+        if let Some(module) = own.and_then(|own| built(own, role.leaf)) {
+            let by = match by {
+                By::Node if module == path => By::Operator,
+                By::Node => return,
+                by => by,
+            };
+            if by == By::Operator {
+                self.products.insert(source.id);
+            }
+            let name = Name {
+                text,
+                transposed,
+                by,
+            };
+            self.add(source.id, name);
+            return;
+        }
         if let Some(listed) = listed {
             // One that has a name lies as its module has it.
             let hidden = own.is_none_or(|own| scene.tensors.id_of(own) != Some(source.id));
@@ -367,4 +387,13 @@ impl Told {
         };
         self.add(source.id, name);
     }
+}
+
+/// The module of a parameter whose name has the operator in it.
+fn built<'a>(name: &'a str, leaf: &str) -> Option<&'a str> {
+    let (module, operator) = name
+        .strip_suffix(leaf)?
+        .strip_suffix('.')?
+        .rsplit_once('.')?;
+    matches!((operator, leaf), ("MatMul", "weight") | ("Add", "bias")).then_some(module)
 }
