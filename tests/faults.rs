@@ -486,3 +486,61 @@ fn a_kill_while_a_file_is_changed_in_place() {
     }
     eprintln!("{between} of 40 kills came while the journal was there");
 }
+
+#[test]
+fn an_answer_that_nobody_gets_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("a.safetensors");
+    sparse(&input, 64);
+    for arguments in [
+        &["scan", "--json"][..],
+        &["scan"],
+        &["inspect", "--json"],
+        &["inspect"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weightbridge"));
+        let done = command
+            .args(arguments)
+            .arg(&input)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let told = stderr(&done);
+        assert_eq!(done.status.code(), Some(4), "{arguments:?} {told}");
+        assert!(
+            told.contains("standard output") && told.contains("No space left"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_leaves_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, home) = (dir.path().join("a.safetensors"), dir.path().join("logs"));
+    sparse(&input, 64);
+    fs::create_dir(&home).unwrap();
+    let log = home.join("scan.sarif");
+    let scan = |limit: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -f $1; shift; exec \"$@\"", "sh", limit]);
+        let shell = shell
+            .arg(env!("CARGO_BIN_EXE_weightbridge"))
+            .arg("scan")
+            .arg(&input);
+        shell.arg("--sarif").arg(&log).output().unwrap()
+    };
+    assert_eq!(scan("unlimited").status.code(), Some(0));
+    let old = fs::read(&log).unwrap();
+    assert!(old.len() > 1024);
+    let done = scan("1");
+    assert_eq!(done.status.code(), Some(4), "{}", stderr(&done));
+    assert!(
+        stderr(&done).contains("File too large"),
+        "{}",
+        stderr(&done)
+    );
+    assert_eq!(names(&home), ["scan.sarif"]);
+    assert_eq!(fs::read(&log).unwrap(), old);
+}

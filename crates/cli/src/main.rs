@@ -45,7 +45,8 @@ static ALLOCATOR: native::Budgeted = native::Budgeted;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.common.json;
-    let code = match run(cli) {
+    // An answer that nobody got is none, whatever it was.
+    let code = match run(cli).and_then(|code| show::printed().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             tell(&error, json);

@@ -2,10 +2,14 @@
 
 use crate::args::{Common, When};
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 pub(crate) use wording::printable;
 
-/// Prints a JSON document and a newline. A closed pipe is no error worth telling.
+/// The first error of a line that could not be printed.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints a JSON document and a newline.
 pub(crate) fn document(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     line(&text);
@@ -13,7 +17,27 @@ pub(crate) fn document(value: &Value) {
 
 /// Prints a line on stdout.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    raw(format!("{text}\n").as_bytes());
+}
+
+/// Prints text as it is on stdout. What goes wrong is told by [`printed`] at the end.
+pub(crate) fn raw(text: &[u8]) {
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_none() {
+        *failed = io::stdout().lock().write_all(text).err();
+    }
+}
+
+/// Whether all that was to be printed was taken. A reader that has seen enough is no error.
+pub(crate) fn printed() -> ir::Result<()> {
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let flushed = || io::stdout().lock().flush().err();
+    match failed.take().or_else(flushed) {
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(ir::Error::io("write", "standard output", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `13.5 GB`.
@@ -58,9 +82,9 @@ impl Paint {
             When::Never => false,
             When::Auto => {
                 let terminal = if stdout {
-                    std::io::stdout().is_terminal()
+                    io::stdout().is_terminal()
                 } else {
-                    std::io::stderr().is_terminal()
+                    io::stderr().is_terminal()
                 };
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
             }

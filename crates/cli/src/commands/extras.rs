@@ -2,14 +2,15 @@
 
 use crate::args::Cli;
 use crate::exit;
+use crate::show;
 use clap::CommandFactory;
 use ir::{Error, Result};
-use std::io::{self, Write};
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<u8> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "weightbridge", &mut text);
-    print(&text)
+    show::raw(&text);
+    Ok(exit::OK)
 }
 
 /// The manual: the page of the command, then one of each subcommand.
@@ -30,14 +31,6 @@ pub(crate) fn man() -> Result<u8> {
         });
     }
     made.map_err(|source| Error::io("write", "the manual", source))?;
-    print(&text)
-}
-
-fn print(text: &[u8]) -> Result<u8> {
-    match io::stdout().lock().write_all(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write", "standard output", error))
-        }
-        _ => Ok(exit::OK),
-    }
+    show::raw(&text);
+    Ok(exit::OK)
 }

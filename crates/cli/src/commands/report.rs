@@ -4,7 +4,6 @@ use crate::args::{Common, ReportArgs};
 use crate::exit;
 use crate::show;
 use ir::{Error, Fault, ReadOptions, Result};
-use std::io::Write;
 use std::path::PathBuf;
 use weightbridge::{ReadValues, ReportRequest, Session};
 
@@ -35,7 +34,7 @@ pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Resu
     if common.json {
         show::document(&serde_json::to_value(&done.page).unwrap_or_default());
     }
-    told(&done.html, done.file.as_ref(), common)?;
+    told(&done.html, done.file.as_ref(), common);
     Ok(exit::OK)
 }
 
@@ -57,31 +56,20 @@ fn of_plan(args: &ReportArgs, common: &Common) -> Result<u8> {
     if common.json {
         show::document(&serde_json::to_value(&page).unwrap_or_default());
     }
-    told(&html, file.as_ref(), common)?;
+    told(&html, file.as_ref(), common);
     Ok(exit::OK)
 }
 
 /// Says where the page is, or gives it.
-fn told(html: &str, file: Option<&(PathBuf, u64)>, common: &Common) -> Result<()> {
+fn told(html: &str, file: Option<&(PathBuf, u64)>, common: &Common) {
     let Some((path, len)) = file else {
-        if common.json {
-            return Ok(());
+        if !common.json {
+            show::raw(html.as_bytes());
         }
-        let mut stdout = std::io::stdout().lock();
-        let written = stdout
-            .write_all(html.as_bytes())
-            .and_then(|()| stdout.flush());
-        // A reader that has seen enough is no error.
-        return match written {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Error::io("write", "standard output", error))
-            }
-            _ => Ok(()),
-        };
+        return;
     };
     if !common.quiet {
         let path = show::printable(&path.to_string_lossy());
         eprintln!("wrote {path}, {}", show::bytes(*len));
     }
-    Ok(())
 }

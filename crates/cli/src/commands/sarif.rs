@@ -128,5 +128,13 @@ pub(super) fn write(report: &ScanReport, to: &Path) -> Result<()> {
         return Ok(());
     }
     let text = serde_json::to_string_pretty(&log).unwrap_or_default();
-    std::fs::write(to, text + "\n").map_err(|source| ir::Error::io("write", to, source))
+    let failed = |source| ir::Error::io("write", to, source);
+    // A device or a pipe is written to; a file is there whole or not at all.
+    if std::fs::metadata(to).is_ok_and(|there| !there.is_file()) {
+        return std::fs::write(to, text + "\n").map_err(failed);
+    }
+    let mut out = ir::Output::new(to, true);
+    let number = out.main_file()?;
+    out.get(number)?.write_at(0, (text + "\n").as_bytes())?;
+    out.commit().map(drop)
 }
