@@ -516,6 +516,29 @@ fn an_answer_that_nobody_gets_is_none() {
 }
 
 #[test]
+fn a_reader_that_leaves_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("a.safetensors");
+    sparse(&input, 64);
+    fs::write(dir.path().join("b.safetensors"), b"no header").unwrap();
+    for (arguments, code) in [("scan", 3), ("inspect", 3)] {
+        let mut shell = Command::new("sh");
+        // Both streams go to a pipe that is closed before anything is written.
+        let script = "(sleep 0.2; \"$@\"; echo $? > code) 2>&1 | true; sleep 0.6; cat code";
+        let shell = shell.args(["-c", script, "sh"]).current_dir(dir.path());
+        let shell = shell.arg(env!("CARGO_BIN_EXE_weightbridge"));
+        let done = shell.args([arguments, "b.safetensors"]).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert_eq!(
+            told.trim(),
+            code.to_string(),
+            "{arguments} {}",
+            stderr(&done)
+        );
+    }
+}
+
+#[test]
 fn a_log_that_cannot_be_written_leaves_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let (input, home) = (dir.path().join("a.safetensors"), dir.path().join("logs"));

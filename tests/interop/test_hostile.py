@@ -148,3 +148,22 @@ def test_scan_of_many_files(quiet):
     assert quiet("scan", clean, broken, evil).returncode == ANSWER_NO
     summary = json.loads(quiet("scan", "--json", clean, broken, evil).stdout)["summary"]
     assert (summary["clean"], summary["malformed"], summary["dangerous"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("version", [3, 10, 11, 999])
+def test_format_versions_are_those_of_torch(version, quiet, tmp_path):
+    import zipfile
+    torch = pytest.importorskip("torch")
+    made, path = tmp_path / "made.pt", tmp_path / "a.pt"
+    torch.save({"w": torch.arange(4.0)}, made)
+    with zipfile.ZipFile(made) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            new.writestr(entry, b"%d\n" % version if entry.filename.endswith("/version") and "." not in entry.filename else data)
+    try:
+        torch.load(path)
+        wanted = DONE
+    except RuntimeError:
+        wanted = REFUSED
+    assert quiet("convert", path, tmp_path / "out.safetensors").returncode == wanted
+    assert (version > 10) == (wanted == REFUSED)

@@ -150,10 +150,70 @@ def weights(seed=0):
 
 
 def model_of(arrays):
-    nodes = [helper.make_node("Identity", ["layer.0.weight"], ["y"])]
-    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 33])
+    first = next(iter(arrays))
+    nodes = [helper.make_node("Identity", [first], ["y"])]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, arrays[first].shape)
     graph = helper.make_graph(nodes, "g", [], [output], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def calling(*pairs):
+    """Functions in a domain of their own, each of which calls the other of its pair; `Relu` is ONNX's."""
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("my", 1)]
+    return [helper.make_function("my", name, ["a"], ["b"], [
+        helper.make_node(called, ["a"], ["b"], domain="" if called == "Relu" else "my")], imports)
+        for name, called in pairs]
+
+
+def graph_of(nodes, functions=(), opset=21):
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    weight = numpy_helper.from_array(numpy.ones(2, numpy.float32), "w")
+    model = helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:], [weight]), ir_version=10, functions=functions,
+                              opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("my", 1)])
+    return model
+
+
+def node(op, inputs, outputs, **more):
+    return helper.make_node(op, inputs.split(), outputs.split(), **more)
+
+
+BROKEN = {
+    "nothing gives it": graph_of([node("Add", "x nope", "y")]),
+    "given twice": graph_of([node("Add", "x w", "y"), node("Relu", "x", "y")]),
+    "an input is given": graph_of([node("Relu", "w", "x"), node("Relu", "x", "y")]),
+    "a tensor is given": graph_of([node("Relu", "x", "w"), node("Relu", "w", "y")]),
+    "does nothing": graph_of([node("Relu", "x", "y"), node("Relu", "", "")]),
+    "calls itself": graph_of([node("F", "x", "y", domain="my")], calling(("F", "F"))),
+    "calls itself by another": graph_of([node("F", "x", "y", domain="my")], calling(("F", "G"), ("G", "F"))),
+    "nothing within gives it": graph_of([node("Cast", "w", "c", to=TensorProto.BOOL), node("If", "c", "y", **{
+        branch: helper.make_graph([node("Add", f"x {name}", "z")], branch, [], [
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, [2])])
+        for branch, name in [("then_branch", "w"), ("else_branch", "nope")]})]),
+}
+BROKEN["no operator set"] = graph_of([node("Relu", "x", "y")])
+del BROKEN["no operator set"].opset_import[:]
+WHOLE = {
+    "a function within another": graph_of([node("F", "x", "y", domain="my")], calling(("F", "G"), ("G", "Relu"))),
+    "twice the same function": graph_of([node("F", "x", "z", domain="my"), node("F", "z", "y", domain="my")],
+                                        calling(("F", "G"), ("G", "Relu"))),
+    "a weight for an input": graph_of([node("Add", "x w", "y")]),
+}
+WHOLE["a weight for an input"].graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2]))
+
+
+@pytest.mark.parametrize("what", [*BROKEN, *WHOLE])
+def test_graphs_that_do_not_hold(what, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes({**BROKEN, **WHOLE}[what].SerializeToString())
+    if what in WHOLE:
+        onnx.checker.check_model(path)
+        convert(path, tmp_path / "out.onnx")
+        return
+    with pytest.raises(Exception):
+        onnx.checker.check_model(path)
+    for command in ["convert", path, tmp_path / "out.onnx"], ["inspect", path], ["scan", path]:
+        assert run(*command).returncode == REFUSED, command[0]
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def read(path):

@@ -4,7 +4,11 @@
 //! library. stdout carries the answer, stderr everything else.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr)] // printing is this crate's job
+
+/// Prints on stderr, where `eprintln` would panic when that is closed.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::show::note(&format!($($text)*)) };
+}
 
 mod args;
 mod commands;
@@ -150,11 +154,11 @@ fn tell(error: &Error, json: bool) {
         text += &format!("{place}: ");
     }
     text += &error.message();
-    eprintln!("{}", show::printable(&text));
+    note!("{}", show::printable(&text));
     if let Some(help) = error.help() {
-        eprintln!("  {}", show::printable(&help));
+        note!("  {}", show::printable(&help));
     }
     if sandbox::may_have_refused(error) {
-        eprintln!("  {}", sandbox::HELP);
+        note!("  {}", sandbox::HELP);
     }
 }

@@ -21,7 +21,7 @@ pub(crate) const HELP: &str = "If you may read and write there yourself, it is t
 pub(crate) fn enter(cli: &Cli) {
     if cli.common.no_sandbox {
         if cli.common.verbose {
-            eprintln!("sandbox: switched off");
+            note!("sandbox: switched off");
         }
         return;
     }
@@ -29,7 +29,7 @@ pub(crate) fn enter(cli: &Cli) {
     let confined = confine(&keep);
     ON.store(confined != Confined::No, Ordering::Relaxed);
     if cli.common.verbose {
-        eprintln!("sandbox: {confined}");
+        note!("sandbox: {confined}");
         if confined != Confined::No {
             let some = |word: &str, paths: &[PathBuf]| {
                 let shown = paths.iter().take(4).map(|path| path.display().to_string());
@@ -42,7 +42,7 @@ pub(crate) fn enter(cli: &Cli) {
                 };
                 if !paths.is_empty() {
                     let line = format!("  {word} {shown}{more}");
-                    eprintln!("{}", crate::show::printable(&line));
+                    note!("{}", crate::show::printable(&line));
                 }
             };
             some("reads", &keep.read);
@@ -53,7 +53,7 @@ pub(crate) fn enter(cli: &Cli) {
             } else {
                 "makes and takes no TCP connection"
             };
-            eprintln!("  runs no program, {network}");
+            note!("  runs no program, {network}");
         }
     }
 }
@@ -150,7 +150,7 @@ mod tests {
             work.join().unwrap()
         });
         if confined == Confined::No {
-            eprintln!("this kernel has no Landlock: refusals were not tested");
+            note!("this kernel has no Landlock: refusals were not tested");
         }
         assert!(output.is_file());
     }

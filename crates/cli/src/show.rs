@@ -28,6 +28,13 @@ pub(crate) fn raw(text: &[u8]) {
     }
 }
 
+/// Prints a line on stderr. When nobody reads it, nobody can be told.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{text}\n").as_bytes());
+}
+
 /// Whether all that was to be printed was taken. A reader that has seen enough is no error.
 pub(crate) fn printed() -> ir::Result<()> {
     let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -45,7 +45,7 @@ impl Observer for Lines {
         let (models, ended) = &mut *counted;
         *ended += 1;
         let line = ending(*ended, *ended.max(models), model, failure);
-        eprintln!("{}", show::printable(&line));
+        note!("{}", show::printable(&line));
     }
 
     fn end(&self) {}

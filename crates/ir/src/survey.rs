@@ -67,6 +67,8 @@ pub enum AnomalyKind {
     TrailingPickle,
     /// A text opcode in a form that parsers read differently.
     ParserDisagreement,
+    /// A header that loaders take and the format does not allow.
+    LooseHeader,
     /// A record a loader needs has another size than it claims.
     SizeMismatch,
     /// An entry that could not be read.

@@ -77,6 +77,7 @@ fn anomaly(anomaly: &Anomaly) -> Finding {
         AnomalyKind::HiddenPayload => rules::HIDDEN_PAYLOAD,
         AnomalyKind::TrailingPickle => rules::TRAILING_PICKLE,
         AnomalyKind::ParserDisagreement => rules::PARSER_DISAGREEMENT,
+        AnomalyKind::LooseHeader => rules::LOOSE_HEADER,
         AnomalyKind::SizeMismatch => rules::SIZE_MISMATCH,
         AnomalyKind::Unreadable => rules::UNREADABLE,
         AnomalyKind::ExternalPath => rules::EXTERNAL_PATH,

@@ -85,6 +85,7 @@ rules! {
     UNSAFE_NAME = suspicious("unsafe-name", "is a name that leaves the archive or has control characters");
     HIDDEN_PAYLOAD = suspicious("hidden-payload", "is a pickle or archive where the loader does not look");
     TRAILING_PICKLE = suspicious("trailing-pickle", "is data after the object a loader reads");
+    LOOSE_HEADER = suspicious("loose-header", "is what the reference library loads and the format does not allow");
     SIZE_MISMATCH = suspicious("size-mismatch", "has another size than it claims");
     UNREADABLE = suspicious("unreadable", "could not be read");
     EXTERNAL_PATH = suspicious("external-path", "names tensor data outside the model's own folder, or behind a link");

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The newest format version that PyTorch 2.15 reads (`kMaxSupportedFileFormatVersion`).
+const VERSION_MAX: u64 = 10;
 /// Bytes of the small text entries: `version`, `byteorder`.
 const SMALL_TEXT: u64 = 64;
 /// Bytes of TorchScript code read for its class declarations.
@@ -122,6 +124,17 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         .or(text(".data/version")?)
         .unwrap_or_default();
     let version = String::from_utf8_lossy(&version).trim().to_owned();
+    if version
+        .parse::<u64>()
+        .is_ok_and(|version| version > VERSION_MAX)
+    {
+        return Err(CkptError::Unsupported {
+            place: format!("entry {}version", layout.top),
+            what: format!("format version {version}, PyTorch reads up to {VERSION_MAX}"),
+            help: "A newer weightbridge may know it",
+        }
+        .into());
+    }
     let run = |entry: usize, budget: &mut Budget| {
         let region = archive.small(entry, &limits)?;
         let mut outcome = pickle::run(&region, 0, &archive.place(entry), budget);

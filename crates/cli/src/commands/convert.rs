@@ -163,7 +163,7 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
             (false, true) => "were changed in",
         };
         let name = show::printable(&args.input.to_string_lossy());
-        eprintln!("the keys {word} {}", paint.text(Tone::Strong, &name));
+        note!("the keys {word} {}", paint.text(Tone::Strong, &name));
         return;
     }
     let version = &done.planned.provenance.version;
@@ -172,7 +172,7 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
     } else {
         format!(" ({version})")
     };
-    eprintln!(
+    note!(
         "{}{} to {}",
         done.from.title,
         show::printable(&detail),
@@ -187,7 +187,7 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
                 tensor.name,
                 paint.text(Tone::Dim, &format!("← {}", tensor.history()))
             );
-            eprintln!(
+            note!(
                 "{}",
                 if common.verbose {
                     line
@@ -198,23 +198,23 @@ fn tell(args: &ConvertArgs, done: &Converted, took: Duration, common: &Common) {
         }
     }
     for note in &done.planned.provenance.notes {
-        eprintln!("  note     {}", show::printable(note));
+        note!("  note     {}", show::printable(note));
     }
     tell_records(&done.report.records, common, paint);
     let tensors = show::count(done.report.tensors, "tensor");
     let size = show::bytes(done.report.tensor_bytes);
     if args.dry_run {
-        eprintln!("would write {tensors}, {size}; nothing was written");
+        note!("would write {tensors}, {size}; nothing was written");
         return;
     }
     for (path, len) in &done.files {
         let path = paint.text(Tone::Strong, &show::printable(&path.to_string_lossy()));
-        eprintln!("wrote {path}, {}", show::bytes(*len));
+        note!("wrote {path}, {}", show::bytes(*len));
     }
     let seconds = took.as_secs_f64().max(1e-6);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
     let rate = show::bytes((done.report.tensor_bytes as f64 / seconds) as u64);
-    eprintln!("{tensors}, {size} in {seconds:.2} s, {rate}/s");
+    note!("{tensors}, {size} in {seconds:.2} s, {rate}/s");
 }
 
 /// Keeps the colour codes this program made and nothing else.
@@ -250,11 +250,11 @@ pub(super) fn tell_records(records: &[Record], common: &Common, paint: Paint) {
             .flag
             .map_or(String::new(), |flag| format!("  [{flag}]"));
         let text = show::printable(&format!("{}: {}{flag}", record.what, record.why));
-        eprintln!("  {word} {text}");
+        note!("  {word} {text}");
     }
     for (kind, n) in shown {
         if n > SHOWN && !common.verbose {
-            eprintln!("  …        {} more of kind {kind} (all with -v)", n - SHOWN);
+            note!("  …        {} more of kind {kind} (all with -v)", n - SHOWN);
         }
     }
 }

@@ -82,7 +82,7 @@ fn tell(report: &DiffReport, common: &Common) {
         } else {
             "different"
         };
-        eprintln!(
+        note!(
             "{word}: {compared} compared, {} differ",
             report.differ.len()
         );

@@ -108,10 +108,10 @@ fn tell_plan(path: &Path, planned: &Planned, common: &Common) {
             let what = if what.is_empty() { "." } else { what };
             // A name may hold a line's end.
             let told = show::printable(&format!("{what}: {why}")).replace('\n', "\\n");
-            eprintln!("  {word} {told}");
+            note!("  {word} {told}");
         }
         if all.len() > shown {
-            eprintln!("  …        {} more (all with -v)", all.len() - shown);
+            note!("  …        {} more (all with -v)", all.len() - shown);
         }
     };
     let problems = |action| {
@@ -137,13 +137,13 @@ fn tell_plan(path: &Path, planned: &Planned, common: &Common) {
         .iter()
         .fold(0u64, |sum, line| sum.saturating_add(line.bytes_out));
     let path = show::printable(&path.to_string_lossy());
-    eprintln!(
+    note!(
         "{} to convert, {}; some {} will be written",
         show::count(count, "model"),
         show::bytes(read),
         show::bytes(written)
     );
-    eprintln!(
+    note!(
         "wrote {}; look through it, then: weightbridge migrate run {path}",
         paint.text(Tone::Strong, &path)
     );
@@ -209,9 +209,9 @@ fn tell_failures(failed: &[Failure], paint: Paint) {
             model => format!(", {model}"),
         };
         let text = format!("line {}{model}: {}", failure.line, failure.message);
-        eprintln!("  {word}   {}", show::printable(&text));
+        note!("  {word}   {}", show::printable(&text));
         if let Some(help) = &failure.help {
-            eprintln!("           {}", show::printable(help));
+            note!("           {}", show::printable(help));
         }
     }
 }
@@ -238,14 +238,14 @@ fn tell_run(report: &RunReport) {
             show::bytes(report.bytes_removed)
         );
     }
-    eprintln!("{text}");
+    note!("{text}");
     if report.kept > 0 {
-        eprintln!(
+        note!(
             "the originals of {} stay: a line that cannot be followed may be about them; mend it or take it out",
             show::count(report.kept, "model")
         );
     }
-    eprintln!(
+    note!(
         "{} written in {:.2} s, {}/s",
         show::bytes(report.bytes_out),
         report.seconds,

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &QuantizeArgs, common: &Common, session: &Session) -> Re
         for file in &done {
             tell(args, file, common);
         }
-        eprintln!("{seconds:.2} s");
+        note!("{seconds:.2} s");
     }
     Ok(exit::OK)
 }
@@ -170,7 +170,7 @@ fn tell(args: &QuantizeArgs, file: &QuantizedFile, common: &Common) {
                 line.choice.name,
             );
             let why = paint.text(Tone::Dim, &line.choice.why);
-            eprintln!("{}  {why}", show::printable(&text));
+            note!("{}  {why}", show::printable(&text));
         }
     }
     tell_records(&file.report.records, common, paint);
@@ -183,9 +183,9 @@ fn tell(args: &QuantizeArgs, file: &QuantizedFile, common: &Common) {
     let word = if args.dry_run { "would be" } else { "is" };
     for (path, len) in &file.files {
         let path = paint.text(Tone::Strong, &show::printable(&path.to_string_lossy()));
-        eprintln!("wrote {path}, {}", show::bytes(*len));
+        note!("wrote {path}, {}", show::bytes(*len));
     }
-    eprintln!(
+    note!(
         "{}: {} {word} {}, {bits:.2} bits a weight",
         file.file_type.name(),
         show::bytes(before),

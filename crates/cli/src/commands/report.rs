@@ -70,6 +70,6 @@ fn told(html: &str, file: Option<&(PathBuf, u64)>, common: &Common) {
     };
     if !common.quiet {
         let path = show::printable(&path.to_string_lossy());
-        eprintln!("wrote {path}, {}", show::bytes(*len));
+        note!("wrote {path}, {}", show::bytes(*len));
     }
 }

@@ -119,7 +119,7 @@ fn tell(report: &ScanReport, common: &Common) {
         0 => String::new(),
         n => format!(", {} without a model passed over", show::count(n, "file")),
     };
-    eprintln!(
+    note!(
         "{}: {} dangerous, {} suspicious, {} clean, {} malformed{passed_over}",
         show::count(report.files.len() as u64, "file"),
         report.count(Verdict::Dangerous),

@@ -36,11 +36,11 @@ pub(crate) fn run(args: &SignArgs, keys: Keys, common: &Common, session: &Sessio
     }
     if !common.quiet {
         for note in &done.notes {
-            eprintln!("  note     {}", show::printable(note));
+            note!("  note     {}", show::printable(note));
         }
         let paint = Paint::new(common, false);
         let path = show::printable(&done.signature.to_string_lossy());
-        eprintln!(
+        note!(
             "signed {}, {}: {}",
             show::count(done.files as u64, "file"),
             show::bytes(done.nbytes),

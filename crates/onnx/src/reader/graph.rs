@@ -232,6 +232,10 @@ pub(super) fn node(
         });
         return Err(error.at(place));
     }
+    if node.inputs.is_empty() && node.outputs.is_empty() {
+        let what = "it takes nothing and gives nothing".to_owned();
+        return Err(ir::Error::from(OnnxError::Contradiction { what }).at(place));
+    }
     let constant = node.op == "Constant" && ["", "ai.onnx"].contains(&node.domain.as_str());
     let plain = [&output, &node.name, &node.op];
     let owner = attribute::Owner {

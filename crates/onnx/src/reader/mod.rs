@@ -1,6 +1,7 @@
 //! The reader: one walk over the file, tensors left where they lie.
 
 mod attribute;
+mod check;
 mod external;
 mod graph;
 mod model;

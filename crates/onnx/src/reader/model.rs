@@ -3,7 +3,7 @@
 use super::graph::{self, Body, Names, graph};
 use super::source::{Field, Span};
 use super::state::{State, keep, once};
-use super::{attribute, types};
+use super::{attribute, check, types};
 use crate::OnnxError;
 use crate::wire::{CONTAINER, ID, KIND_KEY, NAME_KEY, NEWEST_IR, field};
 use ir::{
@@ -50,6 +50,7 @@ pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
     for span in trainings {
         whole.training.push(training(state, span)?);
     }
+    state.or_note(check::check(&whole))?;
     if whole.about.ir_version > Some(NEWEST_IR) {
         state.notes.push(format!(
             "IR version {} is newer than the newest known here, {NEWEST_IR}",

@@ -13,7 +13,7 @@ const COMMENT_MAX: u64 = u16::MAX as u64;
 pub(super) fn survey(input: &Input, opened: Result<Model>, odd: Vec<Oddity>) -> Survey {
     let mut survey = Survey::of(ID, opened);
     survey.anomalies.extend(odd.into_iter().map(|odd| Anomaly {
-        kind: AnomalyKind::ParserDisagreement,
+        kind: AnomalyKind::LooseHeader,
         place: odd.place,
         what: odd.what,
     }));

@@ -239,7 +239,7 @@ fn the_survey_sees_polyglots() {
     );
     assert_eq!(
         look(file(&format!("\n{header}"), b"1234")),
-        [AnomalyKind::ParserDisagreement]
+        [AnomalyKind::LooseHeader]
     );
     let twice = format!(
         "{{{},{}}}",

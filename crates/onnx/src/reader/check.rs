@@ -1,0 +1,173 @@
+//! What a graph must be beyond its encoding: every name defined, once, and no function within itself.
+//!
+//! Those are the rules of onnx's checker that runtimes hold to as well. That nodes stand in the order
+//! in which they compute is one of the checker's alone.
+
+use crate::OnnxError;
+use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node, Result, ValueId};
+use std::collections::{HashMap, HashSet};
+
+/// Whether a model's graph, its functions and its training hold together.
+pub(super) fn check(graph: &Graph) -> Result<()> {
+    // Models from before IR 3 have no operator sets.
+    if graph.opsets.is_empty() && graph.about.ir_version.is_some_and(|version| version >= 3) {
+        let what = "the operator set (opset_import)";
+        return Err(OnnxError::Missing { what }.into());
+    }
+    body(&graph.body, &mut Vec::new())?;
+    for function in &graph.functions {
+        let place = format!("function {:?}", function.name);
+        body(&function.body, &mut Vec::new()).map_err(|error| error.at(place))?;
+    }
+    // Training computes with the values of the model's own graph.
+    for training in &graph.training {
+        for inner in [&training.initialization, &training.algorithm]
+            .into_iter()
+            .flatten()
+        {
+            body(inner, &mut vec![names(&graph.body)])?;
+        }
+    }
+    calls(&graph.functions)
+}
+
+/// The names that a body has for those in it.
+fn names(body: &GraphBody) -> HashSet<&str> {
+    let made = body.values.iter().filter(|value| !value.outer);
+    made.map(|value| value.name.as_str()).collect()
+}
+
+/// One body, and those in its nodes, below the bodies whose names are `around`. The nesting is that of
+/// the reader, which bounds it.
+fn body<'a>(here: &'a GraphBody, around: &mut Vec<HashSet<&'a str>>) -> Result<()> {
+    let mut made = vec![false; here.values.len()];
+    let initialized = here
+        .initializers
+        .iter()
+        .map(|initializer| match initializer {
+            Initializer::Dense(value, _) | Initializer::Sparse(value, _) => *value,
+        });
+    // An input may have an initializer, which is its default.
+    for value in initialized.chain(here.inputs.iter().copied()) {
+        if let Some(made) = made.get_mut(value.index()) {
+            *made = true;
+        }
+    }
+    let known = |value: &ValueId| {
+        let value = here.value(*value).filter(|value| !value.name.is_empty())?;
+        let outer = value.outer
+            && !around
+                .iter()
+                .any(|names| names.contains(value.name.as_str()));
+        outer.then_some(value.name.as_str())
+    };
+    for node in &here.nodes {
+        let place = || place(node);
+        if let Some(name) = node.inputs.iter().flatten().find_map(known) {
+            let what = format!("it takes {name:?}, which nothing gives");
+            return Err(ir::Error::from(OnnxError::Contradiction { what }).at(place()));
+        }
+        for output in node.outputs.iter().flatten() {
+            let twice = made
+                .get_mut(output.index())
+                .is_some_and(|made| std::mem::replace(made, true));
+            if twice {
+                let name = here.value(*output).map_or("", |value| value.name.as_str());
+                let what = format!("it gives {name:?}, which something else gives already");
+                return Err(ir::Error::from(OnnxError::Contradiction { what }).at(place()));
+            }
+        }
+    }
+    if let Some(name) = here.outputs.iter().find_map(known) {
+        let what = format!("its output {name:?} is given by nothing");
+        return Err(OnnxError::Contradiction { what }.into());
+    }
+    if here.nodes.iter().all(|node| nested(node).next().is_none()) {
+        return Ok(());
+    }
+    around.push(names(here));
+    let inner = here.nodes.iter().flat_map(nested);
+    let checked = inner.into_iter().try_for_each(|inner| body(inner, around));
+    around.pop();
+    checked
+}
+
+fn place(node: &Node) -> String {
+    format!("node {:?} ({})", node.name, node.op)
+}
+
+/// The bodies in a node's attributes.
+fn nested(node: &Node) -> impl Iterator<Item = &GraphBody> {
+    node.attributes
+        .iter()
+        .flat_map(|attribute| match &attribute.value {
+            AttributeValue::Graph(body) => std::slice::from_ref(body.as_ref()).iter(),
+            AttributeValue::Graphs(list) => list.iter(),
+            _ => [].iter(),
+        })
+}
+
+/// Whether no function comes to itself: whoever writes them out would never end.
+fn calls(functions: &[Function]) -> Result<()> {
+    let by_name: ByName<'_> = functions.iter().map(key).zip(0..).collect();
+    // A function is left once, when all that it calls are.
+    let mut left = vec![false; functions.len()];
+    let mut open = vec![false; functions.len()];
+    for first in 0..functions.len() {
+        let mut way = vec![(first, None)];
+        while let Some((at, called)) = way.pop() {
+            let Some(function) = functions.get(at) else {
+                continue;
+            };
+            if left.get(at).copied().unwrap_or(true) {
+                continue;
+            }
+            let mut called: Vec<usize> = match called {
+                Some(called) => called,
+                None => {
+                    mark(&mut open, at);
+                    callees(&function.body, &by_name)
+                }
+            };
+            let Some(next) = called.pop() else {
+                mark(&mut left, at);
+                continue;
+            };
+            way.push((at, Some(called)));
+            let is_left = left.get(next).copied().unwrap_or(true);
+            if !is_left && open.get(next).copied().unwrap_or(false) {
+                let what = format!("function {:?} comes to call itself", function.name);
+                return Err(OnnxError::Contradiction { what }.into());
+            }
+            way.push((next, None));
+        }
+    }
+    Ok(())
+}
+
+/// Functions by domain, name and overload.
+type ByName<'a> = HashMap<[&'a str; 3], usize>;
+
+fn key(function: &Function) -> [&str; 3] {
+    [&function.domain, &function.name, &function.overload]
+}
+
+fn mark(list: &mut [bool], at: usize) {
+    if let Some(slot) = list.get_mut(at) {
+        *slot = true;
+    }
+}
+
+/// The functions that the nodes of a body call, each once.
+fn callees(body: &GraphBody, by_name: &ByName<'_>) -> Vec<usize> {
+    let (mut bodies, mut found) = (vec![body], HashSet::new());
+    while let Some(body) = bodies.pop() {
+        for node in &body.nodes {
+            found.extend(by_name.get(&[&node.domain[..], &node.op, &node.overload]));
+            bodies.extend(nested(node));
+        }
+    }
+    let mut found: Vec<usize> = found.into_iter().collect();
+    found.sort_unstable();
+    found
+}
