@@ -407,6 +407,7 @@ fn protobufs() -> Vec<(String, Vec<u8>)> {
     };
     let model = |graph: &[u8]| {
         let mut out = vec![8, 8];
+        out.extend(field(8, &[0x10, 21]));
         out.extend(field(7, graph));
         out
     };

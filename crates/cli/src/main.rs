@@ -98,7 +98,7 @@ fn run(cli: Cli) -> ir::Result<u8> {
         Command::Sign(args) => commands::sign::run(&args, keys, &common, &session),
         Command::Verify(args) => commands::verify::run(&args, keys, &common, &session),
         Command::Migrate(step) => commands::migrate::run(&step, &common, &session),
-        Command::Completions { shell } => commands::extras::completions(shell),
+        Command::Completions { shell } => Ok(commands::extras::completions(shell)),
         Command::Man => commands::extras::man(),
     }
 }

@@ -26,7 +26,8 @@ fn field(number: usize, body: &[u8]) -> Vec<u8> {
 
 /// A model of a graph.
 fn model(graph: &[u8]) -> Vec<u8> {
-    [b"\x08\x0a".to_vec(), field(7, graph)].concat()
+    let opset = field(8, b"\x10\x15");
+    [b"\x08\x0a".to_vec(), opset, field(7, graph)].concat()
 }
 
 /// A graph of one tensor of 8 bytes that lies at `location`.
@@ -97,7 +98,11 @@ fn depth_costs_nothing() {
     };
     for _ in 0..10_000 {
         push(6, &field(1, b"then_branch"), &mut reversed);
-        push(5, &field(4, b"If"), &mut reversed);
+        push(
+            5,
+            &[field(4, b"If"), field(2, b"y")].concat(),
+            &mut reversed,
+        );
         push(1, b"", &mut reversed);
     }
     reversed.reverse();
@@ -126,7 +131,14 @@ fn newer_fields_are_told() {
     let path = dir.path().join("newer.onnx");
     // IR version 20, a graph with a field 40, a model with a field 99.
     let graph = [b"\x12\x01g".to_vec(), field(40, b"new")].concat();
-    let bytes = [b"\x08\x14".to_vec(), field(7, &graph), field(99, b"x")].concat();
+    let opset = field(8, b"\x10\x15");
+    let bytes = [
+        b"\x08\x14".to_vec(),
+        opset,
+        field(7, &graph),
+        field(99, b"x"),
+    ]
+    .concat();
     fs::write(&path, bytes).unwrap();
     let model = open(&path).unwrap();
     let kinds: Vec<_> = model.provenance.records.iter().map(|r| r.kind).collect();

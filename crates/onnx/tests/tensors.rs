@@ -7,7 +7,9 @@ use ir::{Class, Context, Error, Input, Model, Reader};
 use prost::Message;
 use std::fs;
 use weightbridge_onnx::OnnxReader;
-use weightbridge_onnx::wire::{GraphProto, ModelProto, SparseTensorProto, TensorProto};
+use weightbridge_onnx::wire::{
+    GraphProto, ModelProto, OperatorSetIdProto, SparseTensorProto, TensorProto,
+};
 
 fn list(name: &str, dtype: i32, dims: &[i64], bytes: Vec<u8>) -> TensorProto {
     TensorProto {
@@ -37,6 +39,10 @@ fn sparse(values: i64, shape: &[i64], indices: &[i64], dims: &[i64]) -> GraphPro
 fn open(graph: GraphProto) -> Result<Model, Error> {
     let model = ModelProto {
         ir_version: Some(10),
+        opset_import: vec![OperatorSetIdProto {
+            version: Some(21),
+            ..OperatorSetIdProto::default()
+        }],
         graph: Some(graph),
         ..ModelProto::default()
     };

@@ -6,11 +6,11 @@ use crate::show;
 use clap::CommandFactory;
 use ir::{Error, Result};
 
-pub(crate) fn completions(shell: clap_complete::Shell) -> Result<u8> {
+pub(crate) fn completions(shell: clap_complete::Shell) -> u8 {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "weightbridge", &mut text);
     show::raw(&text);
-    Ok(exit::OK)
+    exit::OK
 }
 
 /// The manual: the page of the command, then one of each subcommand.

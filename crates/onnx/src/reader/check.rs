@@ -122,13 +122,10 @@ fn calls(functions: &[Function]) -> Result<()> {
             if left.get(at).copied().unwrap_or(true) {
                 continue;
             }
-            let mut called: Vec<usize> = match called {
-                Some(called) => called,
-                None => {
-                    mark(&mut open, at);
-                    callees(&function.body, &by_name)
-                }
-            };
+            let mut called: Vec<usize> = called.unwrap_or_else(|| {
+                mark(&mut open, at);
+                callees(&function.body, &by_name)
+            });
             let Some(next) = called.pop() else {
                 mark(&mut left, at);
                 continue;
