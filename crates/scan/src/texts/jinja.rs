@@ -108,13 +108,15 @@ fn expression(text: &str, base: u64, ledger: &mut Ledger<'_>) {
         .collect();
     // `{%-` and `{%+` have a sign before the statement.
     let trimmed = matches!(all.first(), Some((_, Token::Sign('-' | '+'))));
+    // What a finding shows is asked for only if it is shown: a template can have a million.
+    let note = |rule, ledger: &mut Ledger<'_>, what: &str, at: usize| {
+        ledger.note(rule, what, base + at as u64, || shown(text, at));
+    };
     let escape = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        let line = shown(text, at);
-        ledger.note(rules::TEMPLATE_ESCAPE, what, base + at as u64, || line);
+        note(rules::TEMPLATE_ESCAPE, ledger, what, at);
     };
     let odd = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        let line = shown(text, at);
-        ledger.note(rules::TEMPLATE_ODDITY, what, base + at as u64, || line);
+        note(rules::TEMPLATE_ODDITY, ledger, what, at);
     };
     for (i, (at, token)) in all.iter().enumerate() {
         let before = i.checked_sub(1).and_then(|i| all.get(i)).map(|(_, t)| t);
@@ -209,16 +211,20 @@ fn is_token(value: &str) -> bool {
         .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The line around a place.
+/// The line around a place, as far as it is shown.
 fn shown(text: &str, at: usize) -> String {
-    let start = text.get(..at).map_or(0, |before| {
-        let line = before.rfind('\n').map_or(0, |n| n + 1);
-        let near = before.char_indices().rev().nth(60).map_or(0, |(i, _)| i);
-        line.max(near)
-    });
-    let rest = text.get(start..).unwrap_or_default();
-    let line = rest.split('\n').next().unwrap_or_default();
-    line.trim().chars().take(200).collect()
+    let before = text.get(..at).unwrap_or_default();
+    let same_line = |c: &char| *c != '\n';
+    let led: usize = before
+        .chars()
+        .rev()
+        .take(60)
+        .take_while(same_line)
+        .map(char::len_utf8)
+        .sum();
+    let rest = text.get(at - led..).unwrap_or_default();
+    let line: String = rest.chars().take(200).take_while(same_line).collect();
+    line.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -273,6 +279,12 @@ mod tests {
         }
         assert_eq!(findings("{{ lipsum|string }}")[0].0, "template-oddity");
         assert_eq!(findings("{%- include 'x' %}")[0].0, "template-oddity");
+    }
+
+    #[test]
+    fn a_flood_on_one_line_takes_no_longer_than_its_length() {
+        let found = findings(&("{{ ".to_owned() + &"__a ".repeat(200_000)));
+        assert_eq!(found[0].1, "__a");
     }
 
     #[test]
