@@ -4,9 +4,11 @@
 //! it walk from any of them to the whole of Python, always by names with two underscores: so it is
 //! those that are looked for, spelt out, escaped, cut in two or built from letters.
 
-use super::lex::{Token, tokens};
+mod lex;
+
 use crate::ledger::Ledger;
-use crate::rules;
+use crate::rules::{self, Rule};
+use lex::{Lexer, Part, Token};
 
 /// Attributes that lead from a value into the interpreter without such a name.
 const INWARD: &[&str] = &[
@@ -51,108 +53,110 @@ const SPRINGBOARDS: &[&str] = &["cycler", "joiner", "lipsum", "self"];
 /// Statements that load other templates.
 const LOADING: &[&str] = &["extends", "from", "import", "include"];
 
+/// Dangerous findings of one template; what follows cannot make it worse.
+const MOST_ESCAPES: usize = 2000;
+
 /// Judges a template. `base` is added to offsets.
 pub(super) fn judge(text: &str, base: u64, ledger: &mut Ledger<'_>) {
-    let mut at = 0;
-    while let Some((start, inner, end)) = block(text, at) {
-        expression(inner, base + start as u64, ledger);
-        at = end;
-    }
-}
-
-/// The next `{{ … }}` or `{% … %}` from `at`: where its inside starts, the inside, and where it
-/// ends. Comments are passed over.
-fn block(text: &str, mut at: usize) -> Option<(usize, &str, usize)> {
-    loop {
-        let rest = text.get(at..)?;
-        let open = rest.match_indices('{').find_map(|(i, _)| {
-            let second = rest.as_bytes().get(i + 1)?;
-            matches!(second, b'{' | b'%' | b'#').then_some((i, *second))
-        });
-        let (open, sign) = open?;
-        let start = at + open + 2;
-        let inside = text.get(start..)?;
-        if sign == b'#' {
-            at = start + inside.find("#}")? + 2;
-            continue;
+    let mut notes = Notes {
+        text,
+        base,
+        escapes: 0,
+        ledger,
+    };
+    let mut before = None;
+    let mut here: Option<(usize, Token<'_>)> = None;
+    // Whether the token here is the name of a statement.
+    let mut named = false;
+    let mut begins = false;
+    for (at, part) in Lexer::new(text) {
+        let next = match part {
+            Part::Token(token) => Some((at, token)),
+            _ => None,
+        };
+        if let Some((at, token)) = here {
+            let after = next.map(|(_, token)| token);
+            judge_token(at, token, before, after, named, &mut notes);
         }
-        let close = if sign == b'{' { "}}" } else { "%}" };
-        let len = closing(inside, close);
-        let end = (start + len + 2).min(text.len());
-        let inner = inside.get(..len).unwrap_or_default();
-        // What stands in a raw block is text, but a lexer that is fooled would run it.
-        return Some((start, inner, end));
-    }
-}
-
-/// Where a block closes, strings left aside; its whole length if it never does.
-fn closing(inside: &str, close: &str) -> usize {
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, c) in inside.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None if inside.get(at..).is_some_and(|r| r.starts_with(close)) => return at,
-            _ => {}
+        before = here.filter(|_| next.is_some()).map(|(_, token)| token);
+        here = next;
+        named = begins && next.is_some();
+        begins = part == Part::Open { statement: true };
+        if notes.escapes > MOST_ESCAPES {
+            return;
         }
     }
-    inside.len()
+    if let Some((at, token)) = here {
+        judge_token(at, token, before, None, named, &mut notes);
+    }
 }
 
-fn expression(text: &str, base: u64, ledger: &mut Ledger<'_>) {
-    let all: Vec<_> = tokens(text)
-        .filter(|(_, token)| *token != Token::Line)
-        .collect();
-    // `{%-` and `{%+` have a sign before the statement.
-    let trimmed = matches!(all.first(), Some((_, Token::Sign('-' | '+'))));
-    // What a finding shows is asked for only if it is shown: a template can have a million.
-    let note = |rule, ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        ledger.note(rule, what, base + at as u64, || shown(text, at));
-    };
-    let escape = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        note(rules::TEMPLATE_ESCAPE, ledger, what, at);
-    };
-    let odd = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        note(rules::TEMPLATE_ODDITY, ledger, what, at);
-    };
-    for (i, (at, token)) in all.iter().enumerate() {
-        let before = i.checked_sub(1).and_then(|i| all.get(i)).map(|(_, t)| t);
-        let after = all.get(i + 1).map(|(_, t)| t);
-        match token {
-            Token::Word(word) => {
-                let attribute = before == Some(&Token::Sign('.'));
-                let called = after == Some(&Token::Sign('('));
-                let filter = before == Some(&Token::Sign('|'));
-                let statement = i == usize::from(trimmed);
-                let inward = attribute && INWARD.contains(word);
-                let runs = attribute && called && CALLED.contains(word);
-                let springboard =
-                    !attribute && SPRINGBOARDS.contains(word) && is_value(before, after);
-                if has_double(word) || inward || runs || (filter && FETCHING.contains(word)) {
-                    escape(ledger, word, *at);
-                } else if springboard || (statement && LOADING.contains(word)) {
-                    odd(ledger, word, *at);
-                }
+/// Where findings of a template go.
+struct Notes<'a, 'b> {
+    text: &'a str,
+    base: u64,
+    escapes: usize,
+    ledger: &'a mut Ledger<'b>,
+}
+
+impl Notes<'_, '_> {
+    /// What a finding shows is asked for only if it is shown: a template can have a million.
+    fn note(&mut self, rule: Rule, what: &str, at: usize) {
+        let text = self.text;
+        self.ledger
+            .note(rule, what, self.base + at as u64, || shown(text, at));
+    }
+
+    fn escape(&mut self, what: &str, at: usize) {
+        self.escapes += 1;
+        self.note(rules::TEMPLATE_ESCAPE, what, at);
+    }
+
+    fn odd(&mut self, what: &str, at: usize) {
+        self.note(rules::TEMPLATE_ODDITY, what, at);
+    }
+}
+
+/// Judges a token by itself and those beside it in its block. `named` is the name of a statement.
+fn judge_token(
+    at: usize,
+    token: Token<'_>,
+    before: Option<Token<'_>>,
+    after: Option<Token<'_>>,
+    named: bool,
+    notes: &mut Notes<'_, '_>,
+) {
+    match token {
+        Token::Word(word) => {
+            let attribute = before == Some(Token::Sign("."));
+            let called = after == Some(Token::Sign("("));
+            let filter = before == Some(Token::Sign("|"));
+            let inward = attribute && INWARD.contains(&word);
+            let runs = attribute && called && CALLED.contains(&word);
+            let springboard = !attribute && SPRINGBOARDS.contains(&word) && is_value(before, after);
+            if has_double(word) || inward || runs || (filter && FETCHING.contains(&word)) {
+                notes.escape(word, at);
+            } else if springboard || (named && LOADING.contains(&word)) {
+                notes.odd(word, at);
             }
-            Token::Text(value) if reaches(value) => escape(ledger, value, *at),
-            // `map("attr", …)` is the filter by another way.
-            Token::Text(value)
-                if FETCHING.contains(&value.as_str()) && before == Some(&Token::Sign('(')) =>
-            {
-                escape(ledger, "attr", *at);
-            }
-            _ => {}
         }
+        Token::Text(literal) => {
+            let value = lex::value(literal);
+            if reaches(&value) {
+                notes.escape(&value, at);
+            } else if FETCHING.contains(&value.as_str()) && before == Some(Token::Sign("(")) {
+                // `map("attr", …)` is the filter by another way.
+                notes.escape("attr", at);
+            }
+        }
+        Token::Number(_) | Token::Sign(_) => {}
     }
 }
 
 /// Whether a name stands for a value: not as a keyword argument, nor where it is set.
-fn is_value(before: Option<&Token<'_>>, after: Option<&Token<'_>>) -> bool {
+fn is_value(before: Option<Token<'_>>, after: Option<Token<'_>>) -> bool {
     let set = matches!(before, Some(Token::Word("set" | "macro" | "for")));
-    !set && after != Some(&Token::Sign('='))
+    !set && after != Some(Token::Sign("="))
 }
 
 /// Whether a name has two underscores in a row, with something beside them.
@@ -251,6 +255,8 @@ mod tests {
             "{{ '<__media__>' }}{{ '__CLASS_TOKEN__' }}{{ messages|map(attribute='content')|join('_') }}",
             "{% macro system(x) %}{{ x.system }}{% endmacro %}{{ system(messages) }}",
             "{{ strftime_now('%d %b %Y') }}{% set self = 1 %}",
+            "{% raw %}{{ ''.__class__ }} {#{% endraw %}{{ {'a':{'b':1}}.a }}",
+            "{{ '{# __class' if x else \"}}{{\" }} it's {# ' #} __class__ {{ x }}",
         ] {
             assert_eq!(findings(text), [], "{text}");
         }
@@ -272,6 +278,13 @@ mod tests {
             "{{ x.gi_frame.f_back }}",
             "{%- if x.popen('id') -%}{%- endif -%}",
             "{{ self._TemplateReference__context }}",
+            // Brackets are balanced, raw blocks are text, strings are Jinja's and not Python's.
+            "{{ {'a':{'b':1}}.__class__.__mro__ }}",
+            "{% if {'a':{'%}':{}}}.__class__ %}{% endif %}",
+            "{% raw %}{#{% endraw %}{{ ''.__class__ }}",
+            "{% raw %}{{ \" {% endraw %}{{ ''|attr(x) }}",
+            "{{ '''' }}{{ ''|attr(x) }}",
+            "{{ messages['\\N{LOW LINE}_class_\\N{LOW LINE}'] }}",
         ] {
             let found = findings(text);
             let hit = found.iter().any(|(rule, _)| *rule == "template-escape");
