@@ -4,7 +4,11 @@
 //! it walk from any of them to the whole of Python, always by names with two underscores: so it is
 //! those that are looked for, spelt out, escaped, cut in two or built from letters.
 
+mod calls;
+mod computed;
+mod expression;
 mod lex;
+mod value;
 
 use crate::ledger::Ledger;
 use crate::rules::{self, Rule};
@@ -56,6 +60,9 @@ const LOADING: &[&str] = &["extends", "from", "import", "include"];
 /// Dangerous findings of one template; what follows cannot make it worse.
 const MOST_ESCAPES: usize = 2000;
 
+/// Tokens and texts of a template whose expressions are followed. The longest honest one has 9000.
+const MOST_PARTS: usize = 100_000;
+
 /// Judges a template. `base` is added to offsets.
 pub(super) fn judge(text: &str, base: u64, ledger: &mut Ledger<'_>) {
     let mut notes = Notes {
@@ -69,6 +76,8 @@ pub(super) fn judge(text: &str, base: u64, ledger: &mut Ledger<'_>) {
     // Whether the token here is the name of a statement.
     let mut named = false;
     let mut begins = false;
+    let mut parts = Vec::new();
+    let mut long = None;
     for (at, part) in Lexer::new(text) {
         let next = match part {
             Part::Token(token) => Some((at, token)),
@@ -85,9 +94,18 @@ pub(super) fn judge(text: &str, base: u64, ledger: &mut Ledger<'_>) {
         if notes.escapes > MOST_ESCAPES {
             return;
         }
+        if parts.len() < MOST_PARTS {
+            parts.push((at, part));
+        } else {
+            long.get_or_insert(at);
+        }
     }
     if let Some((at, token)) = here {
         judge_token(at, token, before, None, named, &mut notes);
+    }
+    match long {
+        Some(at) => notes.odd("more than can be followed", at),
+        None => computed::judge(&parts, &mut notes),
     }
 }
 
@@ -255,6 +273,16 @@ mod tests {
             "{{ '<__media__>' }}{{ '__CLASS_TOKEN__' }}{{ messages|map(attribute='content')|join('_') }}",
             "{% macro system(x) %}{{ x.system }}{% endmacro %}{{ system(messages) }}",
             "{{ strftime_now('%d %b %Y') }}{% set self = 1 %}",
+            "{{ messages[0]['role'] ~ message['content'][1:] + messages[loop.index0 + 1].content }}",
+            "{{ roles[m.role] ~ roles['user' if x else 'tool'] ~ messages[(x|length) - 1]['a' or y] }}",
+            "{{ x['con' ~ 'tent'] }}{{ m['tool_calls'][0]|tojson }}{{ types[name|lower|trim] }}",
+            "{% set ns = namespace(i=0, out='') %}{% for m in messages %}{% set ns.out = ns.out ~ 'a' \
+             %}{% set ns.i = ns.i + 1 %}{{ messages[ns.i - 1] }}{{ messages[ns.i] }}{% endfor %}",
+            "{% set l = [] %}{{ l.append('a' ~ x) }}{{ l|join('_') ~ messages[l|length] }}",
+            "{{ tools[x.find('a') + 1]|selectattr('role', 'equalto', 'user')|map(attribute='b.c') }}",
+            "{{ '{} and {}'.format(a ~ 'b', c) ~ m.get('role')[0] ~ x[m.get('k', 'name')] }}",
+            "{% macro t(m, i) %}{{ m[i] ~ m['x'] }}{% endmacro %}{{ t('a' ~ b, loop.index) }}",
+            "{% set d = {'user': 'U', 'tool': 'T'} %}{{ d[m.role] ~ x[d['user']] }}",
             "{% raw %}{{ ''.__class__ }} {#{% endraw %}{{ {'a':{'b':1}}.a }}",
             "{{ '{# __class' if x else \"}}{{\" }} it's {# ' #} __class__ {{ x }}",
         ] {
@@ -285,12 +313,55 @@ mod tests {
             "{% raw %}{{ \" {% endraw %}{{ ''|attr(x) }}",
             "{{ '''' }}{{ ''|attr(x) }}",
             "{{ messages['\\N{LOW LINE}_class_\\N{LOW LINE}'] }}",
+            // Names that are computed, and come out.
+            "{% set u='_'*2 %}{{ m[u~'init'~u] }}",
+            "{% set u=['_','_']|join %}{{ m[u~'init'~u] }}",
+            "{{ m['init'|center(8)|replace(' ','_')] }}",
+            "{{ m['{:_^8}'.format('init')] }}",
+            "{{ m['%s%sinit%s%s'%('_','_','_','_')] }}",
+            "{{ m['XXinitXX'|replace('X','_')] }}",
+            "{{ m['__INIT__'|lower] }}",
+            "{{ ['']|map(attribute='_'*2~'class'~'_'*2)|list }}",
+            "{{ m['_' '_cla' 'ss_' '_'] }}",
+            "{{ m[['_','_','INIT','_','_']|map('lower')|join] }}",
+            "{% set k %}_{% endset %}{{ m[k*2~'init'~k*2] }}",
+            "{% set k %}__init__{% endset %}{{ m[k] }}",
+            "{% set f = 'attr' %}{{ [m]|map(f, x)|list }}",
+            "{{ x['gi_' + 'frame'] }}{{ x['mro'] }}",
+            "{{ x['tini'[::-1].join(['_'*2]*2)] }}",
+            "{% set ns = namespace(u='_') %}{{ m[ns.u*2~'init'~ns.u*2] }}",
+            "{{ m[('_'*2).join(['', 'init', ''])] }}",
         ] {
             let found = findings(text);
             let hit = found.iter().any(|(rule, _)| *rule == "template-escape");
             assert!(hit, "{text}: {found:?}");
         }
-        assert_eq!(findings("{{ lipsum|string }}")[0].0, "template-oddity");
+        for text in [
+            "{{ lipsum|string }}",
+            // Computed, and not told how it comes out.
+            "{% macro n() %}__init__{% endmacro %}{{ x[n()] }}",
+            "{% for c in '_i' %}{{ m[c*2 ~ 'init'] }}{% endfor %}",
+            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{{ n(y ~ 'init') }}",
+            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{% set o = n %}{{ o(y ~ 'init') }}",
+            "{% set l = [] %}{{ l.append(y ~ 'init') }}{{ x[l[0]] }}",
+            "{% set ns.k = y.replace('a', '_') %}{{ x[ns.k] }}",
+            "{% call(k) m() %}{{ x[k] }}{% endcall %}{% macro m() %}{{ caller(y~'c') }}{% endmacro %}",
+            "{{ x[messages[0].get('z', '_') * 2] }}",
+            "{% set l=[] %}{{ l.append('_') }}{{ l.append('c') }}{{ x[l[0]*2 + l[1] + l[0]*2] }}",
+            "{% macro m() %}{{ x[kwargs.a] }}{% endmacro %}{{ m(a=y ~ 'c') }}",
+            "{% macro m() %}{{ x[varargs[0]] }}{% endmacro %}{{ m(y ~ 'c') }}",
+            "{{ x|map(*['attr', y])|list }}",
+            "{{ x|selectattr(y ~ 'class')|list }}",
+            "{{ ('{0.' ~ y ~ '}').format(x) }}",
+            "{{ x[strftime_now('_') + strftime_now('_')] }}",
+            "{% for i in x %}{{ x[ns.a] }}{% set ns.a = ns.b %}{% set ns.b = y ~ 'x' %}{% endfor %}",
+        ] {
+            let found = findings(text);
+            assert!(
+                found.iter().any(|f| f.0 == "template-oddity"),
+                "{text}: {found:?}"
+            );
+        }
         assert_eq!(findings("{%- include 'x' %}")[0].0, "template-oddity");
     }
 

@@ -93,6 +93,10 @@ impl<'a> Lexer<'a> {
                 && !self.endless_raw
             {
                 let inside = rest.get(len..).unwrap_or_default();
+                if inside.is_empty() {
+                    self.at += len;
+                    return None;
+                }
                 if let Some((data, all)) = raw(inside) {
                     let start = self.at + len;
                     self.at = start + all;
@@ -140,7 +144,10 @@ impl<'a> Lexer<'a> {
         }
         let token = match first {
             '0'..='9' => {
-                let (start, number) = self.take(number(rest));
+                // `x.1.5` is two attributes.
+                let whole = self.text.as_bytes().get(..self.at);
+                let whole = whole.is_some_and(|before| before.ends_with(b"."));
+                let (start, number) = self.take(number(rest, whole));
                 return Some((start, Part::Token(Token::Number(number))));
             }
             '"' | '\'' if !self.endless_string => {
@@ -227,37 +234,36 @@ fn string(text: &str) -> Option<usize> {
     }
 }
 
-/// The length of a number: `12`, `1_000`, `0x5f`, `1.5`, `1e9`. `1.x` is `1` and an attribute.
-fn number(text: &str) -> usize {
-    let digits = |from: usize| {
+/// The length of a number: `12`, `1_000`, `0x5f`, `1.5`, `1e9`. An underscore belongs to it only
+/// between digits: `1__class__` is a number and a name. `whole` says that it has no fraction.
+fn number(text: &str, whole: bool) -> usize {
+    let digits = |from: usize, radix: u32| {
         let rest = text.get(from..).unwrap_or_default();
-        let is_in = |c: char| c.is_ascii_digit() || c == '_';
-        rest.find(|c| !is_in(c)).unwrap_or(rest.len())
+        let end = rest.find(|c: char| !c.is_digit(radix) && c != '_');
+        let all = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        let all = all.split_once("__").map_or(all, |(before, _)| before);
+        all.trim_end_matches('_').len()
     };
     let bytes = text.as_bytes();
-    if bytes.first() == Some(&b'0')
-        && matches!(bytes.get(1), Some(b'x' | b'X' | b'o' | b'O' | b'b' | b'B'))
-    {
-        let rest = text.get(2..).unwrap_or_default();
-        let is_in = |c: char| c.is_ascii_hexdigit() || c == '_';
-        return 2 + rest.find(|c| !is_in(c)).unwrap_or(rest.len());
+    let radix = match bytes {
+        [b'0', b'x' | b'X', ..] => 16,
+        [b'0', b'o' | b'O', ..] => 8,
+        [b'0', b'b' | b'B', ..] => 2,
+        _ => 10,
+    };
+    if radix != 10 {
+        let len = digits(2, radix);
+        return if len == 0 { 1 } else { 2 + len };
     }
-    // An underscore belongs to it only before a digit: `1__class__` is a number and a name.
-    let mut end = digits(0);
-    if text
-        .get(..end)
-        .is_some_and(|n| n.contains("__") || n.ends_with('_'))
-    {
-        end = text.find('_').unwrap_or(end);
-    }
+    let mut end = digits(0, 10);
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    if bytes.get(end) == Some(&b'.') && is_digit(end + 1) {
-        end += 1 + digits(end + 1);
+    if !whole && bytes.get(end) == Some(&b'.') && is_digit(end + 1) {
+        end += 1 + digits(end + 1, 10);
     }
-    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+    if !whole && matches!(bytes.get(end), Some(b'e' | b'E')) {
         let signed = usize::from(matches!(bytes.get(end + 1), Some(b'-' | b'+')));
         if is_digit(end + 1 + signed) {
-            end += 1 + signed + digits(end + 1 + signed);
+            end += 1 + signed + digits(end + 1 + signed, 10);
         }
     }
     end.max(1)
