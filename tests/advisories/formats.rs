@@ -1,7 +1,8 @@
 //! GGUF, ONNX, safetensors, Keras and templates.
 
 use super::files::{
-    dangerous, entry, gguf, gguf_data, gguf_pair, gguf_tensor, gguf_text, payload, refused, zip,
+    dangerous, entry, gguf, gguf_data, gguf_pair, gguf_tensor, gguf_text, payload, refused, scan,
+    zip,
 };
 use std::time::{Duration, Instant};
 
@@ -140,6 +141,36 @@ fn cve_2024_34359() {
         settings.as_bytes(),
         "template-escape",
     );
+}
+
+/// A setting behind more blanks than a document is read for: loaders read it whatever its size.
+#[test]
+fn settings_too_long_to_read_are_never_clean() {
+    let evil = r#"{"chat_template": "{{ x.__class__ }}", "auto_map": {"AutoModel": "m.M"}, "#;
+    let long = format!("{evil}{}\"a\": 1}}", " ".repeat(5 << 20));
+    for name in [
+        "adapter_config.json",
+        "chat_template.json",
+        "config.json",
+        "config.4.0.0.json",
+        "processor_config.json",
+        "tokenizer_config.json",
+    ] {
+        let scanned = scan(name, long.as_bytes());
+        assert_eq!(
+            scanned.verdict,
+            scan::Verdict::Malformed,
+            "{name}: {scanned:?}"
+        );
+        let short = format!("{evil}\"a\": 1}}");
+        dangerous(name, short.as_bytes(), "template-escape");
+    }
+    // A vocabulary is long, and nothing in it is interpreted.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, long).unwrap();
+    let report = weightbridge::scan(&[path], &weightbridge::Session::default()).unwrap();
+    assert!(report.files.is_empty());
 }
 
 /// A safetensors file of one header.

@@ -4,9 +4,15 @@
 //! it walk from any of them to the whole of Python, always by names with two underscores: so it is
 //! those that are looked for, spelt out, escaped, cut in two or built from letters.
 
-use super::lex::{Token, tokens};
+mod calls;
+mod computed;
+mod expression;
+mod lex;
+mod value;
+
 use crate::ledger::Ledger;
-use crate::rules;
+use crate::rules::{self, Rule};
+use lex::{Lexer, Part, Token};
 
 /// Attributes that lead from a value into the interpreter without such a name.
 const INWARD: &[&str] = &[
@@ -51,106 +57,124 @@ const SPRINGBOARDS: &[&str] = &["cycler", "joiner", "lipsum", "self"];
 /// Statements that load other templates.
 const LOADING: &[&str] = &["extends", "from", "import", "include"];
 
+/// Dangerous findings of one template; what follows cannot make it worse.
+const MOST_ESCAPES: usize = 2000;
+
+/// Tokens and texts of a template whose expressions are followed. The longest honest one has 9000.
+const MOST_PARTS: usize = 100_000;
+
 /// Judges a template. `base` is added to offsets.
 pub(super) fn judge(text: &str, base: u64, ledger: &mut Ledger<'_>) {
-    let mut at = 0;
-    while let Some((start, inner, end)) = block(text, at) {
-        expression(inner, base + start as u64, ledger);
-        at = end;
-    }
-}
-
-/// The next `{{ … }}` or `{% … %}` from `at`: where its inside starts, the inside, and where it
-/// ends. Comments are passed over.
-fn block(text: &str, mut at: usize) -> Option<(usize, &str, usize)> {
-    loop {
-        let rest = text.get(at..)?;
-        let open = rest.match_indices('{').find_map(|(i, _)| {
-            let second = rest.as_bytes().get(i + 1)?;
-            matches!(second, b'{' | b'%' | b'#').then_some((i, *second))
-        });
-        let (open, sign) = open?;
-        let start = at + open + 2;
-        let inside = text.get(start..)?;
-        if sign == b'#' {
-            at = start + inside.find("#}")? + 2;
-            continue;
-        }
-        let close = if sign == b'{' { "}}" } else { "%}" };
-        let len = closing(inside, close);
-        let end = (start + len + 2).min(text.len());
-        let inner = inside.get(..len).unwrap_or_default();
-        // What stands in a raw block is text, but a lexer that is fooled would run it.
-        return Some((start, inner, end));
-    }
-}
-
-/// Where a block closes, strings left aside; its whole length if it never does.
-fn closing(inside: &str, close: &str) -> usize {
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, c) in inside.char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            None if c == '"' || c == '\'' => quote = Some(c),
-            None if inside.get(at..).is_some_and(|r| r.starts_with(close)) => return at,
-            _ => {}
-        }
-    }
-    inside.len()
-}
-
-fn expression(text: &str, base: u64, ledger: &mut Ledger<'_>) {
-    let all: Vec<_> = tokens(text)
-        .filter(|(_, token)| *token != Token::Line)
-        .collect();
-    // `{%-` and `{%+` have a sign before the statement.
-    let trimmed = matches!(all.first(), Some((_, Token::Sign('-' | '+'))));
-    let escape = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        let line = shown(text, at);
-        ledger.note(rules::TEMPLATE_ESCAPE, what, base + at as u64, || line);
+    let mut notes = Notes {
+        text,
+        base,
+        escapes: 0,
+        ledger,
     };
-    let odd = |ledger: &mut Ledger<'_>, what: &str, at: usize| {
-        let line = shown(text, at);
-        ledger.note(rules::TEMPLATE_ODDITY, what, base + at as u64, || line);
-    };
-    for (i, (at, token)) in all.iter().enumerate() {
-        let before = i.checked_sub(1).and_then(|i| all.get(i)).map(|(_, t)| t);
-        let after = all.get(i + 1).map(|(_, t)| t);
-        match token {
-            Token::Word(word) => {
-                let attribute = before == Some(&Token::Sign('.'));
-                let called = after == Some(&Token::Sign('('));
-                let filter = before == Some(&Token::Sign('|'));
-                let statement = i == usize::from(trimmed);
-                let inward = attribute && INWARD.contains(word);
-                let runs = attribute && called && CALLED.contains(word);
-                let springboard =
-                    !attribute && SPRINGBOARDS.contains(word) && is_value(before, after);
-                if has_double(word) || inward || runs || (filter && FETCHING.contains(word)) {
-                    escape(ledger, word, *at);
-                } else if springboard || (statement && LOADING.contains(word)) {
-                    odd(ledger, word, *at);
-                }
-            }
-            Token::Text(value) if reaches(value) => escape(ledger, value, *at),
-            // `map("attr", …)` is the filter by another way.
-            Token::Text(value)
-                if FETCHING.contains(&value.as_str()) && before == Some(&Token::Sign('(')) =>
-            {
-                escape(ledger, "attr", *at);
-            }
-            _ => {}
+    let mut before = None;
+    let mut here: Option<(usize, Token<'_>)> = None;
+    // Whether the token here is the name of a statement.
+    let mut named = false;
+    let mut begins = false;
+    let mut parts = Vec::new();
+    let mut long = None;
+    for (at, part) in Lexer::new(text) {
+        let next = match part {
+            Part::Token(token) => Some((at, token)),
+            _ => None,
+        };
+        if let Some((at, token)) = here {
+            let after = next.map(|(_, token)| token);
+            judge_token(at, token, before, after, named, &mut notes);
         }
+        before = here.filter(|_| next.is_some()).map(|(_, token)| token);
+        here = next;
+        named = begins && next.is_some();
+        begins = part == Part::Open { statement: true };
+        if notes.escapes > MOST_ESCAPES {
+            return;
+        }
+        if parts.len() < MOST_PARTS {
+            parts.push((at, part));
+        } else {
+            long.get_or_insert(at);
+        }
+    }
+    if let Some((at, token)) = here {
+        judge_token(at, token, before, None, named, &mut notes);
+    }
+    match long {
+        Some(at) => notes.odd("more than can be followed", at),
+        None => computed::judge(&parts, &mut notes),
+    }
+}
+
+/// Where findings of a template go.
+struct Notes<'a, 'b> {
+    text: &'a str,
+    base: u64,
+    escapes: usize,
+    ledger: &'a mut Ledger<'b>,
+}
+
+impl Notes<'_, '_> {
+    /// What a finding shows is asked for only if it is shown: a template can have a million.
+    fn note(&mut self, rule: Rule, what: &str, at: usize) {
+        let text = self.text;
+        self.ledger
+            .note(rule, what, self.base + at as u64, || shown(text, at));
+    }
+
+    fn escape(&mut self, what: &str, at: usize) {
+        self.escapes += 1;
+        self.note(rules::TEMPLATE_ESCAPE, what, at);
+    }
+
+    fn odd(&mut self, what: &str, at: usize) {
+        self.note(rules::TEMPLATE_ODDITY, what, at);
+    }
+}
+
+/// Judges a token by itself and those beside it in its block. `named` is the name of a statement.
+fn judge_token(
+    at: usize,
+    token: Token<'_>,
+    before: Option<Token<'_>>,
+    after: Option<Token<'_>>,
+    named: bool,
+    notes: &mut Notes<'_, '_>,
+) {
+    match token {
+        Token::Word(word) => {
+            let attribute = before == Some(Token::Sign("."));
+            let called = after == Some(Token::Sign("("));
+            let filter = before == Some(Token::Sign("|"));
+            let inward = attribute && INWARD.contains(&word);
+            let runs = attribute && called && CALLED.contains(&word);
+            let springboard = !attribute && SPRINGBOARDS.contains(&word) && is_value(before, after);
+            if has_double(word) || inward || runs || (filter && FETCHING.contains(&word)) {
+                notes.escape(word, at);
+            } else if springboard || (named && LOADING.contains(&word)) {
+                notes.odd(word, at);
+            }
+        }
+        Token::Text(literal) => {
+            let value = lex::value(literal);
+            if reaches(&value) {
+                notes.escape(&value, at);
+            } else if FETCHING.contains(&value.as_str()) && before == Some(Token::Sign("(")) {
+                // `map("attr", …)` is the filter by another way.
+                notes.escape("attr", at);
+            }
+        }
+        Token::Number(_) | Token::Sign(_) => {}
     }
 }
 
 /// Whether a name stands for a value: not as a keyword argument, nor where it is set.
-fn is_value(before: Option<&Token<'_>>, after: Option<&Token<'_>>) -> bool {
+fn is_value(before: Option<Token<'_>>, after: Option<Token<'_>>) -> bool {
     let set = matches!(before, Some(Token::Word("set" | "macro" | "for")));
-    !set && after != Some(&Token::Sign('='))
+    !set && after != Some(Token::Sign("="))
 }
 
 /// Whether a name has two underscores in a row, with something beside them.
@@ -209,16 +233,20 @@ fn is_token(value: &str) -> bool {
         .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The line around a place.
+/// The line around a place, as far as it is shown.
 fn shown(text: &str, at: usize) -> String {
-    let start = text.get(..at).map_or(0, |before| {
-        let line = before.rfind('\n').map_or(0, |n| n + 1);
-        let near = before.char_indices().rev().nth(60).map_or(0, |(i, _)| i);
-        line.max(near)
-    });
-    let rest = text.get(start..).unwrap_or_default();
-    let line = rest.split('\n').next().unwrap_or_default();
-    line.trim().chars().take(200).collect()
+    let before = text.get(..at).unwrap_or_default();
+    let same_line = |c: &char| *c != '\n';
+    let led: usize = before
+        .chars()
+        .rev()
+        .take(60)
+        .take_while(same_line)
+        .map(char::len_utf8)
+        .sum();
+    let rest = text.get(at - led..).unwrap_or_default();
+    let line: String = rest.chars().take(200).take_while(same_line).collect();
+    line.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -245,6 +273,18 @@ mod tests {
             "{{ '<__media__>' }}{{ '__CLASS_TOKEN__' }}{{ messages|map(attribute='content')|join('_') }}",
             "{% macro system(x) %}{{ x.system }}{% endmacro %}{{ system(messages) }}",
             "{{ strftime_now('%d %b %Y') }}{% set self = 1 %}",
+            "{{ messages[0]['role'] ~ message['content'][1:] + messages[loop.index0 + 1].content }}",
+            "{{ roles[m.role] ~ roles['user' if x else 'tool'] ~ messages[(x|length) - 1]['a' or y] }}",
+            "{{ x['con' ~ 'tent'] }}{{ m['tool_calls'][0]|tojson }}{{ types[name|lower|trim] }}",
+            "{% set ns = namespace(i=0, out='') %}{% for m in messages %}{% set ns.out = ns.out ~ 'a' \
+             %}{% set ns.i = ns.i + 1 %}{{ messages[ns.i - 1] }}{{ messages[ns.i] }}{% endfor %}",
+            "{% set l = [] %}{{ l.append('a' ~ x) }}{{ l|join('_') ~ messages[l|length] }}",
+            "{{ tools[x.find('a') + 1]|selectattr('role', 'equalto', 'user')|map(attribute='b.c') }}",
+            "{{ '{} and {}'.format(a ~ 'b', c) ~ m.get('role')[0] ~ x[m.get('k', 'name')] }}",
+            "{% macro t(m, i) %}{{ m[i] ~ m['x'] }}{% endmacro %}{{ t('a' ~ b, loop.index) }}",
+            "{% set d = {'user': 'U', 'tool': 'T'} %}{{ d[m.role] ~ x[d['user']] }}",
+            "{% raw %}{{ ''.__class__ }} {#{% endraw %}{{ {'a':{'b':1}}.a }}",
+            "{{ '{# __class' if x else \"}}{{\" }} it's {# ' #} __class__ {{ x }}",
         ] {
             assert_eq!(findings(text), [], "{text}");
         }
@@ -266,13 +306,69 @@ mod tests {
             "{{ x.gi_frame.f_back }}",
             "{%- if x.popen('id') -%}{%- endif -%}",
             "{{ self._TemplateReference__context }}",
+            // Brackets are balanced, raw blocks are text, strings are Jinja's and not Python's.
+            "{{ {'a':{'b':1}}.__class__.__mro__ }}",
+            "{% if {'a':{'%}':{}}}.__class__ %}{% endif %}",
+            "{% raw %}{#{% endraw %}{{ ''.__class__ }}",
+            "{% raw %}{{ \" {% endraw %}{{ ''|attr(x) }}",
+            "{{ '''' }}{{ ''|attr(x) }}",
+            "{{ messages['\\N{LOW LINE}_class_\\N{LOW LINE}'] }}",
+            // Names that are computed, and come out.
+            "{% set u='_'*2 %}{{ m[u~'init'~u] }}",
+            "{% set u=['_','_']|join %}{{ m[u~'init'~u] }}",
+            "{{ m['init'|center(8)|replace(' ','_')] }}",
+            "{{ m['{:_^8}'.format('init')] }}",
+            "{{ m['%s%sinit%s%s'%('_','_','_','_')] }}",
+            "{{ m['XXinitXX'|replace('X','_')] }}",
+            "{{ m['__INIT__'|lower] }}",
+            "{{ ['']|map(attribute='_'*2~'class'~'_'*2)|list }}",
+            "{{ m['_' '_cla' 'ss_' '_'] }}",
+            "{{ m[['_','_','INIT','_','_']|map('lower')|join] }}",
+            "{% set k %}_{% endset %}{{ m[k*2~'init'~k*2] }}",
+            "{% set k %}__init__{% endset %}{{ m[k] }}",
+            "{% set f = 'attr' %}{{ [m]|map(f, x)|list }}",
+            "{{ x['gi_' + 'frame'] }}{{ x['mro'] }}",
+            "{{ x['tini'[::-1].join(['_'*2]*2)] }}",
+            "{% set ns = namespace(u='_') %}{{ m[ns.u*2~'init'~ns.u*2] }}",
+            "{{ m[('_'*2).join(['', 'init', ''])] }}",
         ] {
             let found = findings(text);
             let hit = found.iter().any(|(rule, _)| *rule == "template-escape");
             assert!(hit, "{text}: {found:?}");
         }
-        assert_eq!(findings("{{ lipsum|string }}")[0].0, "template-oddity");
+        for text in [
+            "{{ lipsum|string }}",
+            // Computed, and not told how it comes out.
+            "{% macro n() %}__init__{% endmacro %}{{ x[n()] }}",
+            "{% for c in '_i' %}{{ m[c*2 ~ 'init'] }}{% endfor %}",
+            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{{ n(y ~ 'init') }}",
+            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{% set o = n %}{{ o(y ~ 'init') }}",
+            "{% set l = [] %}{{ l.append(y ~ 'init') }}{{ x[l[0]] }}",
+            "{% set ns.k = y.replace('a', '_') %}{{ x[ns.k] }}",
+            "{% call(k) m() %}{{ x[k] }}{% endcall %}{% macro m() %}{{ caller(y~'c') }}{% endmacro %}",
+            "{{ x[messages[0].get('z', '_') * 2] }}",
+            "{% set l=[] %}{{ l.append('_') }}{{ l.append('c') }}{{ x[l[0]*2 + l[1] + l[0]*2] }}",
+            "{% macro m() %}{{ x[kwargs.a] }}{% endmacro %}{{ m(a=y ~ 'c') }}",
+            "{% macro m() %}{{ x[varargs[0]] }}{% endmacro %}{{ m(y ~ 'c') }}",
+            "{{ x|map(*['attr', y])|list }}",
+            "{{ x|selectattr(y ~ 'class')|list }}",
+            "{{ ('{0.' ~ y ~ '}').format(x) }}",
+            "{{ x[strftime_now('_') + strftime_now('_')] }}",
+            "{% for i in x %}{{ x[ns.a] }}{% set ns.a = ns.b %}{% set ns.b = y ~ 'x' %}{% endfor %}",
+        ] {
+            let found = findings(text);
+            assert!(
+                found.iter().any(|f| f.0 == "template-oddity"),
+                "{text}: {found:?}"
+            );
+        }
         assert_eq!(findings("{%- include 'x' %}")[0].0, "template-oddity");
+    }
+
+    #[test]
+    fn a_flood_on_one_line_takes_no_longer_than_its_length() {
+        let found = findings(&("{{ ".to_owned() + &"__a ".repeat(200_000)));
+        assert_eq!(found[0].1, "__a");
     }
 
     #[test]

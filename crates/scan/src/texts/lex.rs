@@ -1,4 +1,4 @@
-//! Words, strings and signs of text in Python's manner, Jinja's expressions included.
+//! Words, strings and signs of text in Python's manner.
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,13 +19,41 @@ const TIMES: u64 = 48;
 /// Parts of one file that are looked at by themselves.
 const PARTS: u64 = 100_000;
 
-/// JSON documents that a loader reads whatever their size.
+/// JSON documents that a loader reads whatever their size: transformers, diffusers, PEFT,
+/// sentence-transformers, Keras. Those of real models have
+/// at most 2 MB.
 const SETTINGS: &[&str] = &[
+    "adapter_config.json",
+    "chat_template.json",
     "config.json",
-    "tokenizer_config.json",
+    "config_sentence_transformers.json",
+    "feature_extractor_config.json",
+    "generation_config.json",
+    "image_processor_config.json",
+    "metadata.json",
     "model_index.json",
     "modules.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "quantization_config.json",
+    "quantize_config.json",
+    "router_config.json",
+    "scheduler_config.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
 ];
+
+/// Whether a name is one of those; `config.4.0.0.json` is read by that version of transformers.
+fn is_settings(base: &str) -> bool {
+    let version = |name: &str| {
+        name.strip_prefix("config.")?
+            .strip_suffix(".json")
+            .map(str::len)
+    };
+    SETTINGS.contains(&base) || version(base).is_some()
+}
 
 /// Looks at one file and all it holds.
 pub(super) struct Looker {
@@ -345,7 +373,7 @@ impl Looker {
             _ => ("python", TEXT),
         };
         let base = name.rsplit('/').next().unwrap_or(name);
-        let settings = SETTINGS.contains(&base);
+        let settings = is_settings(base);
         if region.len() > most {
             // Vocabularies and indexes are long, and nothing in them is interpreted.
             if kind == Kind::Json && !settings {
