@@ -139,19 +139,20 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 /// The length of a string literal that starts `text`, quotes included; a line's, if it never ends.
+///
+/// As TorchScript's lexer finds it (`matchString` in `lexer.h`): a backslash takes the next
+/// character with it, between three quotes too.
 fn string_len(text: &str, quote: char) -> usize {
     let triple: String = [quote; 3].iter().collect();
-    if text.starts_with(&triple) {
-        let inner = text.get(3..).unwrap_or_default();
-        return inner.find(&triple).map_or(text.len(), |end| end + 6);
-    }
+    let quotes = if text.starts_with(&triple) { 3 } else { 1 };
     let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
+    for (at, c) in text.char_indices().skip(quotes) {
+        let ends = || quotes == 1 || text.get(at..).is_some_and(|r| r.starts_with(&triple));
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            '\n' => return at,
-            c if c == quote => return at + 1,
+            '\n' if quotes == 1 => return at,
+            c if c == quote && ends() => return at + quotes,
             _ => {}
         }
     }
@@ -203,6 +204,25 @@ class Net(Module):
                 "torchscript-custom-op ops.evil.run code/__torch__.py, byte 10",
             ]
         );
+    }
+
+    #[test]
+    fn strings_end_where_torchscript_ends_them() {
+        // An escaped quote or backslash, then the end: the call is one.
+        for text in [
+            r#"_9 = ["""\"""", torch.save(x, "/tmp/y")]"#,
+            r"_9 = (''' \\''', torch.save(x, '/tmp/y'))",
+            r"_9 = ['\'', torch.save(x, '/tmp/y')]",
+        ] {
+            assert_eq!(findings(text).len(), 1, "{text}");
+        }
+        // Here the string goes on, and the call is only words in it.
+        for text in [
+            r#"_9 = ["""\""", torch.save(x, "/tmp/y")"""]"#,
+            r"_9 = ['\', torch.save(x)']",
+        ] {
+            assert_eq!(findings(text), Vec::<String>::new(), "{text}");
+        }
     }
 
     #[test]
