@@ -408,6 +408,16 @@ impl ckpt::Beside for Part<'_> {
         let here = join(self.outer, place);
         self.looker.look(&input, &here)
     }
+
+    fn unpack(&mut self, method: u16, packed: &Region, len: u64) -> Option<ckpt::Unpacked> {
+        let looker = &mut *self.looker;
+        let unpacked = foreign::unpack_entry(packed, method, len, &looker.cx.scratch)?;
+        Some(unpacked.and_then(|(region, stopped)| {
+            looker.unpacked = looker.unpacked.saturating_add(region.len());
+            Limits::check("bytes unpacked of one file", looker.unpacked, looker.most)?;
+            Ok((region, stopped))
+        }))
+    }
 }
 
 fn head(region: &Region) -> ir::Result<bytes::Bytes> {
