@@ -87,15 +87,25 @@ pub(crate) fn judge(text: &str, ledger: &mut Ledger<'_>) {
     }
 }
 
+/// Whether an operator reads or writes files or talks to others, by its path from `torch` or `ops`.
+pub(crate) fn touches_files(path: &str) -> bool {
+    FILE_OPS.contains(&path)
+}
+
+/// Whether a namespace of operators comes with PyTorch or its libraries.
+pub(crate) fn is_ours(namespace: &str) -> bool {
+    NAMESPACES.contains(&namespace)
+}
+
 fn judge_path(path: &str, at: u64, ledger: &mut Ledger<'_>) {
-    if FILE_OPS.contains(&path) {
+    if touches_files(path) {
         ledger.note(rules::TORCHSCRIPT_FILE_ACCESS, path, at, String::new);
         return;
     }
     let mut parts = path.split('.');
     match (parts.next(), parts.next()) {
         (_, None) => ledger.note(rules::TORCHSCRIPT_ALIAS, path, at, String::new),
-        (Some("ops"), Some(space)) if !NAMESPACES.contains(&space) => {
+        (Some("ops"), Some(space)) if !is_ours(space) => {
             ledger.note(rules::TORCHSCRIPT_CUSTOM_OP, path, at, String::new);
         }
         _ => {}

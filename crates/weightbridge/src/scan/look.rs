@@ -11,6 +11,8 @@ const DEPTH: u8 = 8;
 const JSON: u64 = 4 << 20;
 /// Bytes of other text.
 const TEXT: u64 = 2 << 20;
+/// Bytes of an exported graph, which says for each node where in the source it comes from.
+const EXPORTED: u64 = 64 << 20;
 /// Bytes of all texts of one file.
 const TEXTS: u64 = 24 << 20;
 /// Bytes that all layers of one file may unpack to: this, or a multiple of what the file has.
@@ -336,6 +338,25 @@ impl Looker {
         true
     }
 
+    /// The graph of an exported program.
+    fn exported(&mut self, region: &Region, place: &str) -> ir::Result<()> {
+        if region.len() > EXPORTED {
+            let what = "a graph longer than any: it is not looked at";
+            self.odd(AnomalyKind::Unreadable, place, what);
+            return Ok(());
+        }
+        let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
+        let bytes = region.bytes(0, len)?;
+        let mut survey = Survey::default();
+        survey.texts.push(Text {
+            place: "graph".to_owned(),
+            language: "export",
+            text: decode(&bytes).unwrap_or_default(),
+        });
+        self.keep(survey, place);
+        Ok(())
+    }
+
     /// A text that a loader interprets.
     fn text(&mut self, region: &Region, place: &str, name: &str, kind: Kind) -> ir::Result<bool> {
         let (language, most) = match kind {
@@ -346,6 +367,9 @@ impl Looker {
         };
         let base = name.rsplit('/').next().unwrap_or(name);
         let settings = SETTINGS.contains(&base);
+        if kind == Kind::Json && self.depth > 0 && is_exported(name) {
+            self.exported(region, place)?;
+        }
         if region.len() > most {
             // Vocabularies and indexes are long, and nothing in them is interpreted.
             if kind == Kind::Json && !settings {
@@ -382,6 +406,13 @@ impl Looker {
         self.take(judgement, place);
         Ok(true)
     }
+}
+
+/// Whether an entry of an archive has the name of a graph of `torch.export`, of today or before 2.7.
+fn is_exported(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let mut parts = name.rsplit('/');
+    parts.next() == Some("serialized_exported_program.json") || parts.next() == Some("models")
 }
 
 /// The way ckpt's walk of an archive hands over what is no pickle.
