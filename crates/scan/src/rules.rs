@@ -94,7 +94,7 @@ rules! {
     UNFOLLOWED_GRAPH = suspicious("unfollowed-graph", "is too much to follow whole");
     REMOTE_CODE = suspicious("remote-code", "is a setting that makes a loader run code of this repository or of another, if it is told to trust it");
     PYTHON_CODE = suspicious("python-code", "is code beside the model");
-    NATIVE_CODE = suspicious("native-code", "is a program or library for the machine itself, or bytecode");
+    NATIVE_CODE = suspicious("native-code", "is a program or library for the machine itself, a script, or bytecode");
     TEMPLATE_ODDITY = suspicious("template-oddity", "is a template that uses what no chat template needs");
     KERAS_CUSTOM = suspicious("keras-custom-object", "is a class or function of Keras's user that nobody here knows");
     TENSORFLOW_PYTHON = suspicious("tensorflow-python", "is a TensorFlow operator that calls a function of the process that runs the model");

@@ -164,10 +164,11 @@ impl Looker {
                 self.hdf5(region, place);
                 return Ok(true);
             }
-            Kind::Native | Kind::Bytecode => {
+            Kind::Native | Kind::Bytecode | Kind::Script => {
                 self.name("native");
                 let what = match kind {
                     Kind::Native => "a program or library",
+                    Kind::Script => "a script of a shell",
                     _ => "Python's bytecode",
                 };
                 self.odd(AnomalyKind::NativeCode, place, what);
