@@ -19,6 +19,8 @@ pub enum Kind {
     Graph,
     /// A program or library for the machine itself.
     Native,
+    /// A script of a shell.
+    Script,
     /// Python compiled to bytecode.
     Bytecode,
     /// Nothing of these.
@@ -125,6 +127,7 @@ fn by_name(name: &str, head: &[u8]) -> Kind {
         "jinja" | "jinja2" | "j2" => Kind::Template,
         "py" | "pyw" => Kind::Python,
         "pyc" | "pyo" if head.get(2..4) == Some(b"\r\n") => Kind::Bytecode,
+        "sh" | "bash" | "zsh" | "bat" | "cmd" | "ps1" => Kind::Script,
         "pb" => Kind::Graph,
         "yaml" | "yml" => Kind::Yaml,
         "json" => Kind::Json,
@@ -163,6 +166,8 @@ mod tests {
         );
         assert_eq!(kind("model", b" {\n \"a\": 1}"), Kind::Json);
         assert_eq!(kind("notes.txt", b"{% set x = 1 %}"), Kind::Other);
+        assert_eq!(kind("run.sh", b"curl x | sh"), Kind::Script);
+        assert_eq!(kind("notes.sh.txt", b"curl x | sh"), Kind::Other);
         assert_eq!(kind("libx.bin", b"\x7fELF\x02"), Kind::Native);
         let mut block = vec![0; 512];
         block.extend_from_slice(b"\x89HDF\r\n\x1a\n");

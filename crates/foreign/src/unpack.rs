@@ -18,33 +18,89 @@ const HELD: usize = 2 << 20;
 const DICTIONARY_KIB: u32 = 40 << 10;
 /// The header of joblib before 0.10: `ZF`, and a length as text in 19 bytes.
 const OLD_JOBLIB: u64 = 21;
+/// Methods of entries of zip archives (APPNOTE 4.4.5).
+const BZIP2: u16 = 12;
+const LZMA: u16 = 14;
 
 /// Unpacks a region. `scratch` is a folder for what is too long for memory. With the bytes comes
 /// what stopped it: what was unpacked before damage counts, since a loader sees it too.
 pub fn unpack(packed: &Region, how: Wrapping, scratch: &Path) -> Result<(Region, Option<Error>)> {
-    let source = |at| BufReader::with_capacity(64 << 10, Stream::new(packed, at));
-    let damaged = |error: io::Error| match Stream::source_error(error) {
+    let from: Box<dyn Read> = match how {
+        Wrapping::Gzip => Box::new(MultiGzDecoder::new(source(packed, 0))),
+        Wrapping::Zlib => Box::new(ZlibDecoder::new(source(packed, 0))),
+        Wrapping::OldJoblib => Box::new(ZlibDecoder::new(source(packed, OLD_JOBLIB))),
+        Wrapping::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source(packed, 0))),
+        Wrapping::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
+            source(packed, 0),
+            true,
+            DICTIONARY_KIB,
+        )),
+        Wrapping::Lzma => {
+            let source = source(packed, 0);
+            let reader = lzma_rust2::LzmaReader::new_mem_limit(source, DICTIONARY_KIB, None);
+            Box::new(reader.map_err(damaged)?)
+        }
+    };
+    drain(from, packed, scratch)
+}
+
+/// Unpacks an entry of a zip archive that is packed by a method of this number, and said to hold
+/// `len` bytes; `None` if it is none of those that are opened here: bzip2 and LZMA.
+pub fn unpack_entry(
+    packed: &Region,
+    method: u16,
+    len: u64,
+    scratch: &Path,
+) -> Option<Result<(Region, Option<Error>)>> {
+    match method {
+        // One stream, as Python reads it: what follows is passed over.
+        BZIP2 => {
+            let from = bzip2::bufread::BzDecoder::new(source(packed, 0));
+            Some(drain(Box::new(from), packed, scratch))
+        }
+        LZMA => Some(lzma_entry(packed, len).and_then(|from| drain(from, packed, scratch))),
+        _ => None,
+    }
+}
+
+/// An LZMA stream behind a version, the length of its properties, and those (APPNOTE 5.8.8).
+fn lzma_entry(packed: &Region, len: u64) -> Result<Box<dyn Read>> {
+    let bad = |what: &str| ForeignError::Packed {
+        what: what.to_owned(),
+    };
+    let head = packed.bytes(0, usize::try_from(packed.len()).unwrap_or(9).min(9))?;
+    let [_, _, 5, 0, props, a, b, c, d] = *head else {
+        return Err(bad("it has no properties of LZMA").into());
+    };
+    let dictionary = u32::from_le_bytes([a, b, c, d]);
+    if dictionary > DICTIONARY_KIB << 10 {
+        return Err(bad("its dictionary is larger than any of its kind").into());
+    }
+    let source = source(packed, 9);
+    let reader = lzma_rust2::LzmaReader::new_with_props(source, len, props, dictionary, None);
+    Ok(Box::new(reader.map_err(damaged)?))
+}
+
+fn source(packed: &Region, at: u64) -> BufReader<Stream> {
+    BufReader::with_capacity(64 << 10, Stream::new(packed, at))
+}
+
+fn damaged(error: io::Error) -> Error {
+    match Stream::source_error(error) {
         Ok(source) => source,
         Err(error) => {
             let what = error.to_string();
             ForeignError::Packed { what }.into()
         }
-    };
-    let mut from: Box<dyn Read> = match how {
-        Wrapping::Gzip => Box::new(MultiGzDecoder::new(source(0))),
-        Wrapping::Zlib => Box::new(ZlibDecoder::new(source(0))),
-        Wrapping::OldJoblib => Box::new(ZlibDecoder::new(source(OLD_JOBLIB))),
-        Wrapping::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source(0))),
-        Wrapping::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
-            source(0),
-            true,
-            DICTIONARY_KIB,
-        )),
-        Wrapping::Lzma => Box::new(
-            lzma_rust2::LzmaReader::new_mem_limit(source(0), DICTIONARY_KIB, None)
-                .map_err(damaged)?,
-        ),
-    };
+    }
+}
+
+/// Reads to the end, or to what stops it.
+fn drain(
+    mut from: Box<dyn Read>,
+    packed: &Region,
+    scratch: &Path,
+) -> Result<(Region, Option<Error>)> {
     let limit = packed.len().saturating_mul(TIMES).max(ALWAYS);
     let mut sink = Sink::new(scratch);
     let mut chunk = vec![0; 64 << 10];
@@ -152,6 +208,29 @@ mod tests {
         let (out, stopped) = unpack(&bomb, Wrapping::Zlib, &std::env::temp_dir()).unwrap();
         assert_eq!(stopped.unwrap().class(), ir::Class::Limit);
         assert!(out.len() <= ALWAYS);
+    }
+
+    #[test]
+    fn entries_of_zip_archives() {
+        let scratch = std::env::temp_dir();
+        let data = b"numbers ".repeat(500);
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+        encoder.write_all(&data).unwrap();
+        let packed = Region::memory(encoder.finish().unwrap());
+        let (out, stopped) = unpack_entry(&packed, 12, 4000, &scratch).unwrap().unwrap();
+        assert!(stopped.is_none() && out.bytes(0, 4000).unwrap() == data);
+
+        // b"numbers " * 500 as Python's zipfile writes it with ZIP_LZMA.
+        let packed = b"\x09\x04\x05\x00\x5d\x00\x00\x80\x00\x00\x37\x1d\x49\xdd\x93\xea\xa6\x8f\xa2\x0f\x56\x55\x65\x8a\x35\xdb\x91\x72\x0e\x08\xfa\x27\x25\x93\xe5\x10\x7b\xf9\xf7\x65\x33\x6b\xd7\x96\x7f\xff\xef\x63\x00\x00";
+        let packed = Region::memory(packed.to_vec());
+        let (out, stopped) = unpack_entry(&packed, 14, 4000, &scratch).unwrap().unwrap();
+        assert!(stopped.is_none() && out.bytes(0, 4000).unwrap() == data);
+
+        let huge = Region::memory(b"\x09\x04\x05\0\x5d\xff\xff\xff\xff\0\0\0\0\0\0".to_vec());
+        assert!(unpack_entry(&huge, 14, 1 << 40, &scratch).unwrap().is_err());
+        let short = Region::memory(b"\x09".to_vec());
+        assert!(unpack_entry(&short, 14, 1, &scratch).unwrap().is_err());
+        assert!(unpack_entry(&short, 97, 1, &scratch).is_none());
     }
 
     #[test]

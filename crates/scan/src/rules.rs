@@ -57,7 +57,7 @@ rules! {
     CONSTRUCTOR_ARGUMENTS = dangerous("constructor-arguments", "hands text or a callable to a library class that no checkpoint needs");
     CODE_ARGUMENT = dangerous("code-argument", "hands text that reads like code, a command, a path or an address to something unknown");
     PARSER_DISAGREEMENT = dangerous("parser-disagreement", "is written so that unpicklers read it differently; what runs may not be what is shown");
-    TORCHSCRIPT_FILE_ACCESS = dangerous("torchscript-file-access", "is TorchScript that reads or writes files");
+    TORCHSCRIPT_FILE_ACCESS = dangerous("torchscript-file-access", "is TorchScript, or an exported graph, that reads or writes files");
     TEMPLATE_ESCAPE = dangerous("template-escape", "is a template that reaches into Python's own objects: where it is not run in a sandbox, it runs anything");
     KERAS_LAMBDA = dangerous("keras-lambda", "is a Keras layer that brings its own bytecode");
     KERAS_IMPORT = dangerous("keras-import", "is a Keras configuration that imports and calls what no model needs");
@@ -74,7 +74,7 @@ rules! {
     ODD_PERSISTENT_ID = suspicious("odd-persistent-id", "is a persistent id that names no storage");
     ODD_OBJECT = suspicious("odd-object", "does what no pickle written by a program does");
     BROKEN_PICKLE = suspicious("broken-pickle", "is a pickle that could not be read to its end");
-    TORCHSCRIPT_CUSTOM_OP = suspicious("torchscript-custom-op", "is TorchScript that calls an operator from outside PyTorch");
+    TORCHSCRIPT_CUSTOM_OP = suspicious("torchscript-custom-op", "is TorchScript, or an exported graph, that calls an operator from outside PyTorch");
     TORCHSCRIPT_ALIAS = suspicious("torchscript-alias", "is TorchScript that uses a module in a way its printer never writes");
     DUPLICATE_ENTRY = suspicious("duplicate-entry", "is there twice, and loaders disagree on which counts");
     HEADER_MISMATCH = suspicious("header-mismatch", "is described differently by its own header and by the archive's directory");
@@ -95,7 +95,7 @@ rules! {
     UNFOLLOWED_GRAPH = suspicious("unfollowed-graph", "is too much to follow whole");
     REMOTE_CODE = suspicious("remote-code", "is a setting that makes a loader run code of this repository or of another, if it is told to trust it");
     PYTHON_CODE = suspicious("python-code", "is code beside the model");
-    NATIVE_CODE = suspicious("native-code", "is a program or library for the machine itself, or bytecode");
+    NATIVE_CODE = suspicious("native-code", "is a program or library for the machine itself, a script, or bytecode");
     TEMPLATE_ODDITY = suspicious("template-oddity", "is a template that uses what no chat template needs");
     KERAS_CUSTOM = suspicious("keras-custom-object", "is a class or function of Keras's user that nobody here knows");
     TENSORFLOW_PYTHON = suspicious("tensorflow-python", "is a TensorFlow operator that calls a function of the process that runs the model");

@@ -87,15 +87,25 @@ pub(crate) fn judge(text: &str, ledger: &mut Ledger<'_>) {
     }
 }
 
+/// Whether an operator reads or writes files or talks to others, by its path from `torch` or `ops`.
+pub(crate) fn touches_files(path: &str) -> bool {
+    FILE_OPS.contains(&path)
+}
+
+/// Whether a namespace of operators comes with PyTorch or its libraries.
+pub(crate) fn is_ours(namespace: &str) -> bool {
+    NAMESPACES.contains(&namespace)
+}
+
 fn judge_path(path: &str, at: u64, ledger: &mut Ledger<'_>) {
-    if FILE_OPS.contains(&path) {
+    if touches_files(path) {
         ledger.note(rules::TORCHSCRIPT_FILE_ACCESS, path, at, String::new);
         return;
     }
     let mut parts = path.split('.');
     match (parts.next(), parts.next()) {
         (_, None) => ledger.note(rules::TORCHSCRIPT_ALIAS, path, at, String::new),
-        (Some("ops"), Some(space)) if !NAMESPACES.contains(&space) => {
+        (Some("ops"), Some(space)) if !is_ours(space) => {
             ledger.note(rules::TORCHSCRIPT_CUSTOM_OP, path, at, String::new);
         }
         _ => {}
@@ -139,19 +149,20 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 /// The length of a string literal that starts `text`, quotes included; a line's, if it never ends.
+///
+/// As TorchScript's lexer finds it (`matchString` in `lexer.h`): a backslash takes the next
+/// character with it, between three quotes too.
 fn string_len(text: &str, quote: char) -> usize {
     let triple: String = [quote; 3].iter().collect();
-    if text.starts_with(&triple) {
-        let inner = text.get(3..).unwrap_or_default();
-        return inner.find(&triple).map_or(text.len(), |end| end + 6);
-    }
+    let quotes = if text.starts_with(&triple) { 3 } else { 1 };
     let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
+    for (at, c) in text.char_indices().skip(quotes) {
+        let ends = || quotes == 1 || text.get(at..).is_some_and(|r| r.starts_with(&triple));
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            '\n' => return at,
-            c if c == quote => return at + 1,
+            '\n' if quotes == 1 => return at,
+            c if c == quote && ends() => return at + quotes,
             _ => {}
         }
     }
@@ -203,6 +214,25 @@ class Net(Module):
                 "torchscript-custom-op ops.evil.run code/__torch__.py, byte 10",
             ]
         );
+    }
+
+    #[test]
+    fn strings_end_where_torchscript_ends_them() {
+        // An escaped quote or backslash, then the end: the call is one.
+        for text in [
+            r#"_9 = ["""\"""", torch.save(x, "/tmp/y")]"#,
+            r"_9 = (''' \\''', torch.save(x, '/tmp/y'))",
+            r"_9 = ['\'', torch.save(x, '/tmp/y')]",
+        ] {
+            assert_eq!(findings(text).len(), 1, "{text}");
+        }
+        // Here the string goes on, and the call is only words in it.
+        for text in [
+            r#"_9 = ["""\""", torch.save(x, "/tmp/y")"""]"#,
+            r"_9 = ['\', torch.save(x)']",
+        ] {
+            assert_eq!(findings(text), Vec::<String>::new(), "{text}");
+        }
     }
 
     #[test]

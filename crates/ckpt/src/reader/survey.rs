@@ -5,6 +5,7 @@
 
 mod archive;
 mod inner;
+mod npy;
 mod stream;
 
 use crate::container::{self, is_pickle_start, is_zip};
@@ -23,7 +24,17 @@ pub trait Beside {
     /// Looks at an entry. `place` says where it lies, `name` is its own. Answers whether it is of
     /// a kind that was looked at; if not, it is searched for pickles here.
     fn look(&mut self, place: &str, name: &str, bytes: &Region) -> bool;
+
+    /// Unpacks an entry of a zip archive that is packed by a method which PyTorch does not know
+    /// and Python does: what there is, and what stopped it. `None` if nobody can.
+    fn unpack(&mut self, method: u16, packed: &Region, len: u64) -> Option<Unpacked> {
+        let _ = (method, packed, len);
+        None
+    }
 }
+
+/// What an entry holds, as far as it could be unpacked, and what stopped it.
+pub type Unpacked = ir::Result<(Region, Option<Error>)>;
 
 /// For those who want the pickles only.
 pub(super) struct Nobody;

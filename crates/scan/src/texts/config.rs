@@ -1,7 +1,7 @@
 //! Configurations in JSON: what they make a loader import, fetch or run.
 
-use super::jinja;
 use super::json::Json;
+use super::{jinja, python};
 use crate::ledger::Ledger;
 use crate::rules;
 use crate::standing::{Standing, standing};
@@ -12,6 +12,11 @@ const DEPTH: u8 = 64;
 /// Judges a configuration of transformers, diffusers, PEFT, sentence-transformers or Hydra.
 pub(super) fn judge(value: &Json, ledger: &mut Ledger<'_>) {
     object(value, DEPTH, ledger);
+    notebook(value, ledger);
+    let bundle = ["bundle_root", "imports", "monai_version"];
+    if bundle.iter().any(|key| value.get(key).is_some()) || holds(value, "_target_", DEPTH) {
+        expressions(value, DEPTH, ledger);
+    }
     // `modules.json`: a list of layers, each with the class that is imported for it.
     for item in value.items() {
         if let (Some(name), Some(_)) = (item.get("type").and_then(Json::text), item.get("path"))
@@ -41,7 +46,8 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
         let shown = || format!("{name}: {}", inner.shown());
         match (name.as_str(), inner) {
             ("trust_remote_code", Json::True)
-            | ("auto_map" | "custom_pipelines", Json::Object(_) | Json::Array(_)) => {
+            | ("auto_map" | "custom_pipelines", Json::Object(_) | Json::Array(_) | Json::Text(_)) =>
+            {
                 ledger.note(rules::REMOTE_CODE, name, 0, shown);
             }
             (
@@ -54,6 +60,11 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
                 class(&format!("{module}.Model"), name, ledger);
             }
             ("_target_", Json::Text(target)) => callable(target, 0, ledger),
+            // sentence-transformers imports these, where transformers looks a plain word up.
+            (
+                "activation_fn" | "activation_function" | "sbert_ce_default_activation_function",
+                Json::Text(function),
+            ) => named(name, function, 0, ledger),
             ("chat_template", Json::Text(template)) => jinja::judge(template, 0, ledger),
             ("chat_template" | "chat_templates", _) => templates(inner, ledger),
             ("weight_map", Json::Object(files)) => {
@@ -113,21 +124,106 @@ fn class(name: &str, key: &str, ledger: &mut Ledger<'_>) {
     }
 }
 
+/// A notebook: each cell of code as Python.
+fn notebook(value: &Json, ledger: &mut Ledger<'_>) {
+    let cells = value.get("cells").map(Json::items).unwrap_or_default();
+    for cell in cells {
+        if cell.get("cell_type").and_then(Json::text) != Some("code") {
+            continue;
+        }
+        let Some(source) = cell.get("source") else {
+            continue;
+        };
+        match source {
+            Json::Text(text) => python::judge(text, ledger),
+            lines => {
+                let lines: String = lines.items().iter().filter_map(Json::text).collect();
+                python::judge(&lines, ledger);
+            }
+        }
+    }
+}
+
+/// Whether a name stands anywhere in a document.
+fn holds(value: &Json, wanted: &str, depth: u8) -> bool {
+    let Some(depth) = depth.checked_sub(1) else {
+        return true;
+    };
+    let mut pairs = value.pairs().iter();
+    pairs.any(|(name, inner)| name == wanted || holds(inner, wanted, depth))
+        || value.items().iter().any(|item| holds(item, wanted, depth))
+}
+
+/// Texts that MONAI evaluates as Python, or imports: those behind a `$`.
+fn expressions(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    for inner in value
+        .items()
+        .iter()
+        .chain(value.pairs().iter().map(|(_, v)| v))
+    {
+        expressions(inner, depth, ledger);
+    }
+    let Some(code) = value
+        .text()
+        .and_then(|text| text.trim_start().strip_prefix('$'))
+    else {
+        return;
+    };
+    let import = code.trim_start().starts_with("import ") || code.trim_start().starts_with("from ");
+    if import || code.contains('(') {
+        python::dangers(code, ledger);
+        let more = || format!("MONAI runs ${code}");
+        ledger.note(rules::REMOTE_CODE, "$", 0, more);
+    }
+}
+
 /// A dotted name that Hydra and its kind import and call.
 pub(super) fn callable(name: &str, at: u64, ledger: &mut Ledger<'_>) {
+    named("_target_", name, at, ledger);
+}
+
+fn named(key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
     let Some((module, function)) = name.rsplit_once('.') else {
         return;
     };
-    let more = || format!("_target_: {name}");
+    let more = || format!("{key}: {name}");
     match standing(module, function) {
         Standing::Dangerous(_) | Standing::Conditional(_) => {
             ledger.note(rules::CONFIG_CALLABLE, name, at, more);
         }
+        _ if walks(name) => ledger.note(rules::CONFIG_CALLABLE, name, at, more),
         Standing::LibraryFunction | Standing::UnknownFunction => {
             ledger.note(rules::REMOTE_CODE, name, at, more);
         }
         _ => {}
     }
+}
+
+/// Whether a path leads from a module into one of Python's that it imports: whoever resolves it
+/// takes one attribute after the other (`torch.serialization.os.abort`).
+fn walks(name: &str) -> bool {
+    const THROUGH: &[&str] = &[
+        "builtins",
+        "importlib",
+        "nt",
+        "os",
+        "pickle",
+        "posix",
+        "runpy",
+        "shutil",
+        "socket",
+        "subprocess",
+        "sys",
+    ];
+    name.match_indices('.').take(64).any(|(at, _)| {
+        let rest = name.get(at + 1..).unwrap_or_default();
+        let first = rest.split('.').next().unwrap_or_default();
+        let split = rest.rsplit_once('.').filter(|_| THROUGH.contains(&first));
+        split.is_some_and(|(module, name)| matches!(standing(module, name), Standing::Dangerous(_)))
+    })
 }
 
 /// A part of a pipeline of diffusers.
@@ -180,6 +276,10 @@ mod tests {
             r#"{"_class_name": "P", "_diffusers_version": "0", "unet": ["diffusers", "UNet"]}"#,
             r#"{"auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama"}}"#,
             r#"{"_target_": "torch.nn.Linear", "weight_map": {"a": "model-1.safetensors"}}"#,
+            r#"{"activation_fn": "torch.nn.modules.activation.Sigmoid", "activation_function": "gelu_new"}"#,
+            r#"{"_target_": "Compose", "cost": "$5", "path": "$@root", "sub": "$x + 1"}"#,
+            r#"{"_target_": "mine.os_tools.System", "activation_fn": "torch.nn.functional.gelu"}"#,
+            r#"{"merges": ["$ foo(", "$__import__( x"], "cells": [{"cell_type": "markdown", "source": "exec(x)"}]}"#,
             r#"{"auto_map": null, "trust_remote_code": false, "attn_implementation": "sdpa"}"#,
         ] {
             assert_eq!(findings(text), [], "{text}");
@@ -195,6 +295,26 @@ mod tests {
             ),
             (
                 r#"{"text_config": {"auto_map": {"AutoConfig": "a--b.C"}}}"#,
+                "remote-code",
+            ),
+            (r#"{"auto_map": "modeling.X"}"#, "remote-code"),
+            (
+                r#"{"sentence_transformers": {"activation_fn": "torch.serialization.os.abort"}}"#,
+                "config-callable",
+            ),
+            (r#"{"activation_function": "os.abort"}"#, "config-callable"),
+            (
+                r#"{"_target_": "torch.serialization.os.system"}"#,
+                "config-callable",
+            ),
+            (r#"{"activation_fn": "mine.layers.my_act"}"#, "remote-code"),
+            (
+                r#"{"a": {"_target_": "Foo"}, "x": "$__import__('os').system('id')"}"#,
+                "python-danger",
+            ),
+            (r#"{"imports": ["$import subprocess"]}"#, "python-danger"),
+            (
+                r#"{"imports": ["$import glob"], "a": {"_target_": "Foo"}}"#,
                 "remote-code",
             ),
             (
@@ -226,6 +346,25 @@ mod tests {
             (r#"{"vocab_file": "../../../etc/passwd"}"#, "external-path"),
         ] {
             assert_eq!(findings(text).first().map(|f| f.0), Some(rule), "{text}");
+        }
+    }
+
+    #[test]
+    fn cells_of_notebooks_are_python() {
+        for (text, danger) in [
+            (
+                r#"{"cells": [{"cell_type": "code", "source": ["import os\n", "os.system(1)"]}]}"#,
+                true,
+            ),
+            (
+                r#"{"cells": [{"cell_type": "code", "source": "print(1)"}], "nbformat": 4}"#,
+                false,
+            ),
+        ] {
+            let found = findings(text);
+            assert_eq!(found.first().map(|f| f.0), Some("python-code"), "{text}");
+            let told = found.iter().any(|f| f.0 == "python-danger");
+            assert_eq!(told, danger, "{text}");
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn parse(text: &str) -> Result<Json, serde_json::Error> {
 }
 
 /// Python writes and reads `NaN` and `Infinity`, which are no JSON: real configurations have them.
-fn standard(text: &str) -> Option<String> {
+pub(super) fn standard(text: &str) -> Option<String> {
     if !text.contains("NaN") && !text.contains("Infinity") {
         return None;
     }

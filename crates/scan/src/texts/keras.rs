@@ -134,7 +134,10 @@ fn imported(
             .trim_start_matches("python.keras.")
             .trim_start_matches("api.");
         let part = rest.split('.').next().unwrap_or_default();
-        if function && !COMPUTING.contains(&part) {
+        // Keras hands out what the name leads to and calls it with the settings: a function that is
+        // named where a class is due runs as well. Classes begin with a capital letter.
+        let named = !class.starts_with(|c: char| c.is_uppercase()) && !class.starts_with("__");
+        if (function || named) && !COMPUTING.contains(&part) {
             ledger.note(rules::KERAS_IMPORT, &what, 0, shown);
         }
         return;
@@ -170,6 +173,10 @@ mod tests {
             r#"{"class_name": "Model", "config": {"layers": [{"class_name": "Dense", "config": {}}]}}"#,
             r#"{"module": "builtins", "class_name": "float", "config": 1}"#,
             r#"{"module": "keras.activations", "class_name": "function", "config": "relu"}"#,
+            r#"{"module": "keras.activations", "class_name": "relu", "config": {}}"#,
+            r#"{"module": "keras.src.models.functional", "class_name": "Functional", "config": {}}"#,
+            r#"{"module": "keras.src.utils.module_utils", "class_name": "__tensor__", "config": 1}"#,
+            r#"{"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}"#,
         ] {
             assert_eq!(findings(text), [""; 0], "{text}");
         }
@@ -200,6 +207,18 @@ mod tests {
             ),
             (
                 r#"{"module": "keras.utils", "class_name": "function", "config": "get_file"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "keras.utils", "class_name": "get_file", "config": {"origin": "http://x"}}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "keras.models", "class_name": "load_model", "config": {}}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "keras.src.saving.saving_lib", "class_name": "load_model", "config": {}}"#,
                 "keras-import",
             ),
             (

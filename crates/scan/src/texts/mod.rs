@@ -1,6 +1,7 @@
 //! Text that a loader runs or interprets, each kind by its own judge.
 
 mod config;
+mod export;
 mod jinja;
 mod json;
 mod keras;
@@ -21,6 +22,7 @@ pub(crate) fn judge(text: &Text) -> Vec<Finding> {
         "torchscript" => script::judge(&text.text, &mut ledger),
         "jinja" => jinja::judge(&text.text, 0, &mut ledger),
         "python" => python::judge(&text.text, &mut ledger),
+        "export" => export::judge(&text.text, &mut ledger),
         "tensorflow" => tensorflow::judge(&text.text, &mut ledger),
         "yaml" => yaml::judge(&text.text, &mut ledger),
         "keras" | "json" => match json::parse(&text.text) {

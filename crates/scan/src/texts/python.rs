@@ -3,6 +3,7 @@
 use super::lex::{Token, tokens};
 use crate::ledger::Ledger;
 use crate::rules;
+use std::collections::HashMap;
 
 /// Built-in functions that run text as code.
 const RUNNERS: &[&str] = &["__import__", "eval", "exec", "execfile"];
@@ -43,11 +44,17 @@ const FUNCTIONS: &[(&str, &str)] = &[
 pub(crate) fn judge(text: &str, ledger: &mut Ledger<'_>) {
     let why = || "it runs if the loader is told to trust the repository's code".to_owned();
     ledger.note(rules::PYTHON_CODE, "Python", 0, why);
+    dangers(text, ledger);
+}
+
+/// Tells what starts programs or runs data as code.
+pub(super) fn dangers(text: &str, ledger: &mut Ledger<'_>) {
     let all: Vec<_> = tokens(text).collect();
     let word = |i: Option<usize>| match i.and_then(|i| all.get(i)) {
         Some((_, Token::Word(word))) => Some(*word),
         _ => None,
     };
+    let aliases = aliases(&all);
     let sign = |i: Option<usize>, c: char| matches!(i.and_then(|i| all.get(i)), Some((_, Token::Sign(s))) if *s == c);
     for (i, (at, token)) in all.iter().enumerate() {
         let Token::Word(name) = token else { continue };
@@ -62,6 +69,7 @@ pub(crate) fn judge(text: &str, ledger: &mut Ledger<'_>) {
             ledger.note(rules::PYTHON_DANGER, name, *at as u64, line);
         } else if attribute {
             let owner = word(before.and_then(|i| i.checked_sub(1)));
+            let owner = owner.map(|owner| aliases.get(owner).copied().unwrap_or(owner));
             if owner.is_some_and(|owner| FUNCTIONS.contains(&(owner, name))) {
                 let what = format!("{}.{name}", owner.unwrap_or_default());
                 ledger.note(rules::PYTHON_DANGER, &what, *at as u64, line);
@@ -73,6 +81,21 @@ pub(crate) fn judge(text: &str, ledger: &mut Ledger<'_>) {
             ledger.note(rules::PYTHON_DANGER, &what, *at as u64, line);
         }
     }
+}
+
+/// Modules by the names that `import module as name` gives them.
+fn aliases<'a>(all: &[(usize, Token<'a>)]) -> HashMap<&'a str, &'a str> {
+    let named = all.windows(3).filter_map(|three| match three {
+        [
+            (_, Token::Word(module)),
+            (_, Token::Word("as")),
+            (_, Token::Word(name)),
+        ] => Some((*name, *module)),
+        _ => None,
+    });
+    // `with open(x) as os` and its kind rename no module of ours.
+    let ours = |module: &str| FUNCTIONS.iter().any(|(known, _)| *known == module);
+    named.filter(|(_, module)| ours(module)).collect()
 }
 
 /// The module of a `from module import …, name` that this word is a name of.
@@ -124,6 +147,18 @@ class M(nn.Module):
         return os.path.join("a", "subprocess")
 "#;
         assert_eq!(findings(text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn modules_keep_what_they_are_under_other_names() {
+        assert_eq!(
+            findings("import os as o, pickle as p\no.system('id')\np.loads(b)\n"),
+            ["os.system", "pickle.loads"]
+        );
+        assert_eq!(
+            findings("import os as o, numpy as np\no.path.join(np.load)\nx.system('id')\n"),
+            [""; 0]
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ const DEPTH: u8 = 8;
 const JSON: u64 = 4 << 20;
 /// Bytes of other text.
 const TEXT: u64 = 2 << 20;
+/// Bytes of an exported graph, which says for each node where in the source it comes from.
+const EXPORTED: u64 = 64 << 20;
 /// Bytes of all texts of one file.
 const TEXTS: u64 = 24 << 20;
 /// Bytes that all layers of one file may unpack to: this, or a multiple of what the file has.
@@ -190,10 +192,11 @@ impl Looker {
                 self.hdf5(region, place);
                 return Ok(true);
             }
-            Kind::Native | Kind::Bytecode => {
+            Kind::Native | Kind::Bytecode | Kind::Script => {
                 self.name("native");
                 let what = match kind {
                     Kind::Native => "a program or library",
+                    Kind::Script => "a script of a shell",
                     _ => "Python's bytecode",
                 };
                 self.odd(AnomalyKind::NativeCode, place, what);
@@ -364,6 +367,25 @@ impl Looker {
         true
     }
 
+    /// The graph of an exported program.
+    fn exported(&mut self, region: &Region, place: &str) -> ir::Result<()> {
+        if region.len() > EXPORTED {
+            let what = "a graph longer than any: it is not looked at";
+            self.odd(AnomalyKind::Unreadable, place, what);
+            return Ok(());
+        }
+        let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
+        let bytes = region.bytes(0, len)?;
+        let mut survey = Survey::default();
+        survey.texts.push(Text {
+            place: "graph".to_owned(),
+            language: "export",
+            text: decode(&bytes).unwrap_or_default(),
+        });
+        self.keep(survey, place);
+        Ok(())
+    }
+
     /// A text that a loader interprets.
     fn text(&mut self, region: &Region, place: &str, name: &str, kind: Kind) -> ir::Result<bool> {
         let (language, most) = match kind {
@@ -374,6 +396,9 @@ impl Looker {
         };
         let base = name.rsplit('/').next().unwrap_or(name);
         let settings = is_settings(base);
+        if kind == Kind::Json && self.depth > 0 && is_exported(name) {
+            self.exported(region, place)?;
+        }
         if region.len() > most {
             // Vocabularies and indexes are long, and nothing in them is interpreted.
             if kind == Kind::Json && !settings {
@@ -412,6 +437,13 @@ impl Looker {
     }
 }
 
+/// Whether an entry of an archive has the name of a graph of `torch.export`, of today or before 2.7.
+fn is_exported(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let mut parts = name.rsplit('/');
+    parts.next() == Some("serialized_exported_program.json") || parts.next() == Some("models")
+}
+
 /// The way ckpt's walk of an archive hands over what is no pickle.
 struct Part<'a> {
     looker: &'a mut Looker,
@@ -435,6 +467,16 @@ impl ckpt::Beside for Part<'_> {
         }
         let here = join(self.outer, place);
         self.looker.look(&input, &here)
+    }
+
+    fn unpack(&mut self, method: u16, packed: &Region, len: u64) -> Option<ckpt::Unpacked> {
+        let looker = &mut *self.looker;
+        let unpacked = foreign::unpack_entry(packed, method, len, &looker.cx.scratch)?;
+        Some(unpacked.and_then(|(region, stopped)| {
+            looker.unpacked = looker.unpacked.saturating_add(region.len());
+            Limits::check("bytes unpacked of one file", looker.unpacked, looker.most)?;
+            Ok((region, stopped))
+        }))
     }
 }
 

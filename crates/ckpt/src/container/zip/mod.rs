@@ -344,6 +344,18 @@ impl Archive {
         out
     }
 
+    /// How an entry is packed if that is neither of the two methods that PyTorch knows, its packed
+    /// bytes, and its checksum.
+    pub(crate) fn otherwise(&self, entry: usize) -> Option<(u16, Region, u32)> {
+        let row = self.row(entry).ok()?;
+        let known = row.method == STORED || row.method == DEFLATED;
+        let located = self.locate(entry).ok().filter(|_| !known)?;
+        // What is said to be longer than the file is as long as it can be.
+        let most = self.region.len().checked_sub(located.data_at)?;
+        let packed = self.region.slice(located.data_at, row.packed.min(most));
+        Some((row.method, packed.ok()?, row.crc))
+    }
+
     /// Bytes before the archive.
     pub(crate) fn before(&self) -> u64 {
         self.starts.first().copied().unwrap_or(0)

@@ -11,8 +11,8 @@ const TEXT: usize = 1 << 20;
 /// Bytes of all texts kept.
 const TEXTS: usize = 16 << 20;
 
-/// Bytes of a numpy header.
-const HEADER: usize = 1 << 20;
+/// Methods beside PyTorch's two that Python unpacks: bzip2 and LZMA.
+const OTHERWISE: [u16; 2] = [12, 14];
 
 /// What an entry's name promises.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,12 @@ impl Surveyor<'_> {
                 return self.rest(region, 0, place, false);
             }
         };
+        let methods = OTHERWISE.map(|method| format!("compression method {method}"));
         for mut anomaly in archive.anomalies(self.budget.limits()) {
+            // Told below, where it cannot be unpacked after all.
+            if anomaly.kind == AnomalyKind::Unreadable && methods.contains(&anomaly.what) {
+                continue;
+            }
             anomaly.place = join(place, &anomaly.place);
             self.out.anomalies.push(anomaly);
         }
@@ -73,7 +78,7 @@ impl Surveyor<'_> {
                 let what = "a pickle under a name that only differs in letter case";
                 self.odd(AnomalyKind::HiddenPayload, here.clone(), what);
             }
-            for bytes in self.contents(&archive, entry) {
+            for bytes in self.contents(&archive, entry, &here) {
                 let outcome = pickle::run(&bytes, 0, &here, &mut self.budget);
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let part = if name.ends_with("constants.pkl") {
@@ -93,11 +98,15 @@ impl Surveyor<'_> {
         }
         for entry in others {
             let name = archive.name(entry);
+            let here = join(place, &archive.place(entry));
             if storages.contains(&name) {
+                if let Some((method, ..)) = archive.otherwise(entry) {
+                    let what = format!("a storage packed by method {method}");
+                    self.odd(AnomalyKind::Unreadable, here, what);
+                }
                 continue;
             }
-            let here = join(place, &archive.place(entry));
-            for bytes in self.contents(&archive, entry) {
+            for bytes in self.contents(&archive, entry, &here) {
                 if promise(&name) == Promise::Code && !self.plain {
                     self.text(&bytes, &here);
                 }
@@ -124,15 +133,55 @@ impl Surveyor<'_> {
     }
 
     /// An entry's contents, as long as not too much has been unpacked.
-    fn contents(&mut self, archive: &zip::Archive, entry: usize) -> Vec<Region> {
+    fn contents(&mut self, archive: &zip::Archive, entry: usize, place: &str) -> Vec<Region> {
         if let Err(error) = ir::Limits::check("bytes unpacked", self.unpacked, UNPACKED) {
             self.error(error.at(archive.place(entry)));
             return Vec::new();
         }
-        let contents = archive.loose(entry);
+        let mut contents = archive.loose(entry);
+        if let Some((method, packed, crc)) = archive.otherwise(entry) {
+            contents.extend(self.otherwise(method, &packed, archive.size(entry), crc, place));
+        }
         let held = contents.iter().filter(|bytes| bytes.path().is_none());
         self.unpacked += held.map(Region::len).sum::<u64>();
         contents
+    }
+
+    /// An entry packed by a method that Python knows and PyTorch does not.
+    fn otherwise(
+        &mut self,
+        method: u16,
+        packed: &Region,
+        len: u64,
+        crc: u32,
+        place: &str,
+    ) -> Option<Region> {
+        let Some(unpacked) = self.beside.unpack(method, packed, len) else {
+            // Other methods are told by the archive's audit.
+            if OTHERWISE.contains(&method) {
+                let what = format!("compression method {method}");
+                self.odd(AnomalyKind::Unreadable, place, what);
+            }
+            return None;
+        };
+        match unpacked {
+            Ok((region, stopped)) => {
+                self.unpacked += region.path().map_or(0, |_| region.len());
+                match stopped {
+                    Some(error) => self.odd(AnomalyKind::Unreadable, place, error.message()),
+                    None if container::inflate::checksum(&region).is_ok_and(|sum| sum != crc) => {
+                        let what = format!("its checksum is not {crc:08x}, as it says");
+                        self.odd(AnomalyKind::ChecksumMismatch, place, what);
+                    }
+                    None => {}
+                }
+                Some(region)
+            }
+            Err(error) => {
+                self.odd(AnomalyKind::Unreadable, place, error.message());
+                None
+            }
+        }
     }
 
     /// An entry that no loader of PyTorch takes for a pickle.
@@ -236,42 +285,6 @@ impl Surveyor<'_> {
             self.rest(&member.region, end, &here, sound);
         }
         self.plain = outer || (self.plain && self.depth <= 1);
-    }
-
-    /// A numpy file: of objects, its data is a pickle. See numpy's `format.py`.
-    pub(super) fn npy(&mut self, region: &Region, place: &str) {
-        let unreadable = |this: &mut Self, what: &str| {
-            this.odd(AnomalyKind::Unreadable, join(place, "numpy header"), what);
-        };
-        let Ok(head) = region.bytes(0, 12.min(usize::try_from(region.len()).unwrap_or(12))) else {
-            return unreadable(self, "it is cut short");
-        };
-        let (len, at) = match *head {
-            [_, _, _, _, _, _, 1, _, a, b, ..] => (u64::from(u16::from_le_bytes([a, b])), 10),
-            [_, _, _, _, _, _, 2 | 3, _, a, b, c, d] => {
-                (u64::from(u32::from_le_bytes([a, b, c, d])), 12)
-            }
-            _ => return unreadable(self, "it is cut short, or of an unknown version"),
-        };
-        // numpy itself reads no more than 10,000 bytes unless it is told to.
-        let text = usize::try_from(len)
-            .ok()
-            .filter(|len| *len <= HEADER)
-            .and_then(|n| region.bytes(at, n).ok());
-        let Some(text) = text else {
-            return unreadable(self, "it is cut short, or longer than any");
-        };
-        // Every type of objects has an O in its description.
-        if !text.contains(&b'O') {
-            return;
-        }
-        let here = join(place, "objects of the numpy array");
-        if let Ok(data) = region.tail(at + len) {
-            let outcome = pickle::run(&data, 0, &here, &mut self.budget);
-            let (end, complete) = (outcome.end, outcome.complete());
-            self.keep(outcome, &here, Expected::Yes);
-            self.rest(&data, end, &here, complete);
-        }
     }
 }
 
