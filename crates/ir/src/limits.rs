@@ -40,7 +40,7 @@ impl Default for Limits {
             tensors: 300_000,
             name_bytes: 65_536,
             depth: 512,
-            objects: 1_600_000,
+            objects: 1_250_000,
             steps: 20_000_000,
             held_bytes: 64 << 20,
             entries: 1_000_000,
