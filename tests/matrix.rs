@@ -10,7 +10,7 @@ use convert::DiffOptions;
 use ir::{Format, Outcome, ReadOptions, Record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use weightbridge::{ConvertRequest, Intent, LlmOptions, Names, Session, registry};
+use weightbridge::{ConvertRequest, Edit, Intent, LlmOptions, Names, Session, registry};
 use weightbridge_tests::{expected, folder, repository, samples};
 
 fn writers() -> impl Iterator<Item = &'static Format> {
@@ -143,6 +143,19 @@ fn starts(format: &Format, dir: &Path) -> Vec<PathBuf> {
     starts
 }
 
+/// Carries the tensors of a file into another format; the records of it.
+fn carried(start: &Path, to: &Format, output: &Path, keep_blocks: bool) -> Vec<Record> {
+    let request = ConvertRequest {
+        overwrite: true,
+        keep_blocks,
+        intent: Some(Intent::Container),
+        ..ConvertRequest::new(start, output)
+    };
+    let done = weightbridge::convert(&request, &Session::default());
+    let done = done.unwrap_or_else(|e| panic!("{} to {}: {e}", start.display(), to.id));
+    done.report.records
+}
+
 #[test]
 fn containers() {
     let mut rows = Vec::new();
@@ -152,17 +165,8 @@ fn containers() {
         for to in writers() {
             let mut seen = Seen::default();
             for start in &starts {
-                let request = ConvertRequest {
-                    overwrite: true,
-                    intent: Some(Intent::Container),
-                    ..ConvertRequest::new(
-                        start,
-                        dir.path().join(format!("to.{}", to.extensions[0])),
-                    )
-                };
-                let done = weightbridge::convert(&request, &Session::default());
-                let done = done.unwrap_or_else(|e| panic!("{} to {}: {e}", start.display(), to.id));
-                seen.add(&done.report.records);
+                let output = dir.path().join(format!("to.{}", to.extensions[0]));
+                seen.add(&carried(start, to, &output, false));
             }
             let pair = format!("{} → {}", from.title, to.title);
             rows.push((pair.clone(), seen.row(&pair, None)));
@@ -171,8 +175,47 @@ fn containers() {
     compare("Tensors, carried", &rows);
 }
 
+/// What carries another format's tensors, by notes, is treated as either of the two.
+#[test]
+fn containers_of_containers() {
+    let rows = documented("Tensors, carried");
+    let cells = |from: &Format, to: &Format| -> Vec<String> {
+        let row = &rows[&format!("{} → {}", from.title, to.title)];
+        row.split(" | ").skip(1).map(str::to_owned).collect()
+    };
+    let dir = folder();
+    let path = |name: &str, of: &Format| dir.path().join(format!("{name}.{}", of.extensions[0]));
+    for origin in writers() {
+        let everything = path("everything", origin);
+        samples::write(&samples::everything(origin), origin, &everything);
+        for from in writers() {
+            let middle = path("middle", from);
+            carried(&everything, from, &middle, true);
+            for to in writers() {
+                let (own, other) = (cells(from, to), cells(origin, to));
+                for record in carried(&middle, to, &path("to", to), false) {
+                    let at = match record.outcome {
+                        Outcome::Carried => 0,
+                        Outcome::Changed => 1,
+                        Outcome::Dropped => 2,
+                    };
+                    let kind = format!("`{}`", record.kind);
+                    let told = own[at].contains(&kind) || other[at].contains(&kind);
+                    let (origin, from) = (origin.title, from.title);
+                    assert!(told, "{origin} in {from} to {}: {record:?}", to.title);
+                }
+            }
+        }
+    }
+}
+
 /// Converts a language model as one; the GGUF's file, or the folder.
-fn as_llm(input: &Path, to: &Format, output: &Path) -> ir::Result<(PathBuf, Vec<Record>)> {
+fn as_llm(
+    input: &Path,
+    to: &Format,
+    output: &Path,
+    keys: &[&str],
+) -> ir::Result<(PathBuf, Vec<Record>)> {
     let output = match to.id {
         "gguf" => output.with_extension("gguf"),
         _ => output.join("tiny/"),
@@ -180,6 +223,7 @@ fn as_llm(input: &Path, to: &Format, output: &Path) -> ir::Result<(PathBuf, Vec<
     let request = ConvertRequest {
         intent: Some(Intent::Llm),
         to: Some(to.id.to_owned()),
+        edits: keys.iter().map(|key| Edit::set(key).unwrap()).collect(),
         llm: LlmOptions {
             pre: Some("llama-bpe".to_owned()),
             ..LlmOptions::default()
@@ -200,7 +244,13 @@ fn language_models() {
     let session = Session::default();
     let mut models = BTreeMap::new();
     for format in writers() {
-        let (made, _) = as_llm(&original, format, &path(&format!("first-{}", format.id))).unwrap();
+        // A key that nobody knows, and one of who quantized it.
+        let keys: &[&str] = match format.id {
+            "gguf" => &["somebody.list=[u16]:[1,2]", "general.quantized_by=str:me"],
+            _ => &[],
+        };
+        let out = path(&format!("first-{}", format.id));
+        let (made, _) = as_llm(&original, format, &out, keys).unwrap();
         models.insert(format.id, made);
     }
     let mut rows = Vec::new();
@@ -209,7 +259,7 @@ fn language_models() {
             let out = path(&format!("{}-{}", from.id, to.id));
             let mut seen = Seen::default();
             let pair = format!("{} → {}", from.title, to.title);
-            let word = match as_llm(&models[from.id], to, &out) {
+            let word = match as_llm(&models[from.id], to, &out, &[]) {
                 Err(error) => panic!("{pair}: {error}"),
                 Ok((made, records)) => {
                     seen.add(&records);

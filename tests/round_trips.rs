@@ -5,7 +5,7 @@
 
 use ir::{Entry, Format, MetaValue, Model, Payload, ReadOptions, ns};
 use std::path::{Path, PathBuf};
-use weightbridge::{Carry, ConvertRequest, Intent, Session, registry};
+use weightbridge::{Carry, ConvertRequest, Edit, Intent, LlmOptions, Session, registry};
 use weightbridge_tests::{expected, folder, samples, short};
 
 fn writers() -> impl Iterator<Item = &'static Format> {
@@ -217,5 +217,89 @@ fn test_files_come_back() {
         }
         assert!(starts.len() > 5, "{}: {}", format.id, starts.len());
         all_ways(format, &starts);
+    }
+}
+
+/// Of a language model: keys of a GGUF file that become a card, settings, or stay metadata.
+#[test]
+fn what_describes_a_model_comes_back() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    let session = Session::default();
+    let llm = |input: &Path, output: &Path, to: &str, keys: &[&str]| {
+        let request = ConvertRequest {
+            to: Some(to.to_owned()),
+            strict: true,
+            edits: keys.iter().map(|key| Edit::set(key).unwrap()).collect(),
+            llm: LlmOptions {
+                pre: Some("llama-bpe".to_owned()),
+                ..LlmOptions::default()
+            },
+            ..ConvertRequest::new(input, output)
+        };
+        weightbridge::convert(&request, &session).unwrap_or_else(|e| panic!("{to}: {e}"));
+    };
+    let original = path("original");
+    let st = writers().find(|format| format.id == "safetensors").unwrap();
+    samples::repository(&original, st);
+    std::fs::remove_file(original.join("README.md")).unwrap();
+    let plain = path("plain.gguf");
+    let request = ConvertRequest {
+        llm: LlmOptions {
+            pre: Some("llama-bpe".to_owned()),
+            ..LlmOptions::default()
+        },
+        ..ConvertRequest::new(&original, &plain)
+    };
+    weightbridge::convert(&request, &session).unwrap();
+    let keys = [
+        "general.name=str:A: \"name\"",
+        "general.license=str:mit",
+        "general.license.link=str:https://example.org/#mit",
+        "general.description=str:two\nlines",
+        "general.quantized_by=str:somebody",
+        "general.base_model.count=u32:1",
+        "general.base_model.0.name=str:Base",
+        "general.base_model.0.url=str:https://example.org",
+        "general.tags=[str]:[\"a\",\"no\"]",
+        "general.languages=[str]:[\"en\",\"no\"]",
+        "general.sampling.temp=f32:0.6",
+        "general.sampling.top_k=i32:20",
+        "general.sampling.mirostat_tau=f32:5",
+        "llama.newer.key=u16:7",
+        "tokenizer.ggml.fim_pre_token_id=u32:3",
+        "quantize.imatrix.file=str:x.dat",
+        "somebody.list=[u64]:[1,2]",
+        "somebody.wide=f64:0.1",
+    ];
+    let first = path("first.gguf");
+    llm(&plain, &first, "gguf", &keys);
+    let described = |path: &Path| -> Vec<String> {
+        let model = open(path);
+        let entries = model
+            .metadata
+            .iter()
+            .filter(|entry| entry.namespace != ns::NOTE);
+        let line = |e: &Entry| {
+            format!(
+                "{} {} {}",
+                e.namespace,
+                e.key,
+                ir::typed_text::render(&e.value)
+            )
+        };
+        let mut lines: Vec<String> = entries.map(line).collect();
+        lines.sort();
+        lines
+    };
+    for format in writers().filter(|format| format.id != "gguf") {
+        let (there, back) = (
+            path(&format!("to-{}/", format.id)),
+            path(&format!("{}.gguf", format.id)),
+        );
+        llm(&first, &there, format.id, &[]);
+        llm(&there, &back, "gguf", &[]);
+        let (a, b) = (described(&first), described(&back));
+        assert!(a == b, "{}: {}", format.id, parts(&a, &b));
     }
 }

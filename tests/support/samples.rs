@@ -192,10 +192,12 @@ pub fn repository(folder: &Path, st: &Format) {
             shapes.push((format!("model.layers.{layer}.{name}.weight"), shape));
         }
     }
+    let card = "---\nlicense: mit\nbase_model:\n- org/base-7B\ntags:\n- tiny\n---\n";
+    std::fs::write(folder.join("README.md"), card).expect("written");
     let mut model = Model::default();
-    model
-        .metadata
-        .set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
+    let metadata = &mut model.metadata;
+    metadata.set(ns::SAFETENSORS, "format", MetaValue::text("pt"));
+    metadata.set(ns::SAFETENSORS, "mergekit_version", MetaValue::text("0.1"));
     for (seed, (name, shape)) in (1u32..).zip(shapes) {
         let count = u32::try_from(shape.iter().product::<u64>()).expect("small");
         // Halves between 0.0625 and 0.125, of either sign.

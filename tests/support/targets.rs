@@ -128,7 +128,11 @@ pub fn gguf(bytes: &[u8]) {
     let input = input("model.gguf", bytes);
     if let Some(reader) = gguf::FORMAT.reader {
         if let Some(model) = read(reader, &input, &context(false)) {
-            let _ = vocab::from_gguf(&model.metadata, &Limits::default());
+            let _ = vocab::from_gguf(
+                &model.metadata,
+                serde_json::Map::default(),
+                &Limits::default(),
+            );
         }
         judged(reader, &input, &context(false));
     }

@@ -42,7 +42,7 @@ fn main() {
     let generation = read_json(&folder.join("generation_config.json"));
     let card = std::fs::read_to_string(folder.join("README.md"))
         .ok()
-        .map(|text| front_matter(&text));
+        .map(|text| front_matter(&text).expect("a model card"));
     let model = model(&folder);
     let options = LowerOptions {
         out,

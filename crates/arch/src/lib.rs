@@ -13,7 +13,8 @@
 //!   something else of it.
 //! * [`adapter_to_gguf`] and [`gguf_to_adapter`] do the same for a LoRA adapter, whose factors go
 //!   through the same tables.
-//! * [`general()`] guesses the `general.*` keys from names and the model card.
+//! * [`general()`] guesses the `general.*` keys from names and the model card; [`describe()`] makes
+//!   the card of them.
 //!
 //! Nothing is read or computed here: tensors become stacks of [`ir::Compute`]s, and the type each
 //! shall have is told beside it. Casting and quantizing are the work of `convert`.
@@ -44,7 +45,10 @@ mod verb;
 pub use configuration::{Configuration, configuration};
 pub use diffusion::{diffusion_families, diffusion_family};
 pub use error::ArchError;
-pub use general::{GeneralInput, NameParts, front_matter, general, name_parts, size_label, title};
+pub use general::{
+    Described, GeneralInput, NameParts, describe, front_matter, general, name_parts, size_label,
+    title,
+};
 pub use lora::{
     AdapterConfig, LoweredAdapter, RaisedAdapter, adapter_to_gguf, base_model, gguf_to_adapter,
     is_adapter, is_lora,

@@ -12,7 +12,7 @@ use crate::template::Places;
 use crate::verb::Verb;
 use ir::{BlockFormat, DType, Limits, Model, Record, Result, Tensor, TensorTable, ns};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What a raising is asked to do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,8 @@ pub struct Raised {
     pub config: Value,
     /// The tensors under their HF names, sorted by name as transformers saves them.
     pub tensors: TensorTable,
+    /// Keys of the architecture that the table does not know, and no config tells.
+    pub unread: Vec<String>,
     /// What is not as it was, and which keys of the config are defaults.
     pub records: Vec<Record>,
 }
@@ -95,8 +97,25 @@ pub fn gguf_to_hf(model: &Model, options: RaiseOptions<'_>) -> Result<Raised> {
         class: hf.class.clone(),
         config: Value::Object(config),
         tensors: TensorTable::from_tensors(tensors)?,
+        unread: unread(table, model, gguf),
         records,
     })
+}
+
+/// The keys of an architecture that none of its table's rows writes.
+fn unread(table: &Table, model: &Model, gguf: &str) -> Vec<String> {
+    let rows = [
+        &table.early,
+        &table.kv,
+        &table.vocab_head,
+        &table.vocab_tail,
+    ];
+    let known: HashSet<&str> = rows.into_iter().flatten().map(|row| &*row.name).collect();
+    let keys = model.metadata.of(ns::GGUF).filter(|(key, _)| {
+        let own = key.strip_prefix(gguf).and_then(|key| key.strip_prefix('.'));
+        own.is_some_and(|own| !known.contains(own))
+    });
+    keys.map(|(key, _)| key.to_owned()).collect()
 }
 
 /// Rope factors that no kind of rope in a config makes: the model that comes back turns otherwise

@@ -100,8 +100,12 @@ pub fn plan(
         !(blockwise && passes::blockwise_type(tensor.dtype()))
     })?;
     passes::cast(&mut model, options.dtype, &casts, &mut records)?;
-    if options.keep_metadata && capabilities.metadata == MetadataKinds::Strings {
-        passes::note_metadata(&mut model);
+    if capabilities.metadata == MetadataKinds::Strings {
+        if options.keep_metadata {
+            passes::note_metadata(&mut model);
+        } else {
+            records.extend(passes::as_text(&model));
+        }
     }
     let order = passes::order_of(&model);
     passes::resolve_ties(

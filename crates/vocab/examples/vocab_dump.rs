@@ -72,7 +72,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         metadata.push_new(ns::GGUF, key, value);
     }
     let start = Instant::now();
-    for (name, bytes) in from_gguf(&metadata, &limits).map_err(|error| error.to_string())? {
+    for (name, bytes) in
+        from_gguf(&metadata, serde_json::Map::new(), &limits).map_err(|error| error.to_string())?
+    {
         let path = out.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(&out))?;
         std::fs::write(path, bytes)?;

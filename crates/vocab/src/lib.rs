@@ -2,7 +2,8 @@
 //!
 //! * [`to_gguf`] writes the keys exactly as llama.cpp's `convert_hf_to_gguf.py` does: keys, types,
 //!   values and order. Which way a model takes its vocabulary is a table of classes: [`Method`].
-//! * [`from_gguf`] makes `tokenizer.json` and the files beside it of the keys.
+//! * [`from_gguf`] makes `tokenizer.json` and the files beside it of the keys; [`untold`] are those it
+//!   has no place for.
 //!
 //! The pre-tokenizer is told as llama.cpp tells it, by the ids of a fixed text; the `tokenizers`
 //! library gives those ids, from a small part of the vocabulary that gives the same (see
@@ -33,7 +34,7 @@ mod template;
 mod unigram;
 mod wire;
 
-pub use back::from_gguf;
+pub use back::{from_gguf, untold};
 pub use error::VocabError;
 pub use files::Source;
 pub use forward::{ARCH, Request, Vocabulary, to_gguf};

@@ -71,7 +71,11 @@ fn metadata(pairs: Vec<(String, MetaValue)>) -> Metadata {
 
 fn back(case: &Case) -> Vec<(String, Bytes)> {
     let made = case.run(case.pre.as_deref()).unwrap();
-    let files = from_gguf(&metadata(made.pairs), &Limits::default());
+    let files = from_gguf(
+        &metadata(made.pairs),
+        serde_json::Map::new(),
+        &Limits::default(),
+    );
     let files = files.unwrap_or_else(|error| panic!("{}: {error}", case.name));
     files
         .into_iter()
@@ -146,9 +150,13 @@ fn no_tokenizer_no_files() {
         "tokenizer.ggml.model".to_owned(),
         MetaValue::text("none"),
     )]);
-    assert!(from_gguf(&none, &Limits::default()).unwrap().is_empty());
     assert!(
-        from_gguf(&Metadata::new(), &Limits::default())
+        from_gguf(&none, serde_json::Map::new(), &Limits::default())
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        from_gguf(&Metadata::new(), serde_json::Map::new(), &Limits::default())
             .unwrap()
             .is_empty()
     );

@@ -36,6 +36,11 @@ impl std::str::FromStr for Carry {
     }
 }
 
+/// Whether a model has a graph, or a note of one.
+pub(crate) fn has_graph(model: &Model) -> bool {
+    model.graph.is_some() || model.metadata.get(ns::NOTE, KEY).is_some()
+}
+
 /// Puts a model's graph into a note.
 pub(crate) fn note_graph(model: &mut Model) -> Result<()> {
     if model.graph.is_none() {

@@ -95,7 +95,8 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         let records = &mut opened.model.provenance.records;
         records.retain(|record| !beside(record));
     }
-    let graph = writer.capabilities().graph && opened.model.graph.is_some();
+    let graph =
+        carry::has_graph(&opened.model) && (writer.capabilities().graph || request.carry.graph);
     let empty = opened.model.tensors.is_empty() && !graph;
     // A vocabulary alone is a sound GGUF file, and nothing at all a sound safetensors file.
     let may_be_empty = [st::FORMAT.id, gguf::FORMAT.id];
@@ -238,6 +239,8 @@ fn make(
         options.names = NameFilter::default();
         options.rename = Vec::new();
         options.dtype = DTypeChoice::Keep;
+        // What no file of a repository tells is small, and must have its types on the way back.
+        options.keep_metadata |= turn == llm::Turn::Raise;
         if id == gguf::FORMAT.id {
             // Runtimes ask for every name, and know no note that one stands for another.
             options.shared = convert::Shared::Copy;

@@ -3,9 +3,11 @@
 //! gguf-py gathers them from the model card, `config.json`, `generation_config.json` and, when
 //! nothing else tells, from the folder's name. This does the same, in the same order.
 
+mod back;
 mod card;
 mod name;
 
+pub use back::{Described, describe};
 pub use card::front_matter;
 pub use name::{NameParts, name_parts, size_label, title};
 
@@ -326,7 +328,7 @@ mod tests {
         let readme = "---\nlanguage:\n- en\n- de\nlicense: llama3.1\ntags:\n- facebook\n- llama-3\n\
                       pipeline_tag: text-generation\nbase_model: meta-llama/Meta-Llama-3.1-8B\n\
                       datasets:\n- wikitext/wikitext-2\n---\n# Tiny\n";
-        let card = front_matter(readme);
+        let card = front_matter(readme).unwrap();
         let input = GeneralInput {
             folder: "hf",
             card: Some(&card),

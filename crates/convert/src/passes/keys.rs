@@ -4,7 +4,7 @@
 //! its type ([`ir::typed_text`]). Keys of safetensors' own stay where they are, and have a line
 //! without a value.
 
-use ir::{Entry, MetaValue, Metadata, Model, ns, typed_text};
+use ir::{Entry, MetaValue, Metadata, Model, Record, ns, typed_text};
 use std::collections::{HashMap, HashSet};
 
 const KEY: &str = "metadata";
@@ -32,6 +32,33 @@ pub(crate) fn note_metadata(model: &mut Model) {
     model
         .metadata
         .set(ns::NOTE, KEY, MetaValue::text(lines.join("\n")));
+}
+
+/// Says of metadata that becomes text under its keys what that costs. Numbers beside the tensors of a
+/// checkpoint are told by their reader.
+pub(crate) fn as_text(model: &Model) -> Option<Record> {
+    let others = model.metadata.iter().filter(|entry| {
+        let own = [ns::SAFETENSORS, ns::NOTE, ns::CKPT].contains(&entry.namespace);
+        !own
+    });
+    let typed = others
+        .clone()
+        .filter(|entry| entry.value.as_str().is_none());
+    let (all, typed) = (others.count(), typed.count());
+    let what = format!(
+        "{all} {} of metadata",
+        if all == 1 { "key" } else { "keys" }
+    );
+    let record = match (all, typed) {
+        (0, _) => return None,
+        (_, 0) => Record::carried("metadata-text", what, "whose format they were is not noted"),
+        _ => {
+            let why =
+                format!("as text: the types of {typed} and whose format they were is not noted");
+            Record::changed("metadata-text", what, why)
+        }
+    };
+    Some(record.flag("--carry metadata"))
 }
 
 /// Gives metadata back as a note tells, and removes the note; one that cannot be read stays. What

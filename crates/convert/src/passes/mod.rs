@@ -23,7 +23,7 @@ pub use recover::recover_names;
 
 pub(crate) use cast::cast;
 pub(crate) use fit::{fit, restore_types, retype};
-pub(crate) use keys::{note_metadata, restore_metadata};
+pub(crate) use keys::{as_text, note_metadata, restore_metadata};
 pub(crate) use names::{filter, rename};
 pub(crate) use order::{names as order_of, note_order, restore_order};
 

@@ -12,12 +12,17 @@ mod wordpiece;
 
 use crate::error::VocabError;
 use facts::Facts;
-use ir::{Limits, Metadata, Result};
-use serde_json::{Value, json};
+use ir::{Limits, Metadata, Result, ns};
+use serde_json::{Map, Value, json};
 
 /// Makes a repository's tokenizer files of a GGUF file's keys: names and bytes. Without
-/// `tokenizer.ggml.model`, or with `none`, there are none.
-pub fn from_gguf(metadata: &Metadata, limits: &Limits) -> Result<Vec<(String, Vec<u8>)>> {
+/// `tokenizer.ggml.model`, or with `none`, there are none. `sampling` is what
+/// `generation_config.json` holds beside the tokens that begin and end a text.
+pub fn from_gguf(
+    metadata: &Metadata,
+    sampling: Map<String, Value>,
+    limits: &Limits,
+) -> Result<Vec<(String, Vec<u8>)>> {
     let Some(facts) = Facts::of(metadata, limits)? else {
         return Ok(Vec::new());
     };
@@ -31,8 +36,51 @@ pub fn from_gguf(metadata: &Metadata, limits: &Limits) -> Result<Vec<(String, Ve
             return Err(VocabError::Unsupported { what }.into());
         }
     };
-    side::add(&facts, metadata, &mut files)?;
+    side::add(&facts, metadata, sampling, &mut files)?;
     Ok(files)
+}
+
+/// Keys `tokenizer.ggml.*` that the files tell, by way of the tokens or as settings.
+const TOLD: &[&str] = &[
+    "model",
+    "pre",
+    "tokens",
+    "token_type",
+    "token_type_count",
+    "scores",
+    "merges",
+    "add_bos_token",
+    "add_eos_token",
+    "add_sep_token",
+    "add_space_prefix",
+    "remove_extra_whitespaces",
+    "precompiled_charsmap",
+    "normalizer.lowercase",
+    "normalizer.strip_accents",
+    "bos_token_id",
+    "eos_token_id",
+    "eot_token_id",
+    "eom_token_id",
+    "unknown_token_id",
+    "seperator_token_id",
+    "padding_token_id",
+    "mask_token_id",
+];
+
+/// The keys of a tokenizer that no file of [`from_gguf`] tells: of other programs, or newer.
+pub fn untold(metadata: &Metadata) -> Vec<String> {
+    let keys = metadata.of(ns::GGUF).map(|(key, _)| key);
+    let left = keys.filter(|key| {
+        let Some(own) = key.strip_prefix("tokenizer.") else {
+            return false;
+        };
+        let template = own == "chat_templates" || own.starts_with(side::TEMPLATE);
+        let told = own
+            .strip_prefix("ggml.")
+            .is_some_and(|own| TOLD.contains(&own));
+        !template && !told
+    });
+    left.map(str::to_owned).collect()
 }
 
 /// A text between two special tokens.
@@ -58,7 +106,7 @@ fn around(
     pair.extend(special(second, 1));
     pair.push(text("B", 1));
     pair.extend(special(after, 1));
-    let mut tokens = serde_json::Map::new();
+    let mut tokens = Map::new();
     for (text, id) in before.into_iter().chain(after) {
         let one = json!({"id": text, "ids": [id], "tokens": [text]});
         tokens.insert(text.to_owned(), one);
@@ -74,7 +122,7 @@ fn tokenizer_json(
     parts: [(&str, Value); 4],
     model: Value,
 ) -> Result<(String, Vec<u8>)> {
-    let mut whole = serde_json::Map::new();
+    let mut whole = Map::new();
     whole.insert("version".to_owned(), json!("1.0"));
     whole.insert("truncation".to_owned(), Value::Null);
     whole.insert("padding".to_owned(), Value::Null);

@@ -6,19 +6,14 @@ use crate::pairs::kind;
 use ir::{MetaValue, Metadata, Result, ns};
 use serde_json::{Map, Value, json};
 
-/// Sampling keys of GGUF and their names in `generation_config.json`.
-const SAMPLING: &[(&str, &str)] = &[
-    ("temp", "temperature"),
-    ("top_k", "top_k"),
-    ("top_p", "top_p"),
-    ("min_p", "min_p"),
-    ("penalty_repeat", "repetition_penalty"),
-];
+/// The key of the chat template behind `tokenizer.`, and what those of the named ones begin with.
+pub(super) const TEMPLATE: &str = "chat_template";
 
-/// Adds them all.
+/// Adds them all. How the model samples goes beside the ids that end a text.
 pub(crate) fn add(
     facts: &Facts<'_>,
     metadata: &Metadata,
+    sampling: Map<String, Value>,
     files: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<()> {
     let mut special = Map::new();
@@ -77,7 +72,8 @@ pub(crate) fn add(
         &Value::Object(special),
     )?);
     templates(metadata, files);
-    let generation = generation(facts, metadata);
+    let mut generation = generation(facts);
+    generation.extend(sampling);
     if !generation.is_empty() {
         files.push(json_file(
             "generation_config.json",
@@ -100,11 +96,11 @@ fn decoder(facts: &Facts<'_>) -> Value {
 }
 
 fn templates(metadata: &Metadata, files: &mut Vec<(String, Vec<u8>)>) {
-    const KEY: &str = "tokenizer.chat_template";
+    let main = format!("tokenizer.{TEMPLATE}");
     let text = |value: &MetaValue| value.as_str().map(|text| text.as_bytes().to_vec());
-    let default = metadata.get(ns::GGUF, KEY).and_then(text);
+    let default = metadata.get(ns::GGUF, &main).and_then(text);
     let named = metadata.of(ns::GGUF).filter_map(|(key, value)| {
-        let name = key.strip_prefix(KEY)?.strip_prefix('.')?;
+        let name = key.strip_prefix(&main)?.strip_prefix('.')?;
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         (plain && !name.is_empty()).then_some(())?;
         Some((
@@ -122,7 +118,7 @@ fn templates(metadata: &Metadata, files: &mut Vec<(String, Vec<u8>)>) {
     files.extend(named);
 }
 
-fn generation(facts: &Facts<'_>, metadata: &Metadata) -> Map<String, Value> {
+fn generation(facts: &Facts<'_>) -> Map<String, Value> {
     let mut map = Map::new();
     let id = |role: &str| facts.role(role).map(|(_, id)| id);
     if ["bert", "t5"].contains(&facts.model) {
@@ -144,22 +140,6 @@ fn generation(facts: &Facts<'_>, metadata: &Metadata) -> Map<String, Value> {
     }
     if let Some(pad) = id("padding") {
         map.insert("pad_token_id".to_owned(), json!(pad));
-    }
-    let mut samples = false;
-    for (key, name) in SAMPLING {
-        let value = metadata.get(ns::GGUF, &format!("general.sampling.{key}"));
-        let number = match value {
-            Some(MetaValue::F32(n)) => n.to_string().parse::<f64>().ok().map(|n| json!(n)),
-            Some(value) => value.as_u64().map(|n| json!(n)),
-            None => None,
-        };
-        if let Some(number) = number {
-            map.insert((*name).to_owned(), number);
-            samples = true;
-        }
-    }
-    if samples {
-        map.insert("do_sample".to_owned(), json!(true));
     }
     map
 }

@@ -5,21 +5,28 @@
 //! for, if there is one; nothing is ever fetched.
 
 use super::lower::{card, folder_name};
-use super::raise::{asset, common, dequantized, json_text, narrowed};
-use super::{files, out_type, own_table};
+use super::raise::{asset, common, dequantized, json_text, narrowed, tell};
+use super::{files, left, out_type, own_table};
 use crate::open::open_with;
 use crate::{ConvertRequest, FacadeError, Intent};
 use arch::{
     AdapterConfig, GeneralInput, LowerOptions, ParameterCounts, RaiseOptions, adapter_to_gguf,
-    base_model, general, gguf_to_adapter, gguf_to_hf,
+    base_model, describe, general, gguf_to_adapter, gguf_to_hf,
 };
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Context, Error, Fault, Limits, Model, Result};
+use ir::{Context, Error, Fault, Limits, Model, Result, ns};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The file that makes a folder an adapter.
 pub(crate) const CONFIG: &str = "adapter_config.json";
+
+/// Keys of a GGUF adapter that PEFT's settings tell.
+const TOLD: &[&str] = &[
+    "adapter.type",
+    "adapter.lora.alpha",
+    "adapter.alora.invocation_tokens",
+];
 
 /// Whether a model is an adapter: a GGUF file says so, PEFT's files or tensors are named so.
 pub(crate) fn is_adapter(model: &Model) -> bool {
@@ -79,7 +86,7 @@ pub(crate) fn lower(
         ..LowerOptions::default()
     };
     let lowered = adapter_to_gguf(&model, &base, &lowering)?;
-    let card = card(&model, limits)?;
+    let card = card(&mut model, limits)?;
     let own = files::json(&model, "config.json", limits)?;
     let generation = files::json(&model, super::GENERATION, limits)?;
     let general = general(&GeneralInput {
@@ -93,7 +100,9 @@ pub(crate) fn lower(
         },
         adapter: true,
     });
-    model.metadata = lowered.metadata(&general, &config);
+    let mut metadata = lowered.metadata(&general, &config);
+    left::join(&mut model, &mut metadata, request.carry.metadata);
+    model.metadata = metadata;
     model.provenance.records.extend(config.records);
     model.provenance.records.extend(lowered.records);
     let casts = CastCounts::default();
@@ -133,7 +142,11 @@ pub(crate) fn raise(
         map.insert("base_model_name_or_path".to_owned(), path.into());
     }
     model.assets = vec![asset(CONFIG, json_text(&config)?)];
-    model.metadata = ir::Metadata::new();
+    let described = describe(&model.metadata);
+    let own = model.metadata.of(ns::GGUF).map(|(key, _)| key);
+    let untold = own.filter(|key| key.starts_with("adapter.") && !TOLD.contains(key));
+    let untold = untold.map(str::to_owned).collect();
+    tell(&mut model, described.card, described.left, untold);
     model.objects = None;
     Ok((model, casts))
 }

@@ -8,9 +8,7 @@ use crate::{ConvertRequest, FacadeError};
 use arch::{ArchError, Configuration, configuration};
 use convert::{CastCounts, DTypeChoice, blockwise, blockwise_type, to_types};
 use decoder::{DecoderError, Family, Request, decoder, families, family};
-use ir::{
-    DType, Error, Fault, Limits, MetaValue, Metadata, Model, Record, Result, TensorTable, ns,
-};
+use ir::{DType, Error, Fault, Limits, MetaValue, Model, Record, Result, TensorTable, ns};
 use serde_json::Value;
 
 /// Makes the model whose graph computes what the repository's code would, with the repository's
@@ -86,7 +84,7 @@ pub(super) fn decode(
     model.tensors = to_types(stored, &casts)?;
     counts.push(casts);
     model.graph = Some(made.graph);
-    model.metadata = Metadata::new();
+    model.metadata.retain(|entry| entry.namespace != ns::NOTE);
     let name = MetaValue::text(family.name);
     model.metadata.set(ns::NOTE, "decoder", name);
     if let Some(order) = order {

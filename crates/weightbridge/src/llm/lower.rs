@@ -1,6 +1,7 @@
 //! From a repository to a GGUF model.
 
-use super::{files, graph, mistral, out_type, own_table};
+use super::raise::CARD;
+use super::{files, graph, left, mistral, out_type, own_table};
 use crate::{ConvertRequest, FacadeError};
 use arch::{
     GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, front_matter, general, hf_to_gguf,
@@ -59,7 +60,7 @@ pub(super) fn lower(
         repo,
     };
     let lowered = hf_to_gguf(&model, &config, &lowering)?;
-    let card = card(&model, limits)?;
+    let card = card(&mut model, limits)?;
     let generation = files::json(&model, super::GENERATION, limits)?;
     let general = general(&GeneralInput {
         folder: &folder_name(&request.input, &cx.places),
@@ -69,7 +70,8 @@ pub(super) fn lower(
         counts: lowered.parameter_counts(),
         adapter: false,
     });
-    let metadata = lowered.metadata(&general, &of_architecture(&lowered, vocabulary.pairs));
+    let mut metadata = lowered.metadata(&general, &of_architecture(&lowered, vocabulary.pairs));
+    left::join(&mut model, &mut metadata, request.carry.metadata);
     model.provenance.records.extend(lowered.records);
     model.provenance.records.extend(vocabulary.records);
     if keep {
@@ -133,10 +135,20 @@ pub(super) fn by_name_in_each_file(tensors: TensorTable) -> Result<TensorTable> 
     TensorTable::from_tensors(list)
 }
 
-/// What the front matter of the model card tells.
-pub(super) fn card(model: &Model, limits: &Limits) -> Result<Option<Value>> {
-    let card = files::text(model, "README.md", limits)?;
-    Ok(card.map(|text| front_matter(&String::from_utf8_lossy(&text))))
+/// What the front matter of the model card tells; with a record of one that cannot be read.
+pub(super) fn card(model: &mut Model, limits: &Limits) -> Result<Option<Value>> {
+    let Some(text) = files::text(model, CARD, limits)? else {
+        return Ok(None);
+    };
+    match front_matter(&String::from_utf8_lossy(&text)) {
+        Ok(card) => Ok(Some(card)),
+        Err(why) => {
+            let why = format!("its front matter is no YAML that can be read: {why}");
+            let record = Record::dropped("model-card", CARD, why);
+            model.provenance.records.push(record);
+            Ok(None)
+        }
+    }
 }
 
 /// Rows of the matrix that has one for each token.

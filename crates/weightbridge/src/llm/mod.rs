@@ -10,6 +10,7 @@ mod decode;
 mod files;
 mod graph;
 mod jinja;
+mod left;
 mod lower;
 mod mistral;
 mod modelfile;

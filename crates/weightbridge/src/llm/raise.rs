@@ -1,8 +1,8 @@
 //! From a GGUF model back to a repository.
 
-use super::own_table;
+use super::{left, own_table};
 use crate::ConvertRequest;
-use arch::{ArchError, RaiseOptions, Raised, gguf_to_hf};
+use arch::{ArchError, RaiseOptions, Raised, describe, gguf_to_hf};
 use convert::{CastCounts, DTypeChoice, to_types};
 use ir::{
     Asset, BlockFormat, DType, Error, Fault, Limits, Model, Record, Region, Result, Tensor,
@@ -10,6 +10,9 @@ use ir::{
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The model card.
+pub(super) const CARD: &str = "README.md";
 
 /// Makes the repository that would give this GGUF model: tensors under their Hugging Face names
 /// in one type, `config.json` and the tokenizer's files as assets.
@@ -147,22 +150,43 @@ fn finish(
     if let (Value::Object(map), Some(name)) = (&mut config, torch_name(to)) {
         map.insert("torch_dtype".to_owned(), name.into());
     }
+    let described = describe(&model.metadata);
     model.assets = vec![asset("config.json", json_text(&config)?)];
     if model
         .metadata
         .get(ns::GGUF, "tokenizer.ggml.model")
         .is_some()
     {
-        let files = vocab::from_gguf(&model.metadata, limits)?;
+        let files = vocab::from_gguf(&model.metadata, described.sampling, limits)?;
         let files = files.into_iter().map(|(name, bytes)| asset(&name, bytes));
         model.assets.extend(files);
         let told = defaults(&model.metadata, &model.assets);
         model.provenance.records.extend(told);
     }
     model.assets.extend(pooling);
-    model.metadata = ir::Metadata::new();
+    let mut untold = raised.unread;
+    untold.extend(vocab::untold(&model.metadata));
+    tell(&mut model, described.card, described.left, untold);
     model.objects = None;
     Ok((model, casts))
+}
+
+/// Adds the model card, and keeps of a GGUF file's metadata what no file tells: keys that are
+/// `left` of the model's description, and those `untold` of its parts.
+pub(super) fn tell(
+    model: &mut Model,
+    card: Option<String>,
+    left: Vec<String>,
+    mut untold: Vec<String>,
+) {
+    let card = card.map(|text| asset(CARD, text.into_bytes()));
+    model.assets.extend(card);
+    untold.extend(left);
+    model.metadata = left::of_gguf(&model.metadata, &untold);
+    model
+        .provenance
+        .records
+        .extend(left::noted(&model.metadata));
 }
 
 /// How sentence-transformers is told to pool what an embedding model gives: a list of modules, and
