@@ -469,3 +469,30 @@ fn quantize_takes_what_llama_quantize_takes() {
         assert_eq!(run(&args).status.code(), Some(2), "{bad:?}");
     }
 }
+
+/// Shards of another count stay, as they may be somebody's; the report names them.
+#[test]
+fn what_an_earlier_output_left_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("m.safetensors");
+    let write = |shards: &str| {
+        let done = weightbridge!(
+            "convert",
+            "--json",
+            data(FAIRSEQ),
+            out,
+            "--overwrite",
+            "--shard-size",
+            shards
+        );
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        let report = json(&done)["report"].as_array().unwrap().clone();
+        let stale = report.into_iter().find(|record| record["kind"] == "stale");
+        stale.map(|record| record["what"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(write("64"), None);
+    assert_eq!(write("64"), None);
+    let told = write("1MB").unwrap();
+    assert!(told.contains("m-00001-of-0000"), "{told}");
+    assert!(told.contains("index.json") || told.contains('…'), "{told}");
+}

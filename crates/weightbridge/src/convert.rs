@@ -3,6 +3,7 @@
 use crate::keep_graph::Kept;
 use crate::open::open_with;
 use crate::quantize::read_imatrix;
+use crate::stale::stale;
 use crate::target::{self, Target};
 use crate::{ConvertRequest, FacadeError, Intent, Names, Session};
 use crate::{attest, carry, edit, keep_graph, llm, open_input, policy};
@@ -159,9 +160,13 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         done.report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
         done.files.extend(files);
     }
-    done.report
-        .records
-        .extend(made.casts.iter().flat_map(CastCounts::records));
+    let records = &mut done.report.records;
+    records.extend(made.casts.iter().flat_map(CastCounts::records));
+    if request.overwrite {
+        let read = made.model.provenance.files.iter();
+        let read = read.map(|(path, _)| path.clone());
+        records.extend(stale(&done.files, read, &session.places));
+    }
     Ok(done)
 }
 

@@ -53,6 +53,7 @@ mod request;
 mod scan;
 mod session;
 mod sign;
+mod stale;
 mod target;
 
 pub use ::sign::{PrivateKey, PublicKey};
