@@ -102,6 +102,24 @@ pub struct GraphBody {
     pub metadata: Vec<(String, String)>,
 }
 
+impl Graph {
+    /// Every body: the main one, those of functions and training, and all that are nested in them.
+    pub fn bodies(&self) -> Vec<&GraphBody> {
+        let mut found = vec![&self.body];
+        found.extend(self.functions.iter().map(|function| &function.body));
+        for training in &self.training {
+            found.extend(training.initialization.iter().chain(&training.algorithm));
+        }
+        // A list instead of calls, however deep they are.
+        let mut at = 0;
+        while let Some(body) = found.get(at).copied() {
+            found.extend(body.nodes.iter().flat_map(Node::bodies));
+            at += 1;
+        }
+        found
+    }
+}
+
 impl GraphBody {
     /// Adds a value. `None` when ids run out, at 2^32 values.
     pub fn add_value(&mut self, value: Value) -> Option<ValueId> {
@@ -251,6 +269,12 @@ impl Node {
             _ => None,
         }
     }
+
+    /// The bodies in its attributes: branches of an `If`, what a `Loop` repeats.
+    pub fn bodies(&self) -> impl Iterator<Item = &GraphBody> {
+        let values = self.attributes.iter().map(|attribute| &attribute.value);
+        values.flat_map(AttributeValue::bodies)
+    }
 }
 
 /// A named constant of a node.
@@ -284,6 +308,17 @@ pub enum AttributeValue {
     Types(Vec<ValueType>),
     /// Inside a function: the value of the caller's attribute of that name, which is of that kind.
     Ref(String, AttributeKind),
+}
+
+impl AttributeValue {
+    /// The bodies it is, if it is a graph or a list of them.
+    pub fn bodies(&self) -> &[GraphBody] {
+        match self {
+            Self::Graph(body) => std::slice::from_ref(body),
+            Self::Graphs(list) => list,
+            _ => &[],
+        }
+    }
 }
 
 /// The kind of an attribute's value.

@@ -134,11 +134,10 @@ impl Model {
                 .try_for_each(|id| self.check_id(*id, || "an attribute".to_owned())),
             AttributeValue::Sparse(sparse) => self.check_sparse(sparse),
             AttributeValue::Sparses(list) => list.iter().try_for_each(|s| self.check_sparse(s)),
-            AttributeValue::Graph(body) => self.check_body(body, depth - 1),
-            AttributeValue::Graphs(list) => list
-                .iter()
-                .try_for_each(|body| self.check_body(body, depth - 1)),
-            _ => Ok(()),
+            other => {
+                let mut bodies = other.bodies().iter();
+                bodies.try_for_each(|body| self.check_body(body, depth - 1))
+            }
         }
     }
 }

@@ -1,9 +1,7 @@
 //! What is inside a model, as data: the answer of `inspect`.
 
 use bytes::Bytes;
-use ir::{
-    Array, AttributeValue, Graph, GraphBody, MetaValue, Model, Object, ObjectId, Objects, Tensor,
-};
+use ir::{Array, Graph, GraphBody, MetaValue, Model, Object, ObjectId, Objects, Tensor};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -257,13 +255,7 @@ pub(crate) fn graph_line(graph: &Graph) -> GraphLine {
                 domain => format!("{domain}.{}", node.op),
             };
             *line.ops.entry(name).or_default() += 1;
-            for attribute in &node.attributes {
-                match &attribute.value {
-                    AttributeValue::Graph(body) => bodies.push(body),
-                    AttributeValue::Graphs(list) => bodies.extend(list),
-                    _ => {}
-                }
-            }
+            bodies.extend(node.bodies());
         }
     }
     line

@@ -106,13 +106,10 @@ impl Writer<'_> {
             let names = ids.iter().map(|id| id.map_or("_", |id| name(body, id)));
             names.collect::<Vec<_>>().join(", ")
         };
-        let nested = |a: &&Attribute| {
-            matches!(
-                a.value,
-                AttributeValue::Graph(_) | AttributeValue::Graphs(_)
-            )
-        };
-        let plain = node.attributes.iter().filter(|a| !nested(a));
+        let plain = node
+            .attributes
+            .iter()
+            .filter(|a| a.value.bodies().is_empty());
         let text = format!(
             "{} = {}({}){}",
             list(&node.outputs),
@@ -121,15 +118,9 @@ impl Writer<'_> {
             braces(plain.map(|a| self.attribute(a))),
         );
         self.line(depth, &text);
-        for attribute in node.attributes.iter().filter(nested) {
-            match &attribute.value {
-                AttributeValue::Graph(inner) => self.body(&attribute.name, inner, depth + 1),
-                AttributeValue::Graphs(list) => {
-                    for inner in list {
-                        self.body(&attribute.name, inner, depth + 1);
-                    }
-                }
-                _ => {}
+        for attribute in &node.attributes {
+            for inner in attribute.value.bodies() {
+                self.body(&attribute.name, inner, depth + 1);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! in which they compute is one of the checker's alone.
 
 use crate::OnnxError;
-use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node, Result, ValueId};
+use ir::{Function, Graph, GraphBody, Initializer, Node, Result, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// Whether a model's graph, its functions and its training hold together.
@@ -82,11 +82,11 @@ fn body<'a>(here: &'a GraphBody, around: &mut Vec<HashSet<&'a str>>) -> Result<(
         let what = format!("its output {name:?} is given by nothing");
         return Err(OnnxError::Contradiction { what }.into());
     }
-    if here.nodes.iter().all(|node| nested(node).next().is_none()) {
+    if here.nodes.iter().all(|node| node.bodies().next().is_none()) {
         return Ok(());
     }
     around.push(names(here));
-    let inner = here.nodes.iter().flat_map(nested);
+    let inner = here.nodes.iter().flat_map(Node::bodies);
     let checked = inner.into_iter().try_for_each(|inner| body(inner, around));
     around.pop();
     checked
@@ -101,17 +101,6 @@ fn place(body: &GraphBody, node: &Node) -> String {
         .into_iter()
         .find(|name| !name.is_empty());
     format!("node {:?} ({})", name.unwrap_or_default(), node.op)
-}
-
-/// The bodies in a node's attributes.
-fn nested(node: &Node) -> impl Iterator<Item = &GraphBody> {
-    node.attributes
-        .iter()
-        .flat_map(|attribute| match &attribute.value {
-            AttributeValue::Graph(body) => std::slice::from_ref(body.as_ref()).iter(),
-            AttributeValue::Graphs(list) => list.iter(),
-            _ => [].iter(),
-        })
 }
 
 /// Whether no function comes to itself: whoever writes them out would never end.
@@ -168,7 +157,7 @@ fn callees(body: &GraphBody, by_name: &ByName<'_>) -> Vec<usize> {
     while let Some(body) = bodies.pop() {
         for node in &body.nodes {
             found.extend(by_name.get(&[&node.domain[..], &node.op, &node.overload]));
-            bodies.extend(nested(node));
+            bodies.extend(node.bodies());
         }
     }
     let mut found: Vec<usize> = found.into_iter().collect();

@@ -3,9 +3,7 @@
 use super::Place;
 use super::existing;
 use crate::OnnxError;
-use ir::{
-    DType, Graph, GraphBody, Initializer, Model, Output, Result, Tensor, TensorId, WriteOptions,
-};
+use ir::{DType, Initializer, Model, Output, Result, Tensor, TensorId, WriteOptions};
 use std::collections::{BTreeSet, HashMap};
 
 /// A message ends at 2 GiB; over this many bytes of tensors they go to files of their own, which
@@ -189,33 +187,11 @@ pub(super) fn initializers(model: &Model) -> BTreeSet<TensorId> {
     let Some(graph) = &model.graph else {
         return model.tensors.ids().map(|(id, _)| id).collect();
     };
-    let mut found = BTreeSet::new();
-    let mut bodies: Vec<&GraphBody> = bodies_of(graph);
-    while let Some(body) = bodies.pop() {
-        for initializer in &body.initializers {
-            if let Initializer::Dense(_, id) = initializer {
-                found.insert(*id);
-            }
-        }
-        for attribute in body.nodes.iter().flat_map(|node| &node.attributes) {
-            match &attribute.value {
-                ir::AttributeValue::Graph(body) => bodies.push(body),
-                ir::AttributeValue::Graphs(list) => bodies.extend(list),
-                _ => {}
-            }
-        }
-    }
-    found
-}
-
-fn bodies_of(graph: &Graph) -> Vec<&GraphBody> {
-    let functions = graph.functions.iter().map(|function| &function.body);
-    let training = graph
-        .training
-        .iter()
-        .flat_map(|t| t.initialization.iter().chain(&t.algorithm));
-    std::iter::once(&graph.body)
-        .chain(functions)
-        .chain(training)
-        .collect()
+    let bodies = graph.bodies().into_iter();
+    let initializers = bodies.flat_map(|body| &body.initializers);
+    let dense = initializers.filter_map(|initializer| match initializer {
+        Initializer::Dense(_, id) => Some(*id),
+        _ => None,
+    });
+    dense.collect()
 }

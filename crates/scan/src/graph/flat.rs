@@ -95,20 +95,10 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn new(body: &'a GraphBody) -> Self {
-        let nested = |a: &ir::Attribute| {
-            matches!(
-                a.value,
-                AttributeValue::Graph(_) | AttributeValue::Graphs(_)
-            )
-        };
         Self {
             body,
             numbers: vec![None; body.values.len()],
-            seen: body
-                .nodes
-                .iter()
-                .flat_map(|node| &node.attributes)
-                .any(nested),
+            seen: body.nodes.iter().any(|node| node.bodies().next().is_some()),
         }
     }
 
@@ -126,7 +116,7 @@ impl<'a> Frame<'a> {
 
 /// Writes a graph out.
 pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
-    let nodes: usize = super::bodies(graph).iter().map(|b| b.nodes.len()).sum();
+    let nodes: usize = graph.bodies().iter().map(|b| b.nodes.len()).sum();
     let mut flat = Flat {
         most: STEPS + TIMES * nodes,
         ..Flat::default()
@@ -283,19 +273,12 @@ impl<'a> Flat<'a> {
             return;
         }
         let mut given = Vec::new();
-        for attribute in &node.attributes {
-            let bodies = match &attribute.value {
-                AttributeValue::Graph(inner) => std::slice::from_ref(&**inner),
-                AttributeValue::Graphs(list) => list.as_slice(),
-                _ => &[],
-            };
-            for inner in bodies {
-                given.push(if node.op == "If" {
-                    self.inner(inner, &[], scope, depth)
-                } else {
-                    self.turns(node, inner, &inputs, scope, depth)
-                });
-            }
+        for inner in node.bodies() {
+            given.push(if node.op == "If" {
+                self.inner(inner, &[], scope, depth)
+            } else {
+                self.turns(node, inner, &inputs, scope, depth)
+            });
         }
         let mut outputs = Vec::with_capacity(node.outputs.len());
         for id in &node.outputs {

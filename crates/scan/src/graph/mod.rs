@@ -25,7 +25,7 @@ use crate::finding::Finding;
 use crate::judge::plain;
 use crate::rules;
 use flat::flatten;
-use ir::{Graph, GraphBody, Node, TensorTable};
+use ir::{Graph, Node, TensorTable};
 use known::Known;
 use std::collections::BTreeSet;
 
@@ -70,7 +70,7 @@ fn domains(graph: &Graph, findings: &mut Vec<Finding>) {
         .map(|function| (function.domain.as_str(), function.name.as_str()))
         .collect();
     let mut told = BTreeSet::new();
-    for body in bodies(graph) {
+    for body in graph.bodies() {
         for node in &body.nodes {
             let (domain, op) = (node.domain.as_str(), node.op.as_str());
             let known = ops::DOMAINS.contains(&domain) || local.contains(&(domain, op));
@@ -80,27 +80,6 @@ fn domains(graph: &Graph, findings: &mut Vec<Finding>) {
             }
         }
     }
-}
-
-/// Every body of a graph, functions' and nested ones included.
-fn bodies(graph: &Graph) -> Vec<&GraphBody> {
-    let mut found: Vec<&GraphBody> = vec![&graph.body];
-    found.extend(graph.functions.iter().map(|function| &function.body));
-    for training in &graph.training {
-        found.extend(training.initialization.iter().chain(&training.algorithm));
-    }
-    let mut at = 0;
-    while let Some(body) = found.get(at).copied() {
-        for attribute in body.nodes.iter().flat_map(|node| &node.attributes) {
-            match &attribute.value {
-                ir::AttributeValue::Graph(inner) => found.push(inner),
-                ir::AttributeValue::Graphs(list) => found.extend(list),
-                _ => {}
-            }
-        }
-        at += 1;
-    }
-    found
 }
 
 #[cfg(test)]

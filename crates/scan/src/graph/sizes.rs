@@ -2,7 +2,7 @@
 
 use super::flat::{Flat, Step};
 use super::known::{Known, attribute};
-use super::{TOLD, bodies, ops, show};
+use super::{TOLD, ops, show};
 use crate::finding::Finding;
 use crate::judge::plain;
 use crate::rules;
@@ -40,7 +40,7 @@ fn too_many(sizes: &[u64]) -> Option<String> {
 
 /// Values that are declared larger than any memory.
 pub(super) fn declared(graph: &Graph, findings: &mut Vec<Finding>) {
-    let values = bodies(graph).into_iter().flat_map(|body| &body.values);
+    let values = graph.bodies().into_iter().flat_map(|body| &body.values);
     let huge = values.filter_map(|value| Some((value, too_many(&sizes(value.ty.as_ref()?)?)?)));
     for (value, what) in huge.take(TOLD) {
         let place = format!("value {}", value.name);
@@ -99,10 +99,7 @@ pub(super) fn computed(flat: &Flat<'_>, known: &Known<'_>, findings: &mut Vec<Fi
 /// The turns of a loop that nothing else ends, if they are too many.
 fn turns(step: &Step<'_>, known: &Known<'_>) -> Option<f64> {
     let count = known.single(step.inputs.first().copied().flatten())?;
-    let body = step.node.attributes.iter().find_map(|a| match &a.value {
-        AttributeValue::Graph(body) => Some(body),
-        _ => None,
-    })?;
+    let body = step.node.bodies().next()?;
     // A body that hands its condition on, or gives a constant, does not end the loop.
     let (takes, gives) = (body.inputs.get(1), body.outputs.first()?);
     let maker = body

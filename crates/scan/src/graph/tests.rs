@@ -1,6 +1,7 @@
 //! Small graphs, with a backdoor and without.
 
 use super::*;
+use ir::GraphBody;
 use ir::{Attribute, AttributeValue, Function, Initializer, ModelBuilder, Value, ValueId};
 
 /// The tensor that all constants are.
