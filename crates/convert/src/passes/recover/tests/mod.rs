@@ -1,5 +1,6 @@
 //! Names of small graphs, by who tells them.
 
+mod computed;
 mod forms;
 mod listed;
 mod traced;
