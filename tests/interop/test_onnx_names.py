@@ -482,6 +482,18 @@ def inside(does, **parts):
     return Made(lambda m, x: m.m(x), m=Made(does, **parts))
 
 
+class Twice(nn.Module):
+    def forward(self, weight):
+        return weight * 2
+
+
+def gated():
+    """A recurrent layer whose weight is computed at each call."""
+    layer = nn.LSTM(8, 6, batch_first=True)
+    nn.utils.parametrize.register_parametrization(layer, "weight_ih_l0", Twice())
+    return Made(lambda m, x: m.l(x)[0], l=layer)
+
+
 LINEAR, FUNCTION = nn.functional.linear, nn.functional
 # Parameters that code computes with: what comes of them is no parameter.
 COMPUTED = {
@@ -504,6 +516,7 @@ COMPUTED = {
     "norm": (lambda: inside(lambda m, x: FUNCTION.layer_norm(x, (8,), m.weight * 2, m.bias), weight=own(8), bias=own(8)), X),
     "groups": (lambda: inside(lambda m, x: FUNCTION.group_norm(x, 2, m.weight.abs(), m.bias.abs()), weight=own(4), bias=own(4)), SERIES),
     "slope": (lambda: inside(lambda m, x: FUNCTION.prelu(x, m.weight.abs()), weight=own(4)), SERIES),
+    "gates": (gated, X),
     "bilinear-list": (lambda: Made(lambda m, x: m.b(x[:3], x[:4]), b=nn.Bilinear(3, 4, 5)), FLAT[0]),
     "bilinear": (lambda: Made(lambda m, x: m.b(x[..., :3], x[..., :4]), b=nn.Bilinear(3, 4, 5)), X),
     "bilinear-abs": (lambda: inside(lambda m, x: FUNCTION.bilinear(x[..., :3], x[..., :4], m.weight.abs()), weight=own(5, 3, 4)), FLAT),
@@ -511,7 +524,7 @@ COMPUTED = {
 # Of these the newer exporter tells all that the module has.
 WHOLE = {"t-linear", "t-matrix", "T-product", "t-twice", "copy", "copy-across", "bilinear-list", "bilinear"}
 # And these cannot be told from a layer in what the older one writes.
-LIKE_LAYERS = {("t-linear", False), ("softmax", False), ("cat", False)}
+LIKE_LAYERS = {("t-linear", False), ("gates", False), ("softmax", False), ("cat", False)}
 
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])

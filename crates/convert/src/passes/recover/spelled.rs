@@ -168,6 +168,11 @@ impl Spelled {
             return;
         };
         let dot = if module.is_empty() { "" } else { "." };
+        // What code computed of a parameter is listed under the name of its operator.
+        let first = format!("{module}{dot}weight_ih_l{layer}");
+        if Listed::of(node).is_some_and(|listed| !listed.has(&first)) {
+            return;
+        }
         for (slot, leaf) in [(1, "weight_ih"), (2, "weight_hh")] {
             let Some((source, tensor)) = scene.source(input(slot)) else {
                 continue;
