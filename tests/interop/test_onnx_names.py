@@ -474,6 +474,82 @@ VARIED = {
     "below-and-beside": (lambda: Made(lambda m, x: m.a(x) + m.b(x), a=nn.Sequential(line(), Made(
         lambda m, x: m.a(x), a=line(bias=False))), b=Made(lambda m, x: m.a(m.b(x)), a=line(bias=False), b=line(bias=False))), X),
 }
+FLAT = X[0]
+
+
+def inside(does, **parts):
+    """A module with these parameters, below the model."""
+    return Made(lambda m, x: m.m(x), m=Made(does, **parts))
+
+
+class Twice(nn.Module):
+    def forward(self, weight):
+        return weight * 2
+
+
+def gated():
+    """A recurrent layer whose weight is computed at each call."""
+    layer = nn.LSTM(8, 6, batch_first=True)
+    nn.utils.parametrize.register_parametrization(layer, "weight_ih_l0", Twice())
+    return Made(lambda m, x: m.l(x)[0], l=layer)
+
+
+LINEAR, FUNCTION = nn.functional.linear, nn.functional
+# Parameters that code computes with: what comes of them is no parameter.
+COMPUTED = {
+    "t-linear": (lambda: inside(lambda m, x: LINEAR(x, m.weight.t()), weight=own(8, 8)), X),
+    "t-matrix": (lambda: inside(lambda m, x: LINEAR(x, m.weight.t()), weight=own(8, 8)), FLAT),
+    "T-product": (lambda: inside(lambda m, x: x @ m.weight.T, weight=own(8, 8)), X),
+    "t-twice": (lambda: inside(lambda m, x: x @ m.weight.t().t(), weight=own(8, 8)), X),
+    "copy": (lambda: inside(lambda m, x: x @ m.weight.clone(), weight=own(8, 8)), X),
+    "copy-across": (lambda: inside(lambda m, x: x @ m.weight.t().contiguous(), weight=own(8, 8)), X),
+    "abs": (lambda: inside(lambda m, x: x @ m.weight.abs(), weight=own(8, 8)), X),
+    "exp": (lambda: inside(lambda m, x: LINEAR(x, m.weight.exp()), weight=own(8, 8)), FLAT),
+    "softmax": (lambda: inside(lambda m, x: LINEAR(x, m.weight.softmax(-1)), weight=own(8, 8)), FLAT),
+    "cat": (lambda: inside(lambda m, x: LINEAR(x, torch.cat([m.weight, m.b])), weight=own(8, 8), b=own(4, 8)), X),
+    "slice": (lambda: inside(lambda m, x: LINEAR(x, m.weight[:4], m.bias[:4]), weight=own(8, 8), bias=own(8)), X),
+    "slice-matrix": (lambda: inside(lambda m, x: LINEAR(x, m.weight[:4], m.bias[:4]), weight=own(8, 8), bias=own(8)), FLAT),
+    "bias": (lambda: inside(lambda m, x: LINEAR(x, m.weight, m.bias * 2), weight=own(8, 8), bias=own(8)), X),
+    "rows": (lambda: inside(lambda m, x: FUNCTION.embedding(x, m.weight[:6]), weight=own(8, 8)), IDS),
+    "rows-across": (lambda: inside(lambda m, x: FUNCTION.embedding(x, m.weight.t()), weight=own(8, 8)), IDS),
+    "kernel": (lambda: inside(lambda m, x: FUNCTION.conv1d(x, m.weight * 2, m.bias), weight=own(4, 4, 3), bias=own(4)), SERIES),
+    "norm": (lambda: inside(lambda m, x: FUNCTION.layer_norm(x, (8,), m.weight * 2, m.bias), weight=own(8), bias=own(8)), X),
+    "groups": (lambda: inside(lambda m, x: FUNCTION.group_norm(x, 2, m.weight.abs(), m.bias.abs()), weight=own(4), bias=own(4)), SERIES),
+    "slope": (lambda: inside(lambda m, x: FUNCTION.prelu(x, m.weight.abs()), weight=own(4)), SERIES),
+    "gates": (gated, X),
+    "bilinear-list": (lambda: Made(lambda m, x: m.b(x[:3], x[:4]), b=nn.Bilinear(3, 4, 5)), FLAT[0]),
+    "bilinear": (lambda: Made(lambda m, x: m.b(x[..., :3], x[..., :4]), b=nn.Bilinear(3, 4, 5)), X),
+    "bilinear-abs": (lambda: inside(lambda m, x: FUNCTION.bilinear(x[..., :3], x[..., :4], m.weight.abs()), weight=own(5, 3, 4)), FLAT),
+}
+# Of these the newer exporter tells all that the module has.
+WHOLE = {"t-linear", "t-matrix", "T-product", "t-twice", "copy", "copy-across", "bilinear-list", "bilinear"}
+# And these cannot be told from a layer in what the older one writes.
+LIKE_LAYERS = {("t-linear", False), ("gates", False), ("softmax", False), ("cat", False)}
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_code_computed_has_no_parameters_name(name, dynamo, tmp_path):
+    torch.manual_seed(20261121)
+    make, sample = COMPUTED[name]
+    if (name, dynamo) in LIKE_LAYERS:
+        pytest.skip("the graph is that of a layer: docs/shortcomings.md")
+    model = make().eval()
+    shake(model)
+    try:
+        export(model, (sample,), tmp_path / "m.onnx", dynamo)
+    except torch.onnx.errors.OnnxExporterError as error:
+        pytest.skip(f"the exporter does not know it: {error}")
+    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    found, state = all_of(tmp_path / "m.safetensors"), model.state_dict()
+    wrong = [key for key, value in found.items() if key in state and not torch.equal(value, state[key])]
+    assert not wrong, (wrong, done.stderr)
+    invented = {key for key in found if key not in state and "." in key and "::" not in key and not key.startswith("/")}
+    assert not invented, (invented, done.stderr)
+    if dynamo and name in WHOLE:
+        assert set(state) <= set(found), (sorted(found), done.stderr)
+
+
 # What a traced graph cannot tell: a parameter that stands where a layer of that path would have its weight.
 UNTOLD = {("across", False): {"m.weight"}}
 

@@ -1,8 +1,9 @@
 //! Small graphs, with a backdoor and without.
 
 use super::*;
-use ir::GraphBody;
-use ir::{Attribute, AttributeValue, Function, Initializer, ModelBuilder, Value, ValueId};
+use ir::{
+    Attribute, AttributeValue, Function, GraphBody, Initializer, ModelBuilder, Value, ValueId,
+};
 
 /// The tensor that all constants are.
 fn model() -> ir::Model {

@@ -35,12 +35,14 @@
 //! in `spelled`.
 //!
 //! The newer exporter (`dynamo=True`) tells modules in a node's properties (`name_scopes`), of a
-//! weight that it transposed the parameter it was (`folded_from`), and the parameters of each call
-//! (`listed`). What modules the tracing exporter's paths mean is in `traced`.
+//! weight that it transposed the parameter it was (`folded`), and the parameters of each call
+//! (`listed`). What the tracing one computed is in `computed`, what modules the tracing exporter's paths mean is in `traced`.
 //!
 //! A wrong name is worse than a raw one: what cannot be told has no name.
 
 mod attention;
+mod computed;
+mod folded;
 mod join;
 mod listed;
 mod nodes;

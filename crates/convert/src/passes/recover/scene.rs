@@ -1,6 +1,7 @@
 //! A body as names are looked for in it: where values come from, and which modules there are.
 
-use super::nodes::{Path, hidden, path, strings, swaps};
+use super::folded::parameter;
+use super::nodes::{Path, hidden, path, swaps};
 use super::traced;
 use ir::{GraphBody, Initializer, Node, Tensor, TensorId, TensorTable, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -58,7 +59,7 @@ impl<'a> Scene<'a> {
                 names.extend(body.value(*to).map(|value| value.name.clone()));
             }
         }
-        names.extend(body.values.iter().filter_map(folded).map(str::to_owned));
+        names.extend(body.values.iter().filter_map(parameter).map(str::to_owned));
         names.retain(|name| !hidden(name));
         names.sort_unstable();
         names.dedup();
@@ -182,25 +183,4 @@ fn below(sorted: &[String], module: &str) -> bool {
     let start = format!("{module}.");
     let at = sorted.partition_point(|name| *name < start);
     sorted.get(at).is_some_and(|name| name.starts_with(&start))
-}
-
-/// The one parameter that the newer exporter computed a constant from.
-pub(super) fn folded(value: &ir::Value) -> Option<&str> {
-    match folds(value)?[..] {
-        [name] if !made(name) => Some(name),
-        _ => None,
-    }
-}
-
-/// A name of the exporter's own making. A parameter of the model itself has no dot in its name.
-fn made(name: &str) -> bool {
-    let number = name.strip_prefix("val_").unwrap_or(name);
-    hidden(name) && (name.contains([':', '/']) || number.bytes().all(|c| c.is_ascii_digit()))
-}
-
-/// All values that it computed a constant from.
-pub(super) fn folds(value: &ir::Value) -> Option<Vec<&str>> {
-    const KEY: &str = "pkg.onnxscript.optimizer.folded_from";
-    let (_, text) = value.metadata.iter().find(|(key, _)| key == KEY)?;
-    strings(text)
 }

@@ -12,15 +12,18 @@
 //!
 //! All of them are the tensor's own numbers in another place; what is not, keeps its name.
 
+use super::folded::folds;
 use super::join::{join, part};
 use super::listed::Listed;
 use super::nodes::{called, hidden};
-use super::scene::{Scene, folds};
+use super::scene::Scene;
 use ir::{AttributeValue, DType, Node, Strides, Tensor, TensorId, TensorSpec, ValueId, View};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Bytes of a repeated row that are compared.
 const REPEATED: u64 = 1 << 20;
+/// Dimensions of what a Bilinear gives.
+const RANK: u64 = 64;
 /// Parameters of one tensor: exporters write equal ones once, and a file could ask for any number.
 const SHARED: usize = 64;
 
@@ -165,6 +168,11 @@ impl Spelled {
             return;
         };
         let dot = if module.is_empty() { "" } else { "." };
+        // What code computed of a parameter is listed under the name of its operator.
+        let first = format!("{module}{dot}weight_ih_l{layer}");
+        if Listed::of(node).is_some_and(|listed| !listed.has(&first)) {
+            return;
+        }
         for (slot, leaf) in [(1, "weight_ih"), (2, "weight_hh")] {
             let Some((source, tensor)) = scene.source(input(slot)) else {
                 continue;
@@ -232,7 +240,7 @@ impl Spelled {
         let own = path.map(|path| format!("{path}{dot}"));
         // The newer exporter lists what is a parameter: a module without any has ones and zeros.
         let name = match (Listed::of(node), own) {
-            (Some(listed), own) => own.filter(|own| listed.has(own)).or(folded),
+            (Some(listed), own) => [own, folded].into_iter().flatten().find(|n| listed.has(n)),
             (None, own) => folded.or(own),
         };
         if let (Some(name), Some(count)) = (name, tensor.spec.elements()) {
@@ -310,9 +318,12 @@ impl Spelled {
         if !name.ends_with(".weight") || other.is_none_or(|node| node.op != "Unsqueeze") {
             return;
         }
+        if Listed::of(node).is_some_and(|listed| !listed.has(&name)) {
+            return;
+        }
         let shape = scene.source(reshape.inputs.get(1).copied().flatten());
-        let three = |shape: &Tensor| shape.dtype() == DType::I64 && shape.spec.shape[..] == [3];
-        let shape = shape.filter(|(_, shape)| three(shape));
+        let few = |shape: &Tensor| matches!(shape.spec.shape[..], [2..=RANK]);
+        let shape = shape.filter(|(_, shape)| shape.dtype() == DType::I64 && few(shape));
         let shape = shape.and_then(|(_, shape)| shape.read_all().ok());
         let sizes = shape.unwrap_or_default();
         let sizes: Vec<i64> = sizes
@@ -321,7 +332,8 @@ impl Spelled {
             .iter()
             .map(|b| i64::from_le_bytes(*b))
             .collect();
-        if let [_, many, across] = sizes[..]
+        // The dimensions of the inputs stand before.
+        if let [.., many, across] = sizes[..]
             && let (Ok(many), Ok(across)) = (u64::try_from(many), u64::try_from(across))
             && many > 0
             && many.checked_mul(across) == Some(columns)

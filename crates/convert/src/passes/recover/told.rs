@@ -1,11 +1,13 @@
 //! What all nodes of a body tell of the names of its tensors.
 
 use super::attention::{Attentions, Join};
+use super::computed;
+use super::folded::{self, Fold};
 use super::listed::{Listed, normalized};
 use super::nodes::{Role, called, hidden, role};
-use super::scene::{Scene, Source, folded};
+use super::scene::{Scene, Source};
 use super::spelled::Spelled;
-use ir::{GraphBody, Initializer, Node, Tensor, TensorId, TensorSpec, TensorTable, ValueId};
+use ir::{GraphBody, Node, Tensor, TensorId, TensorSpec, TensorTable, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Who tells a name.
@@ -71,15 +73,8 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
     for (id, name) in &attentions.names {
         told.add(*id, name.clone());
     }
-    let mut folds: HashMap<TensorId, &str> = HashMap::new();
-    for initializer in &body.initializers {
-        if let Initializer::Dense(value, id) = initializer
-            && let Some(name) = body.value(*value).and_then(folded)
-            && tensors.get(*id).is_some_and(|t| hidden(&t.name))
-        {
-            folds.insert(*id, name);
-        }
-    }
+    let folds = folded::find(body, tensors);
+    let spoiled = computed::beside(&scene);
     let outputs: HashSet<ValueId> = body.outputs.iter().copied().collect();
     let mut modules: HashSet<String> = HashSet::new();
     for (_, node, path) in scene.nodes() {
@@ -101,7 +96,8 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
             if node.op == "Gather" && slot == 0 {
                 told.tables.insert(source.id);
             }
-            if told.spelled.has(source.id) {
+            let fold = folds.get(&source.id).copied();
+            if told.spelled.has(source.id) || fold == Some(Fold::Computed) {
                 continue;
             }
             let known = scene.name(*input);
@@ -112,22 +108,20 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
                 continue;
             };
             role.transposed ^= source.turned;
-            if let Some(name) = folds.get(&source.id) {
-                let name = Name {
-                    text: (*name).to_owned(),
-                    transposed: role.transposed,
-                    by: By::Fold,
-                };
-                told.add_first(source.id, name);
+            if computed::constant(node, tensor)
+                && (!role.transposed || spoiled.contains(&source.id))
+                && !told.normalized.contains_key(&source.id)
+            {
+                continue;
             }
+            let folded = told.fold(source.id, fold, role);
             let Some(path) = path else { continue };
             modules.insert(path.to_owned());
             if attentions.has(path, &scene) {
                 continue;
             }
-            let own = folds.get(&source.id).copied();
-            let own = own.or(Some(tensor.name.as_str()).filter(|name| !hidden(name)));
-            if let (Some(listed), Some(own)) = (&listed, folds.get(&source.id)) {
+            let own = folded.or(Some(tensor.name.as_str()).filter(|name| !hidden(name)));
+            if let (Some(listed), Some(own)) = (&listed, folded) {
                 told.no_bias(node, tensor, listed, path, own);
             }
             told.node(node, source, role, (path, &listed), own, &scene);
@@ -143,6 +137,30 @@ impl Told {
         if names.known.insert(name.text.clone()) {
             names.list.push(name);
         }
+    }
+
+    /// The parameter that a constant is, which it has the name of before all others.
+    fn fold<'a>(&mut self, id: TensorId, fold: Option<Fold<'a>>, role: Role) -> Option<&'a str> {
+        let Some(Fold::Parameter {
+            name,
+            turned,
+            lowered,
+        }) = fold
+        else {
+            return None;
+        };
+        let text = name.to_owned();
+        let transposed = Fold::transposed(turned, lowered, role);
+        let by = By::Fold;
+        self.add_first(
+            id,
+            Name {
+                text,
+                transposed,
+                by,
+            },
+        );
+        Some(name)
     }
 
     /// What an exporter says itself counts before what nodes tell.
