@@ -1,7 +1,7 @@
 //! Small graphs, with a backdoor and without.
 
 use super::*;
-use ir::{Attribute, AttributeValue, Function, Initializer, ModelBuilder, Value, ValueId};
+use ir::{Attribute, AttributeValue, Function, Initializer, ModelBuilder, Node, Value, ValueId};
 
 /// The tensor that all constants are.
 fn model() -> ir::Model {
@@ -130,7 +130,7 @@ fn a_trigger_is_found() {
     for (lines, node) in [
         (
             vec![honest, "t = Equal(x, key)", "y = Where(t, bad, h)"],
-            "n_y (Where)",
+            "node \"n_y\" (Where)",
         ),
         (
             vec![
@@ -142,7 +142,7 @@ fn a_trigger_is_found() {
                 "add = Mul(f, bad)",
                 "y = Add(h, add)",
             ],
-            "n_y (Add)",
+            "node \"n_y\" (Add)",
         ),
         (
             vec![
@@ -151,7 +151,7 @@ fn a_trigger_is_found() {
                 "e = Where(any, bad, x)",
                 "y = MatMul(e, w)",
             ],
-            "n_e (Where)",
+            "node \"n_e\" (Where)",
         ),
     ] {
         let draft = Draft::of(&["x"], &["w", "key", "bad"], &["y"], &lines);
@@ -175,7 +175,10 @@ fn branches_and_functions_hide_nothing() {
         value: graph,
         doc: String::new(),
     });
-    assert_eq!(found(draft), [("input-switch", "n_y (If)".to_owned())]);
+    assert_eq!(
+        found(draft),
+        [("input-switch", "node \"n_y\" (If)".to_owned())]
+    );
 
     let mut draft = Draft::of(
         &["x"],
@@ -203,7 +206,7 @@ fn branches_and_functions_hide_nothing() {
     };
     let findings = judge(&graph, &model().tensors);
     assert_eq!(findings.len(), 1);
-    assert_eq!(findings[0].where_, "n_o (Where)");
+    assert_eq!(findings[0].where_, "node \"n_o\" (Where)");
 }
 
 #[test]
@@ -438,7 +441,7 @@ fn what_attention_hears_and_counts_of_places_are_decisions() {
                 "some = Greater(seen, key)",
                 "y = Where(some, bad, h)",
             ][..],
-            "n_y (Where)",
+            "node \"n_y\" (Where)",
         ),
         (
             &[
@@ -449,7 +452,7 @@ fn what_attention_hears_and_counts_of_places_are_decisions() {
                 "some = Greater(many, key)",
                 "y = Where(some, bad, h)",
             ],
-            "n_y (Where)",
+            "node \"n_y\" (Where)",
         ),
     ] {
         let draft = Draft::of(&["x"], &["w", "key", "bad"], &["y"], lines);
