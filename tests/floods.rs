@@ -95,8 +95,72 @@ fn pickle(name: &str, start: &[u8], unit: &[u8], end: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A field of a protobuf message: its number, and bytes of any length.
+fn field(number: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut len = body.len();
+    while len > 127 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    [out, body.to_vec()].concat()
+}
+
+/// A model of one node over `x`, which is fed, and `k`, which is known.
+fn of_one_node(node: &[u8]) -> Vec<u8> {
+    let known = [b"\x10\x01".to_vec(), field(8, b"k"), field(9, &[0; 4])].concat();
+    let graph = [
+        field(1, node),
+        field(5, &known),
+        field(11, &field(1, b"x")),
+        field(12, &field(1, b"y")),
+    ];
+    let opset = field(8, b"\x10\x11");
+    [b"\x08\x08".to_vec(), opset, field(7, &graph.concat())].concat()
+}
+
+/// One test at a time: they share the counting allocator and the clock.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// What a node takes and gives is looked at once, not each with each.
+#[test]
+fn one_node_as_wide_as_a_file_is_judged_in_time() {
+    let _alone = ALONE.lock().unwrap();
+    let many = |n: usize, name: &[u8], op: &[u8]| {
+        let takes = field(1, name).repeat(n);
+        [takes, field(2, b"y"), field(4, op)].concat()
+    };
+    let branch = [field(
+        5,
+        &[field(1, b"t"), field(6, b""), b"\xa0\x01\x05".to_vec()].concat(),
+    )];
+    let gives = [field(2, b"y"), field(2, b"").repeat(200_000)].concat();
+    let branches = [
+        field(1, b"x"),
+        gives,
+        field(4, b"If"),
+        branch.concat().repeat(40_000),
+    ];
+    let dir = folder();
+    let path = dir.path().join("model.onnx");
+    for (name, node) in [
+        ("fed values", many(300_000, b"x", b"Sum")),
+        ("known values of a layer", many(300_000, b"k", b"MatMul")),
+        ("branches", branches.concat()),
+    ] {
+        let model = of_one_node(&node);
+        assert!(model.len() <= SIZE, "{name}: {}", model.len());
+        std::fs::write(&path, model).unwrap();
+        let begun = Instant::now();
+        weightbridge::scan(std::slice::from_ref(&path), &Session::default()).unwrap();
+        assert!(begun.elapsed() < PATIENCE, "{name}: {:?}", begun.elapsed());
+    }
+}
+
 #[test]
 fn a_megabyte_of_anything_is_judged_in_little_memory() {
+    let _alone = ALONE.lock().unwrap();
     let dir = folder();
     let path = dir.path().join("model.bin");
     let mut over = Vec::new();

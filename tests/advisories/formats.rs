@@ -173,6 +173,48 @@ fn settings_too_long_to_read_are_never_clean() {
     assert!(report.files.is_empty());
 }
 
+/// Indexes and notebooks are long by nature: what counts in them is found behind any number of bytes.
+#[test]
+fn long_indexes_and_notebooks_are_read() {
+    let blanks = " ".repeat(5 << 20);
+    let index =
+        |file: &str| format!(r#"{{"metadata": {{}}, {blanks} "weight_map": {{"a": "{file}"}}}}"#);
+    let name = "model.safetensors.index.json";
+    let scanned = scan(name, index("../../secret").as_bytes());
+    assert_eq!(scanned.findings[0].rule, "external-path", "{scanned:?}");
+    let scanned = scan(name, index("model-1.safetensors").as_bytes());
+    // The shard is not there, which is all that is said.
+    assert!(scanned.findings.is_empty(), "{scanned:?}");
+    let notebook = |code: &str| {
+        let cell =
+            format!(r#"{{"cell_type": "code", "outputs": ["{blanks}"], "source": "{code}"}}"#);
+        format!(r#"{{"cells": [{cell}], "nbformat": 4}}"#)
+    };
+    let evil = notebook("import os\\nos.system('true')");
+    dangerous("train.ipynb", evil.as_bytes(), "python-danger");
+    let scanned = scan("train.ipynb", notebook("print(1)").as_bytes());
+    assert_eq!(scanned.verdict, scan::Verdict::Suspicious, "{scanned:?}");
+}
+
+/// A pickle that breaks before it calls has imported by then what it names.
+#[test]
+fn a_broken_pickle_without_a_protocol_is_named_by_what_it_imports() {
+    for bytes in [
+        &b"cos\nsystem\n\xff"[..],
+        b"(cos\nsystem\n(S'x",
+        b"cposix\nsystem\n",
+    ] {
+        dangerous("model.pkl", bytes, "process");
+    }
+    for (name, bytes) in [
+        ("model.pkl", &b"cmine\nModel\n\xff"[..]),
+        ("model.bin", b"\xff\xfe\0cos\nsystem\n"),
+        ("words", b"cos\nsystem\n\0\xff"),
+    ] {
+        refused(name, bytes, "");
+    }
+}
+
 /// A safetensors file of one header.
 pub(crate) fn safetensors(header: &str, data: usize) -> Vec<u8> {
     let len = (header.len() as u64).to_le_bytes();

@@ -54,7 +54,7 @@ def test_no_backdoor_is_missed(tmp_path):
         nodes = {node.name for node in onnx.load(tmp_path / f"{name}.onnx").graph.node}
         told = [place for rule, place in found[name] if rule == "input-switch"]
         assert told, name
-        assert name == "function" or all(place.split(" (")[0] in nodes for place in told), (name, told)
+        assert name == "function" or all(place.split('"')[1] in nodes for place in told), (name, told)
 
 
 def test_no_backdoor_that_is_written_in_pytorch_is_missed(tmp_path):

@@ -55,7 +55,7 @@ pub mod writer;
 
 pub use error::CkptError;
 pub use pickle::COMPUTED_GLOBAL;
-pub use reader::{Beside, CkptReader, Unpacked, probe};
+pub use reader::{Beside, CkptReader, Unpacked, probe, start};
 
 /// PyTorch checkpoints: zip, TorchScript, PT2, legacy stream, tar, plain pickles.
 pub static FORMAT: ir::Format = ir::Format {

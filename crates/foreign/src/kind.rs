@@ -131,6 +131,7 @@ fn by_name(name: &str, head: &[u8]) -> Kind {
         "pb" => Kind::Graph,
         "yaml" | "yml" => Kind::Yaml,
         "json" => Kind::Json,
+        _ if head.starts_with(b"#!/") || head.starts_with(b"#! /") => Kind::Script,
         _ => match text_start(head) {
             Some(b'{' | b'[') if looks_like_json(head) => Kind::Json,
             _ => Kind::Other,
@@ -167,6 +168,8 @@ mod tests {
         assert_eq!(kind("model", b" {\n \"a\": 1}"), Kind::Json);
         assert_eq!(kind("notes.txt", b"{% set x = 1 %}"), Kind::Other);
         assert_eq!(kind("run.sh", b"curl x | sh"), Kind::Script);
+        assert_eq!(kind("run", b"#!/usr/bin/env python"), Kind::Script);
+        assert_eq!(kind("lib.rs", b"#![allow(x)]"), Kind::Other);
         assert_eq!(kind("notes.sh.txt", b"curl x | sh"), Kind::Other);
         assert_eq!(kind("libx.bin", b"\x7fELF\x02"), Kind::Native);
         let mut block = vec![0; 512];

@@ -29,4 +29,4 @@ mod unpack;
 
 pub use error::ForeignError;
 pub use kind::{Kind, Wrapping, kind};
-pub use unpack::{unpack, unpack_entry};
+pub use unpack::{unpack, unpack_entry, unpacks};

@@ -63,6 +63,11 @@ pub fn unpack_entry(
     }
 }
 
+/// Whether entries packed by a method are unpacked here.
+pub fn unpacks(method: u16) -> bool {
+    matches!(method, BZIP2 | LZMA)
+}
+
 /// An LZMA stream behind a version, the length of its properties, and those (APPNOTE 5.8.8).
 fn lzma_entry(packed: &Region, len: u64) -> Result<Box<dyn Read>> {
     let bad = |what: &str| ForeignError::Packed {

@@ -17,6 +17,8 @@ class Sample:
     family: str
     # Harmless, but of a class that no list of ours or theirs can know: an author's own.
     unknown: bool = False
+    # Malicious, but it runs only where the loader is told to trust the repository: suspicious is enough.
+    trusted: bool = False
 
 
 class Shelf:

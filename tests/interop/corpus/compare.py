@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    bad = malicious.write(folder / "malicious")
+    bad = [sample for sample in malicious.write(folder / "malicious") if not sample.trusted]
     good = harmless.write(folder / "harmless")
     text = table(verdicts(folder, bad, good), bad, good)
     print(text)

@@ -22,7 +22,7 @@ import numpy
 import torch
 from torch import nn
 
-from . import Shelf
+from . import Shelf, twins
 
 
 @dataclasses.dataclass
@@ -216,4 +216,5 @@ def write(folder):
     shelf = Shelf(folder)
     for family in (state_dicts, training, values, wrapped, formats):
         family(shelf)
+    twins.harmless(shelf)
     return shelf.samples

@@ -22,7 +22,7 @@ from assemble import (
     POP, POP_MARK, REDUCE, SHELL, STACK_GLOBAL, STOP, blob, byte, call, frame, get, glob, list_of,
     proto, put as memo, short, stack_global, text, tuple_of)
 
-from . import Shelf
+from . import Shelf, twins
 from .gadgets import GHSA, UNLISTED
 
 EXEC_4 = call(stack_global("builtins", "exec"), text(EXEC))
@@ -469,6 +469,7 @@ def write(folder):
     shelf = Shelf(folder)
     for family in PICKLES + OTHERS:
         family(shelf)
+    twins.malicious(shelf)
     return shelf.samples
 
 

@@ -11,6 +11,9 @@ use ir::{Error, Ids, Limits, Object, ObjectId, Objects, Pairs, Region, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Bytes that a global takes beside its texts.
+const GLOBAL: u64 = 64;
+
 /// Highest slot of the memo.
 const MEMO_SLOT: u64 = 1 << 28;
 /// Slots of the memo that are filled out of order.
@@ -444,6 +447,8 @@ impl Machine<'_> {
 
     /// Pushes a global, its Python 2 name mapped where an unpickler maps it.
     pub(super) fn global(&mut self, module: &Arc<str>, name: &Arc<str>) -> Result<()> {
+        // Beside its texts it has a box of its own, and both stand behind a count.
+        self.budget.hold(GLOBAL)?;
         let node = self.global_object(module, name);
         self.push(node)
     }

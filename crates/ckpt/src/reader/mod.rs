@@ -18,7 +18,7 @@ mod survey;
 mod walk;
 
 pub use probe::probe;
-pub use survey::{Beside, Unpacked};
+pub use survey::{Beside, Unpacked, start};
 
 use crate::container::{Form, Storages};
 use crate::pickle::Budget;

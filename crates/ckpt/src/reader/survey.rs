@@ -91,6 +91,24 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
     out
 }
 
+/// What the pickle that a file may begin with names and calls, up to where it breaks. For files that
+/// nothing else takes for a model: whoever unpickles one has imported by then what it names.
+pub fn start(region: &Region, cx: &Context) -> Survey {
+    let mut budget = Budget::tolerant(&cx.limits.for_file(region.len()));
+    let outcome = pickle::run(region, 0, "pickle", &mut budget);
+    let objects = SurveyedObjects {
+        place: "pickle".to_owned(),
+        complete: outcome.complete(),
+        objects: outcome.objects,
+    };
+    Survey {
+        format: "ckpt",
+        objects: vec![objects],
+        error: outcome.error,
+        ..Survey::default()
+    }
+}
+
 /// Bytes unpacked from the entries of all archives.
 const UNPACKED: u64 = 256 << 20;
 

@@ -62,7 +62,7 @@ fn body<'a>(here: &'a GraphBody, around: &mut Vec<HashSet<&'a str>>) -> Result<(
         outer.then_some(value.name.as_str())
     };
     for node in &here.nodes {
-        let place = || place(here, node);
+        let place = || node.title(here);
         if let Some(name) = node.inputs.iter().flatten().find_map(known) {
             let what = format!("it takes {name:?}, which nothing gives");
             return Err(ir::Error::from(OnnxError::Contradiction { what }).at(place()));
@@ -90,17 +90,6 @@ fn body<'a>(here: &'a GraphBody, around: &mut Vec<HashSet<&'a str>>) -> Result<(
     let checked = inner.into_iter().try_for_each(|inner| body(inner, around));
     around.pop();
     checked
-}
-
-/// A node by its name, or by that of the first value it gives.
-fn place(body: &GraphBody, node: &Node) -> String {
-    let output = node.outputs.iter().flatten().next();
-    let output = output.and_then(|id| body.value(*id));
-    let output = output.map_or("", |value| value.name.as_str());
-    let name = [node.name.as_str(), output]
-        .into_iter()
-        .find(|name| !name.is_empty());
-    format!("node {:?} ({})", name.unwrap_or_default(), node.op)
 }
 
 /// Whether no function comes to itself: whoever writes them out would never end.

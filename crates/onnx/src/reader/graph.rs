@@ -222,10 +222,10 @@ pub(super) fn node(
     let first = node.outputs.iter().flatten().next();
     let output = first.and_then(|id| names.body.value(*id));
     let output = output.map(|value| value.name.clone()).unwrap_or_default();
-    let place = match [&node.name, &output].into_iter().find(|n| !n.is_empty()) {
-        Some(name) => format!("node {name:?} ({})", node.op),
-        None => format!("node at byte {at} ({})", node.op),
-    };
+    let mut place = node.title(&names.body);
+    if node.name.is_empty() && output.is_empty() {
+        place = format!("{place}, at byte {at}");
+    }
     if node.op.is_empty() {
         let error = ir::Error::from(OnnxError::Missing {
             what: "the operator",

@@ -169,8 +169,10 @@ pub(super) fn forward(flat: &Flat<'_>, known: &Known<'_>, old: bool) -> Vec<Fact
             .map(|n| n.and_then(|n| facts.get(n).copied()))
             .collect();
         let fact = fact(step, &operands, known);
+        let joined = joined(step, &facts);
         for (at, &number) in step.outputs.iter().enumerate() {
-            let fact = given(step, at, &operands, &facts).unwrap_or(fact);
+            let given = joined.get(at).copied().flatten();
+            let fact = given.map_or(fact, |fact| given_at(step, at, &operands, fact));
             if let Some(slot) = facts.get_mut(number) {
                 *slot = fact;
             }
@@ -179,17 +181,28 @@ pub(super) fn forward(flat: &Flat<'_>, known: &Known<'_>, old: bool) -> Vec<Fact
     facts
 }
 
-/// What a branch or a loop gives at one place.
-fn given(step: &Step<'_>, at: usize, operands: &[Option<Fact>], facts: &[Fact]) -> Option<Fact> {
-    let bodies = step.given.iter().filter_map(|list| list.get(at));
-    let joined = bodies.filter_map(|n| facts.get(*n)).copied();
-    let mut fact = joined.reduce(Fact::join)?;
+/// What the branches of a step, or the turns of its loop, give at each place.
+fn joined(step: &Step<'_>, facts: &[Fact]) -> Vec<Option<Fact>> {
+    let places = step.given.iter().map(Vec::len).max().unwrap_or(0);
+    let mut joined = vec![None; places];
+    for list in &step.given {
+        for (slot, number) in joined.iter_mut().zip(list) {
+            if let Some(fact) = facts.get(*number).copied() {
+                *slot = Some(slot.map_or(fact, |known: Fact| known.join(fact)));
+            }
+        }
+    }
+    joined
+}
+
+/// What a step with bodies gives at one place, where its bodies give `fact`.
+fn given_at(step: &Step<'_>, at: usize, operands: &[Option<Fact>], mut fact: Fact) -> Fact {
     if step.node.op == "If" {
         let level = operands.first().copied().flatten().and_then(Fact::level);
         if let (Some(_), true) = (level, fact.fixed() || fact.level().is_some()) {
             fact.source = Source::Decided(Level::Bit);
         }
-        return Some(fact);
+        return fact;
     }
     let kept = at < states(step.node, step.inputs.len());
     match fact.source {
@@ -200,7 +213,7 @@ fn given(step: &Step<'_>, at: usize, operands: &[Option<Fact>], facts: &[Fact]) 
         Source::Known => fact.source = Source::Shape,
         _ => {}
     }
-    Some(fact)
+    fact
 }
 
 fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
@@ -371,10 +384,10 @@ fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool)
     let fed = || all().filter_map(|f| f.fed().map(|fed| (f, fed)));
     let layers = fed().map(|(_, f)| f.layers).max().unwrap_or(0);
     let few = fed().all(|(_, f)| f.few) || one || ops::is_reduction(op);
-    let partner = fed().any(|(it, _)| {
-        let mut others = all().filter(|other| !std::ptr::eq(*other, it));
-        others.any(|f| f.source == Source::Known || f.default)
-    });
+    // Counted once: a step may take as many values as a file has room for.
+    let kept = |f: &Fact| f.source == Source::Known || f.default;
+    let fixed = all().filter(|f| kept(f)).count();
+    let partner = fed().any(|(it, _)| fixed > usize::from(kept(it)));
     let yes = Source::Decided(if few { Level::Bit } else { Level::Mask });
     let near = fed().any(|(_, f)| f.offset == Offset::Taken) && layers == 0;
     match op {

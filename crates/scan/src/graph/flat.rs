@@ -20,6 +20,8 @@ const TWICE: usize = 3;
 pub(super) struct Step<'a> {
     /// The node.
     pub(super) node: &'a Node,
+    /// The body it stands in.
+    pub(super) body: &'a GraphBody,
     /// The values it takes.
     pub(super) inputs: Vec<Option<usize>>,
     /// The values it gives.
@@ -290,6 +292,7 @@ impl<'a> Flat<'a> {
         }
         self.steps.push(Step {
             node,
+            body: frame.body,
             inputs,
             outputs,
             given,

@@ -57,9 +57,15 @@ pub(super) fn backward(flat: &Flat<'_>, facts: &[Fact]) -> Vec<Way> {
         let Some(after) = after else {
             continue;
         };
+        let open = |n: Option<usize>| {
+            let fact = n.and_then(|n| facts.get(n));
+            fact.is_some_and(|f| f.source != Source::Known)
+        };
+        let opened = step.inputs.iter().filter(|n| open(**n)).count();
         for (at, number) in step.inputs.iter().enumerate() {
             if let Some(number) = *number {
-                let way = before(step, at, after, facts);
+                let others = opened > usize::from(open(Some(number)));
+                let way = before(step, at, after, others);
                 if let (Some(way), Some(slot)) = (way, ways.get_mut(number)) {
                     *slot = slot.and(way);
                 }
@@ -77,8 +83,9 @@ pub(super) fn backward(flat: &Flat<'_>, facts: &[Fact]) -> Vec<Way> {
     ways
 }
 
-/// The way of an input of a step, by the way of what the step gives.
-fn before(step: &Step<'_>, at: usize, after: Way, facts: &[Fact]) -> Option<Way> {
+/// The way of an input of a step, by the way of what the step gives, and whether anything else that
+/// it takes is not known before it runs.
+fn before(step: &Step<'_>, at: usize, after: Way, others: bool) -> Option<Way> {
     let op = step.node.op.as_str();
     let dead = Way {
         used: true,
@@ -93,14 +100,6 @@ fn before(step: &Step<'_>, at: usize, after: Way, facts: &[Fact]) -> Option<Way>
     }
     // What says how and not what is no way for a result to leave by.
     let data = at < ops::control(op) && (op != "Clip" || at == 0);
-    let others = || {
-        let inputs = step
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != at);
-        inputs.filter_map(|(_, n)| facts.get((*n)?))
-    };
     let plain = ops::is_plain(op) && data;
     Some(Way {
         leaves: after.leaves && plain,
@@ -115,7 +114,7 @@ fn before(step: &Step<'_>, at: usize, after: Way, facts: &[Fact]) -> Option<Way>
             _ => after.turns && (ops::is_plain(op) || ops::is_layer(op)),
         },
         weighs: match op {
-            _ if ops::is_layer(op) => others().any(|f| f.source != Source::Known),
+            _ if ops::is_layer(op) => others,
             _ => after.weighs && (ops::is_plain(op) || op == "Dropout"),
         },
         used: true,

@@ -25,7 +25,7 @@ use crate::finding::Finding;
 use crate::judge::plain;
 use crate::rules;
 use flat::flatten;
-use ir::{Graph, Node, TensorTable};
+use ir::{Graph, TensorTable};
 use known::Known;
 use std::collections::BTreeSet;
 
@@ -54,14 +54,6 @@ pub(crate) fn judge(graph: &Graph, tensors: &TensorTable) -> Vec<Finding> {
     findings
 }
 
-/// A node as people find it.
-fn show(node: &Node) -> String {
-    match node.name.as_str() {
-        "" => format!("a {} without a name", node.op),
-        name => format!("{name} ({})", node.op),
-    }
-}
-
 /// Operators that only somebody's library knows.
 fn domains(graph: &Graph, findings: &mut Vec<Finding>) {
     let local: BTreeSet<(&str, &str)> = graph
@@ -76,7 +68,7 @@ fn domains(graph: &Graph, findings: &mut Vec<Finding>) {
             let known = ops::DOMAINS.contains(&domain) || local.contains(&(domain, op));
             if !known && told.len() < TOLD && told.insert((domain, op)) {
                 let what = format!("{domain}.{op}");
-                findings.push(plain(rules::CUSTOM_OPERATOR, &show(node), &what, ""));
+                findings.push(plain(rules::CUSTOM_OPERATOR, &node.title(body), &what, ""));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::flat::{Flat, Step};
 use super::known::{Known, attribute};
-use super::{TOLD, ops, show};
+use super::{TOLD, ops};
 use crate::finding::Finding;
 use crate::judge::plain;
 use crate::rules;
@@ -88,7 +88,7 @@ pub(super) fn computed(flat: &Flat<'_>, known: &Known<'_>, findings: &mut Vec<Fi
             },
         };
         if let Some(what) = asked {
-            let place = show(step.node);
+            let place = step.node.title(step.body);
             if told.insert(place.clone()) {
                 findings.push(plain(rules::OVERSIZED_SHAPE, &place, &what, &what));
             }

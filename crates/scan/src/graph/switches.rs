@@ -4,7 +4,7 @@ use super::facts::{Fact, Level, Source, forward};
 use super::flat::{Flat, Step};
 use super::flow::{Way, backward};
 use super::known::Known;
-use super::{TOLD, ops, show};
+use super::{TOLD, ops};
 use crate::finding::Finding;
 use crate::judge::plain;
 use crate::rules;
@@ -27,7 +27,7 @@ pub(super) fn find(flat: &Flat<'_>, known: &Known<'_>, old: bool, findings: &mut
             break;
         }
         if let Some(how) = switch(step, &facts, &ways, known) {
-            let place = show(step.node);
+            let place = step.node.title(step.body);
             if told.insert(place.clone()) {
                 findings.push(plain(rules::INPUT_SWITCH, &place, how, how));
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use ir::{
-    Attribute, AttributeValue, Function, GraphBody, Initializer, ModelBuilder, Value, ValueId,
+    Attribute, AttributeValue, Function, GraphBody, Initializer, ModelBuilder, Node, Value, ValueId,
 };
 
 /// The tensor that all constants are.
@@ -132,7 +132,7 @@ fn a_trigger_is_found() {
     for (lines, node) in [
         (
             vec![honest, "t = Equal(x, key)", "y = Where(t, bad, h)"],
-            "n_y (Where)",
+            "node \"n_y\" (Where)",
         ),
         (
             vec![
@@ -144,7 +144,7 @@ fn a_trigger_is_found() {
                 "add = Mul(f, bad)",
                 "y = Add(h, add)",
             ],
-            "n_y (Add)",
+            "node \"n_y\" (Add)",
         ),
         (
             vec![
@@ -153,7 +153,7 @@ fn a_trigger_is_found() {
                 "e = Where(any, bad, x)",
                 "y = MatMul(e, w)",
             ],
-            "n_e (Where)",
+            "node \"n_e\" (Where)",
         ),
     ] {
         let draft = Draft::of(&["x"], &["w", "key", "bad"], &["y"], &lines);
@@ -177,7 +177,10 @@ fn branches_and_functions_hide_nothing() {
         value: graph,
         doc: String::new(),
     });
-    assert_eq!(found(draft), [("input-switch", "n_y (If)".to_owned())]);
+    assert_eq!(
+        found(draft),
+        [("input-switch", "node \"n_y\" (If)".to_owned())]
+    );
 
     let mut draft = Draft::of(
         &["x"],
@@ -205,7 +208,7 @@ fn branches_and_functions_hide_nothing() {
     };
     let findings = judge(&graph, &model().tensors);
     assert_eq!(findings.len(), 1);
-    assert_eq!(findings[0].where_, "n_o (Where)");
+    assert_eq!(findings[0].where_, "node \"n_o\" (Where)");
 }
 
 #[test]
@@ -440,7 +443,7 @@ fn what_attention_hears_and_counts_of_places_are_decisions() {
                 "some = Greater(seen, key)",
                 "y = Where(some, bad, h)",
             ][..],
-            "n_y (Where)",
+            "node \"n_y\" (Where)",
         ),
         (
             &[
@@ -451,7 +454,7 @@ fn what_attention_hears_and_counts_of_places_are_decisions() {
                 "some = Greater(many, key)",
                 "y = Where(some, bad, h)",
             ],
-            "n_y (Where)",
+            "node \"n_y\" (Where)",
         ),
     ] {
         let draft = Draft::of(&["x"], &["w", "key", "bad"], &["y"], lines);

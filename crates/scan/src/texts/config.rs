@@ -12,10 +12,21 @@ const DEPTH: u8 = 64;
 /// Judges a configuration of transformers, diffusers, PEFT, sentence-transformers or Hydra.
 pub(super) fn judge(value: &Json, ledger: &mut Ledger<'_>) {
     object(value, DEPTH, ledger);
-    notebook(value, ledger);
+    // Before version 4 of notebooks cells stood in worksheets.
+    let sheets = value.get("worksheets").map(Json::items).unwrap_or_default();
+    let cells = sheets
+        .iter()
+        .chain([value])
+        .filter_map(|it| it.get("cells"));
+    for cell in cells.flat_map(Json::items) {
+        let source = cell.get("source").or_else(|| cell.get("input"));
+        notebook_cell(cell.get("cell_type"), source, ledger);
+    }
     let bundle = ["bundle_root", "imports", "monai_version"];
     if bundle.iter().any(|key| value.get(key).is_some()) || holds(value, "_target_", DEPTH) {
-        expressions(value, DEPTH, ledger);
+        expressions(value, DEPTH, true, ledger);
+    } else {
+        expressions(value, DEPTH, false, ledger);
     }
     // `modules.json`: a list of layers, each with the class that is imported for it.
     for item in value.items() {
@@ -42,6 +53,7 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
     for item in value.items() {
         object(item, depth, ledger);
     }
+    skops(value, ledger);
     for (name, inner) in value.pairs() {
         let shown = || format!("{name}: {}", inner.shown());
         match (name.as_str(), inner) {
@@ -59,7 +71,7 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
             ("parent_library", Json::Text(module)) => {
                 class(&format!("{module}.Model"), name, ledger);
             }
-            ("_target_", Json::Text(target)) => callable(target, 0, ledger),
+            ("_target_", Json::Text(name)) => callable(name, 0, ledger),
             // sentence-transformers imports these, where transformers looks a plain word up.
             (
                 "activation_fn" | "activation_function" | "sbert_ce_default_activation_function",
@@ -69,10 +81,7 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
             ("chat_template" | "chat_templates", _) => templates(inner, ledger),
             ("weight_map", Json::Object(files)) => {
                 for (tensor, file) in files {
-                    if let Some(file) = file.text().filter(|file| leaves(file)) {
-                        let more = || format!("{tensor} lies in {file}");
-                        ledger.note(rules::EXTERNAL_PATH, file, 0, more);
-                    }
+                    shard(tensor, file, ledger);
                 }
             }
             (_, Json::Text(path)) if name.ends_with("_file") && path.contains("../") => {
@@ -81,6 +90,33 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
             _ => {}
         }
         object(inner, depth, ledger);
+    }
+}
+
+/// An object of skops (`schema.json`): it is imported by its module and name when the file is loaded
+/// with what it names trusted, and unasked in versions of the past (CVE-2025-54412, CVE-2025-54413).
+fn skops(value: &Json, ledger: &mut Ledger<'_>) {
+    let text = |key| value.get(key).and_then(Json::text);
+    if let (Some(module), Some(class), Some(_)) =
+        (text("__module__"), text("__class__"), text("__loader__"))
+        && let Standing::Dangerous(rule) = standing(module, class)
+        && rule != rules::STANDARD_LIBRARY
+    {
+        let more = || format!("skops imports {module}.{class}");
+        ledger.note(
+            rules::CONFIG_CALLABLE,
+            &format!("{module}.{class}"),
+            0,
+            more,
+        );
+    }
+}
+
+/// The file that an index says a tensor lies in.
+pub(super) fn shard(tensor: &str, file: &Json, ledger: &mut Ledger<'_>) {
+    if let Some(file) = file.text().filter(|file| leaves(file)) {
+        let more = || format!("{tensor} lies in {file}");
+        ledger.note(rules::EXTERNAL_PATH, file, 0, more);
     }
 }
 
@@ -124,23 +160,18 @@ fn class(name: &str, key: &str, ledger: &mut Ledger<'_>) {
     }
 }
 
-/// A notebook: each cell of code as Python.
-fn notebook(value: &Json, ledger: &mut Ledger<'_>) {
-    let cells = value.get("cells").map(Json::items).unwrap_or_default();
-    for cell in cells {
-        if cell.get("cell_type").and_then(Json::text) != Some("code") {
-            continue;
+/// A cell of a notebook: if it is code, as Python.
+pub(super) fn notebook_cell(kind: Option<&Json>, source: Option<&Json>, ledger: &mut Ledger<'_>) {
+    if kind.and_then(Json::text) != Some("code") {
+        return;
+    }
+    match source {
+        Some(Json::Text(text)) => python::judge(text, ledger),
+        Some(lines) => {
+            let lines: String = lines.items().iter().filter_map(Json::text).collect();
+            python::judge(&lines, ledger);
         }
-        let Some(source) = cell.get("source") else {
-            continue;
-        };
-        match source {
-            Json::Text(text) => python::judge(text, ledger),
-            lines => {
-                let lines: String = lines.items().iter().filter_map(Json::text).collect();
-                python::judge(&lines, ledger);
-            }
-        }
+        None => {}
     }
 }
 
@@ -154,8 +185,10 @@ fn holds(value: &Json, wanted: &str, depth: u8) -> bool {
         || value.items().iter().any(|item| holds(item, wanted, depth))
 }
 
-/// Texts that MONAI evaluates as Python, or imports: those behind a `$`.
-fn expressions(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
+/// Texts that MONAI evaluates as Python, or imports: those behind a `$`. Where nothing says that a
+/// document is a `bundle`, the whole text has to be a call, or an import, of what is dangerous:
+/// vocabularies have bits of programs.
+fn expressions(value: &Json, depth: u8, bundle: bool, ledger: &mut Ledger<'_>) {
     let Some(depth) = depth.checked_sub(1) else {
         return;
     };
@@ -164,7 +197,7 @@ fn expressions(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
         .iter()
         .chain(value.pairs().iter().map(|(_, v)| v))
     {
-        expressions(inner, depth, ledger);
+        expressions(inner, depth, bundle, ledger);
     }
     let Some(code) = value
         .text()
@@ -173,16 +206,53 @@ fn expressions(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
         return;
     };
     let import = code.trim_start().starts_with("import ") || code.trim_start().starts_with("from ");
-    if import || code.contains('(') {
+    let whole =
+        import && code.contains(char::is_whitespace) && !code.ends_with(char::is_whitespace)
+            || code.trim_end().ends_with(')') && balanced(code);
+    if bundle && (import || code.contains('(')) || whole && python::is_dangerous(code) {
         python::dangers(code, ledger);
         let more = || format!("MONAI runs ${code}");
         ledger.note(rules::REMOTE_CODE, "$", 0, more);
     }
 }
 
+/// Whether round brackets are closed in order, and there are some with something in them.
+fn balanced(code: &str) -> bool {
+    let mut open = 0i32;
+    for c in code.chars() {
+        open += i32::from(c == '(') - i32::from(c == ')');
+        if open < 0 {
+            return false;
+        }
+    }
+    open == 0 && code.contains('(') && !code.contains("()")
+}
+
 /// A dotted name that Hydra and its kind import and call.
 pub(super) fn callable(name: &str, at: u64, ledger: &mut Ledger<'_>) {
     named("_target_", name, at, ledger);
+}
+
+/// Endings of files, which other settings call their target.
+const FILES: &[&str] = &[
+    "bin", "c", "cfg", "cpp", "csv", "gz", "h", "html", "js", "json", "md", "pt", "py", "sh", "so",
+    "toml", "txt", "xml", "yaml", "yml", "zip",
+];
+
+/// A dotted name that the configurations of latent diffusion import and call. Much else is called a
+/// target: only what is dangerous by its name counts, and no file.
+pub(super) fn target(value: &str, at: u64, ledger: &mut Ledger<'_>) {
+    let Some((module, name)) = value.rsplit_once('.') else {
+        return;
+    };
+    if let Standing::Dangerous(rule) = standing(module, name)
+        && rule != rules::STANDARD_LIBRARY
+        && !FILES.contains(&name)
+        && !value.contains(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.'))
+    {
+        let more = || format!("target: {value}");
+        ledger.note(rules::CONFIG_CALLABLE, value, at, more);
+    }
 }
 
 fn named(key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
@@ -280,6 +350,11 @@ mod tests {
             r#"{"_target_": "Compose", "cost": "$5", "path": "$@root", "sub": "$x + 1"}"#,
             r#"{"_target_": "mine.os_tools.System", "activation_fn": "torch.nn.functional.gelu"}"#,
             r#"{"merges": ["$ foo(", "$__import__( x"], "cells": [{"cell_type": "markdown", "source": "exec(x)"}]}"#,
+            r#"{"__class__": "dict", "__module__": "builtins", "__loader__": "DictNode", "content": {
+               "x": {"__class__": "PCA", "__module__": "sklearn.decomposition._pca", "__loader__": "ObjectNode"}}}"#,
+            r#"{"target": "es2020", "a": {"target": "code.py"}, "targets": ["os.system"]}"#,
+            r#"{"price": ["$5 (net)", "$os.system(", "$eval()", "$exec", "$import"], "x": "$foo(1)"}"#,
+            r#"{"target": "ldm.models.diffusion.ddpm.LatentDiffusion"}"#,
             r#"{"auto_map": null, "trust_remote_code": false, "attn_implementation": "sdpa"}"#,
         ] {
             assert_eq!(findings(text), [], "{text}");
@@ -310,6 +385,18 @@ mod tests {
             (r#"{"activation_fn": "mine.layers.my_act"}"#, "remote-code"),
             (
                 r#"{"a": {"_target_": "Foo"}, "x": "$__import__('os').system('id')"}"#,
+                "python-danger",
+            ),
+            (
+                r#"{"content": {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}}"#,
+                "config-callable",
+            ),
+            (
+                r#"{"run": "$__import__('os').system('id')"}"#,
+                "python-danger",
+            ),
+            (
+                r#"{"run": ["$import subprocess", "$subprocess.run('id')"]}"#,
                 "python-danger",
             ),
             (r#"{"imports": ["$import subprocess"]}"#, "python-danger"),
@@ -354,6 +441,10 @@ mod tests {
         for (text, danger) in [
             (
                 r#"{"cells": [{"cell_type": "code", "source": ["import os\n", "os.system(1)"]}]}"#,
+                true,
+            ),
+            (
+                r#"{"worksheets": [{"cells": [{"cell_type": "code", "input": "os.system(1)"}]}], "nbformat": 3}"#,
                 true,
             ),
             (

@@ -6,6 +6,7 @@ mod jinja;
 mod json;
 mod keras;
 mod lex;
+mod long;
 mod python;
 mod tensorflow;
 mod yaml;
@@ -24,6 +25,7 @@ pub(crate) fn judge(text: &Text) -> Vec<Finding> {
         "python" => python::judge(&text.text, &mut ledger),
         "export" => export::judge(&text.text, &mut ledger),
         "tensorflow" => tensorflow::judge(&text.text, &mut ledger),
+        "long json" => long::judge(&text.text, &mut ledger),
         "yaml" => yaml::judge(&text.text, &mut ledger),
         "keras" | "json" => match json::parse(&text.text) {
             Ok(value) if text.language == "keras" => keras::judge(&value, &mut ledger),

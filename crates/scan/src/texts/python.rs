@@ -83,6 +83,13 @@ pub(super) fn dangers(text: &str, ledger: &mut Ledger<'_>) {
     }
 }
 
+/// Whether text that is run as Python starts programs or runs data as code.
+pub(super) fn is_dangerous(text: &str) -> bool {
+    let mut ledger = Ledger::new("");
+    dangers(text, &mut ledger);
+    !ledger.close().is_empty()
+}
+
 /// Modules by the names that `import module as name` gives them.
 fn aliases<'a>(all: &[(usize, Token<'a>)]) -> HashMap<&'a str, &'a str> {
     let named = all.windows(3).filter_map(|three| match three {

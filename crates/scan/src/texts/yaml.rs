@@ -6,7 +6,6 @@
 use super::config;
 use crate::ledger::Ledger;
 use crate::rules;
-use crate::standing::{Standing, standing};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
@@ -186,31 +185,13 @@ fn targets(text: &str, seen: &mut BTreeSet<String>, passed: &mut usize, ledger: 
     }
 }
 
-/// Endings of files, which other settings call their target.
-const FILES: &[&str] = &[
-    "bin", "c", "cfg", "cpp", "csv", "gz", "h", "html", "js", "json", "md", "pt", "py", "sh", "so",
-    "toml", "txt", "xml", "yaml", "yml", "zip",
-];
-
 /// Answers whether this value need not be judged again.
 fn judge_target(value: &str, hydra: bool, at: u64, ledger: &mut Ledger<'_>) -> bool {
     if hydra {
         config::callable(value, at, ledger);
         return true;
     }
-    // Much else is called a target: only what is dangerous by its name counts, and no file.
-    let Some((module, name)) = value.rsplit_once('.') else {
-        return false;
-    };
-    let found = standing(module, name);
-    if let Standing::Dangerous(rule) = found
-        && rule != rules::STANDARD_LIBRARY
-        && !FILES.contains(&name)
-        && !value.contains(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.'))
-    {
-        let more = || format!("target: {value}");
-        ledger.note(rules::CONFIG_CALLABLE, value, at, more);
-    }
+    config::target(value, at, ledger);
     false
 }
 

@@ -11,7 +11,8 @@ const DEPTH: u8 = 8;
 const JSON: u64 = 4 << 20;
 /// Bytes of other text.
 const TEXT: u64 = 2 << 20;
-/// Bytes of an exported graph, which says for each node where in the source it comes from.
+/// Bytes of an exported graph, which says for each node where in the source it comes from; and of
+/// indexes and notebooks.
 const EXPORTED: u64 = 64 << 20;
 /// Bytes of all texts of one file.
 const TEXTS: u64 = 24 << 20;
@@ -220,6 +221,23 @@ impl Looker {
         self.model(input, place, 11)
     }
 
+    /// Looks at what is no known kind and named like a model as a loader does that takes it for a
+    /// pickle. Answers whether that is dangerous: nothing else is said of it.
+    pub(super) fn look_at_start(&mut self, input: &Input) -> ir::Result<bool> {
+        if !promises(input.path()) {
+            return Ok(false);
+        }
+        let mut survey = ckpt::start(input.file()?, &self.cx);
+        let judgement = scan::judge(&survey);
+        let dangerous = judgement.verdict == Verdict::Dangerous;
+        if dangerous {
+            self.name(ckpt::FORMAT.id);
+            self.take(judgement, "");
+            self.error = survey.error.take();
+        }
+        Ok(dangerous)
+    }
+
     fn name(&mut self, format: &'static str) {
         self.format.get_or_insert(format);
     }
@@ -367,6 +385,14 @@ impl Looker {
         true
     }
 
+    /// An index or a notebook, of which no more is kept than matters.
+    fn long(&mut self, region: &Region, place: &str) -> ir::Result<bool> {
+        self.name("json");
+        let survey = whole(region, "JSON", "long json")?;
+        self.keep(survey, place);
+        Ok(true)
+    }
+
     /// The graph of an exported program.
     fn exported(&mut self, region: &Region, place: &str) -> ir::Result<()> {
         if region.len() > EXPORTED {
@@ -374,14 +400,7 @@ impl Looker {
             self.odd(AnomalyKind::Unreadable, place, what);
             return Ok(());
         }
-        let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
-        let bytes = region.bytes(0, len)?;
-        let mut survey = Survey::default();
-        survey.texts.push(Text {
-            place: "graph".to_owned(),
-            language: "export",
-            text: decode(&bytes).unwrap_or_default(),
-        });
+        let survey = whole(region, "graph", "export")?;
         self.keep(survey, place);
         Ok(())
     }
@@ -400,9 +419,14 @@ impl Looker {
             self.exported(region, place)?;
         }
         if region.len() > most {
-            // Vocabularies and indexes are long, and nothing in them is interpreted.
+            // Vocabularies are long, and nothing in them is interpreted.
             if kind == Kind::Json && !settings {
-                return Ok(false);
+                let read = is_long(base) && region.len() <= EXPORTED;
+                return if read {
+                    self.long(region, place)
+                } else {
+                    Ok(false)
+                };
             }
             self.name(language);
             let what = "longer than any of its kind: not all of it is looked at";
@@ -435,6 +459,28 @@ impl Looker {
         self.take(judgement, place);
         Ok(true)
     }
+}
+
+/// All of a file as one text.
+fn whole(region: &Region, place: &str, language: &'static str) -> ir::Result<Survey> {
+    let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
+    let bytes = region.bytes(0, len)?;
+    let text = Text {
+        place: place.to_owned(),
+        language,
+        text: decode(&bytes).unwrap_or_default(),
+    };
+    Ok(Survey {
+        texts: vec![text],
+        ..Survey::default()
+    })
+}
+
+/// Whether a document is read however long it is: the index of a set of shards, with the paths in
+/// it, and notebooks.
+fn is_long(base: &str) -> bool {
+    let base = base.to_ascii_lowercase();
+    base.ends_with(".ipynb") || (base.ends_with(".json") && base.contains(".index."))
 }
 
 /// Whether an entry of an archive has the name of a graph of `torch.export`, of today or before 2.7.
@@ -471,6 +517,11 @@ impl ckpt::Beside for Part<'_> {
 
     fn unpack(&mut self, method: u16, packed: &Region, len: u64) -> Option<ckpt::Unpacked> {
         let looker = &mut *self.looker;
+        // Not once more for each entry that follows.
+        let spent = Limits::check("bytes unpacked of one file", looker.unpacked, looker.most);
+        if let Err(error) = spent {
+            return foreign::unpacks(method).then_some(Err(error));
+        }
         let unpacked = foreign::unpack_entry(packed, method, len, &looker.cx.scratch)?;
         Some(unpacked.and_then(|(region, stopped)| {
             looker.unpacked = looker.unpacked.saturating_add(region.len());

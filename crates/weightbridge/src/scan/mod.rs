@@ -102,7 +102,7 @@ fn scan_one(path: &Path, in_folder: bool, session: &Session) -> Result<Option<Sc
         ..ReadOptions::default()
     });
     let mut looker = Looker::new(cx, input.file()?.len());
-    if !looker.look(&input, "") {
+    if !looker.look(&input, "") && !looker.look_at_start(&input)? {
         return nothing(&input, in_folder);
     }
     let verdict = looker.verdict();
