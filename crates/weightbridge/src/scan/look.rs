@@ -480,7 +480,11 @@ fn whole(region: &Region, place: &str, language: &'static str) -> ir::Result<Sur
 /// it, and notebooks.
 fn is_long(base: &str) -> bool {
     let base = base.to_ascii_lowercase();
-    base.ends_with(".ipynb") || (base.ends_with(".json") && base.contains(".index."))
+    match base.rsplit_once('.') {
+        Some((_, "ipynb")) => true,
+        Some((stem, "json")) => stem.contains(".index"),
+        _ => false,
+    }
 }
 
 /// Whether an entry of an archive has the name of a graph of `torch.export`, of today or before 2.7.
