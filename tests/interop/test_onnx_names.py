@@ -291,8 +291,6 @@ def test_what_a_normalization_went_into_says_so(kind, dynamo, tmp_path):
         # That exporter leaves it beside the layer, as it is told to export (`PRESERVE`).
         assert all(torch.equal(found[key], value) for key, value in state.items() if "batches" not in key)
         return
-    # The name that the exporter made of `o.weight` stays as a second one.
-    found.pop("o.weight_bias", None)
     assert set(found) == {"l.weight", "l.bias", "o.weight", "o.bias"}
     told = [line for line in done.stderr.splitlines() if "normalization" in line or " bn into it" in line or " bo into it" in line]
     for name in found:

@@ -44,6 +44,7 @@ mod attention;
 mod computed;
 mod folded;
 mod join;
+mod kept;
 mod listed;
 mod nodes;
 mod scene;
@@ -55,9 +56,10 @@ use super::same;
 use super::transpose::transposed;
 use attention::Join;
 use ir::{
-    Attribute, AttributeValue, GraphBody, Initializer, MetaValue, Model, Node, Payload, Record,
-    Region, Result, Strides, Tensor, TensorId, TensorSpec, TensorTable, Value, View, ns,
+    MetaValue, Model, Payload, Record, Region, Result, Strides, Tensor, TensorId, TensorSpec,
+    TensorTable, View, ns,
 };
+use kept::{fed, strip, turn};
 use nodes::hidden;
 use spelled::Parameter;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -304,7 +306,9 @@ impl Work {
         let names = self.told.names.remove(&id);
         let mut names = names.map(|names| names.list).unwrap_or_default();
         let mut better = self.instead.remove(&id);
-        if better.is_some() && names.iter().all(|name| name.by != By::Operator) {
+        // What is given up for a better name is a module's name, too, but where the exporter made it.
+        let made = |name: &Name| matches!(name.by, By::Fused | By::Operator);
+        if better.is_some() && !names.iter().any(made) {
             names.push(Name {
                 text: tensor.name.clone(),
                 transposed: false,
@@ -388,6 +392,10 @@ impl Work {
                 None if self.whole.contains(&id) => "its module has it in another form, and the \
                      graph that is kept computes with this one: it keeps its name"
                     .to_owned(),
+                None if self.told.made.contains(&id) => {
+                    "it was computed of parameters, and is none itself: it keeps its name"
+                        .to_owned()
+                }
                 None => "no node tells which module it belongs to: it keeps its name".to_owned(),
                 Some(name) if self.claimed.contains(&name.text) => format!(
                     "it is not the only weight of its module, {}: it keeps its name",
@@ -463,74 +471,6 @@ impl Work {
             }
         }
         Ok(())
-    }
-}
-
-/// The initializers that are inputs of the graph too.
-fn fed(body: &GraphBody) -> HashSet<TensorId> {
-    let inputs: HashSet<usize> = body.inputs.iter().map(|value| value.index()).collect();
-    let dense = body
-        .initializers
-        .iter()
-        .filter_map(|initializer| match initializer {
-            Initializer::Dense(value, id) if inputs.contains(&value.index()) => Some(*id),
-            _ => None,
-        });
-    dense.collect()
-}
-
-/// Puts a transposition between each of these tensors, which are the other way round now, and the
-/// value that nodes know. Runtimes fold it when they load the graph.
-fn turn(body: &mut GraphBody, turned: &BTreeMap<TensorId, String>) -> Result<()> {
-    let values = body.values.iter();
-    let mut taken: HashSet<String> = values.map(|value| value.name.clone()).collect();
-    let mut nodes = Vec::new();
-    for at in 0..body.initializers.len() {
-        let Some(Initializer::Dense(old, id)) = body.initializers.get(at).cloned() else {
-            continue;
-        };
-        let Some(mut name) = turned.get(&id).cloned() else {
-            continue;
-        };
-        while !taken.insert(name.clone()) {
-            name.push('~');
-        }
-        let value = Value {
-            name: name.clone(),
-            ..Value::default()
-        };
-        let Some(value) = body.add_value(value) else {
-            let what = "more values than 32 bits count".to_owned();
-            return Err(ir::Fault::Invalid { what }.into());
-        };
-        if let Some(place) = body.initializers.get_mut(at) {
-            *place = Initializer::Dense(value, id);
-        }
-        nodes.push(Node {
-            name: format!("{name}/Transpose"),
-            op: "Transpose".to_owned(),
-            inputs: vec![Some(value)],
-            outputs: vec![Some(old)],
-            attributes: vec![Attribute {
-                name: "perm".to_owned(),
-                value: AttributeValue::Ints(vec![1, 0]),
-                doc: String::new(),
-            }],
-            ..Node::default()
-        });
-    }
-    body.nodes.splice(0..0, nodes);
-    Ok(())
-}
-
-/// Leaves of a graph what holds without its tensors: some of them are parts of others now.
-fn strip(body: &mut GraphBody) {
-    body.initializers.clear();
-    for node in &mut body.nodes {
-        node.attributes.retain(|attribute| {
-            let value = &attribute.value;
-            matches!(value, AttributeValue::Int(_) | AttributeValue::Ints(_))
-        });
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Told {
     pub(super) zeros: BTreeMap<String, TensorSpec>,
     /// Weights and biases with a normalization within, and the module of that, where it is told.
     pub(super) normalized: HashMap<TensorId, Option<String>>,
+    /// What was computed of parameters, and is none.
+    pub(super) made: HashSet<TensorId>,
     /// What `MatMulNBits` multiplies by, which lies as a linear layer has it.
     pub(super) rows: HashSet<TensorId>,
 }
@@ -97,7 +99,11 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
                 told.tables.insert(source.id);
             }
             let fold = folds.get(&source.id).copied();
-            if told.spelled.has(source.id) || fold == Some(Fold::Computed) {
+            if told.spelled.has(source.id) {
+                continue;
+            }
+            if fold == Some(Fold::Computed) {
+                told.made.insert(source.id);
                 continue;
             }
             let known = scene.name(*input);
@@ -112,6 +118,7 @@ pub(super) fn tell(body: &GraphBody, tensors: &TensorTable) -> Told {
                 && (!role.transposed || spoiled.contains(&source.id))
                 && !told.normalized.contains_key(&source.id)
             {
+                told.made.insert(source.id);
                 continue;
             }
             let folded = told.fold(source.id, fold, role);

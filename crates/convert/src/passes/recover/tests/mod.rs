@@ -6,7 +6,7 @@ mod listed;
 mod traced;
 
 use super::*;
-use ir::{DType, Graph};
+use ir::{Attribute, AttributeValue, DType, Graph, GraphBody, Initializer, Node, Value};
 
 /// Operator, name of the node, inputs, output.
 type Step<'a> = (&'a str, &'a str, &'a [&'a str], &'a str);
