@@ -191,10 +191,11 @@ def test_types(name, tmp_path):
 
 
 def tokenizer(folder):
-    """A tokenizer of WORDS byte tokens, enough for a GGUF file."""
+    """A tokenizer of byte tokens and one of two, WORDS in all: enough for a GGUF file that llama.cpp loads."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[:WORDS]
-    made = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())[:WORDS - 1]
+    merge = tuple(tokens[:2])
+    made = Tokenizer(models.BPE({token: i for i, token in enumerate([*tokens, "".join(merge)])}, [merge]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
@@ -208,6 +209,8 @@ IN_GGUF = {
     "gemma3": dict(query_pre_attn_scalar=24, rope_parameters=None),
     "phi3-short": {},
     "gpt2": {},
+    "olmo3": dict(rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1e4},
+                                   "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}),
 }
 
 

@@ -4,7 +4,9 @@ Values come from onnxruntime and from gguf-py, never from our own output.
 """
 
 import json
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ import pytest
 
 from judge import PROGRAM, REFUSED, USAGE, convert, run
 from test_decoder import Graph, batch, build, tokenizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "llm"))
+import runtime  # noqa: E402
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -54,6 +59,20 @@ def blocks(path, kinds):
 
 def tensors(path):
     return {t.name: t for t in gguf.GGUFReader(path).tensors}
+
+
+def contents(path):
+    """The keys of a file that are one value."""
+    values = {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items()}
+    return {key: value for key, value in values.items() if not isinstance(value, list)}
+
+
+def adds(path):
+    """Whether llama.cpp puts bos and eos around a text."""
+    out = path.with_suffix(".json")
+    command = [sys.executable, runtime.__file__, path, out]
+    subprocess.run(command, input="{}", text=True, check=True, capture_output=True)
+    return json.loads(out.read_text())["adds"]
 
 
 def same_blocks(a, b, ordered=True):
@@ -165,7 +184,7 @@ def test_a_saved_again_model_and_one_that_lies(tmp_path):
 @pytest.mark.parametrize("name, kind, tied", [
     ("llama", "Q4_0", False), ("llama", "Q8_0", False), ("llama", "Q4_1", False), ("llama", "Q5_0", False),
     ("llama", "Q4_K_M", False), ("qwen2", "Q4_0", True), ("qwen2", "Q8_0", True), ("qwen2", "Q5_1", True),
-    ("gpt2", "Q8_0", False), ("gpt2", "Q4_1", False), ("gpt2", "Q5_1", False), ("qwen3", "Q4_1", False)])
+    ("llama", "MXFP4_MOE", False), ("gpt2", "Q8_0", False), ("gpt2", "Q4_1", False), ("gpt2", "Q5_1", False), ("qwen3", "Q4_1", False)])
 def test_decoder_logits_and_back(name, kind, tied, tmp_path):
     more = dict(n_embd=64) if name == "gpt2" else dict(hidden_size=64, use_sliding_window=False) if tied else {}
     folder = build(name, tmp_path / "hf", **more)
@@ -211,6 +230,17 @@ def test_decoder_logits_and_back(name, kind, tied, tmp_path):
     for n in exact:
         assert back[n].tensor_type == there[n].tensor_type, n
         assert back[n].data.tobytes() == there[n].data.tobytes(), n
+    # What the file says it is: as the first did, but for mixtures that are none any more.
+    said = [contents(file)["general.file_type"] for file in (quantized, tmp_path / "back.gguf")]
+    wanted = {"Q4_K_M": said[1], "MXFP4_MOE": gguf.LlamaFileType.MOSTLY_Q8_0}.get(kind, said[0])
+    assert said[1] == wanted
+    most, _ = Counter(t.tensor_type for t in back.values() if len(t.shape) > 1).most_common(1)[0]
+    assert gguf.LlamaFileType(said[1]).name in (f"MOSTLY_{most.name}", f"ALL_{most.name}")
+    # Keys that the tokenizer's files say and the first file left to the runtime: as it takes a silent file.
+    keys = {f"tokenizer.ggml.add_{token}_token" for token in ("bos", "eos")}
+    assert keys <= contents(tmp_path / "back.gguf").keys() - contents(quantized).keys()
+    if runtime.folder():
+        assert adds(tmp_path / "back.gguf") == adds(quantized)
     # Out of the graph as numbers: those that gguf-py makes of the blocks.
     convert(path, tmp_path / "w.safetensors")
     convert(plain, f"{tmp_path}/w/", "--dtype", "f32")

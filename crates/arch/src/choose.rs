@@ -75,6 +75,27 @@ pub(crate) fn for_hf<'a>(model: &Model, config: &Value, choice: Choice<'a>) -> R
     .into())
 }
 
+/// The table for a repository that becomes a graph: classes that the reference converter does not
+/// take have one too.
+pub(crate) fn for_graph<'a>(
+    model: &Model,
+    config: &Value,
+    choice: Choice<'a>,
+) -> Result<&'a Table> {
+    let class = config.get("architectures").and_then(|list| list.get(0));
+    let class = class.and_then(Value::as_str);
+    let mut all = tables().iter();
+    match all.find(|table| {
+        table
+            .graph_classes
+            .iter()
+            .any(|c| Some(c.as_str()) == class)
+    }) {
+        Some(table) if choice.name.is_none() && choice.map.is_none() => Ok(table),
+        _ => for_hf(model, config, choice),
+    }
+}
+
 /// The table for a GGUF model.
 pub(crate) fn for_gguf<'a>(
     gguf: &str,

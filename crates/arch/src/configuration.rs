@@ -1,8 +1,8 @@
 //! Which architecture a repository is of, and its config with everything filled in that its class
 //! fills in: for those who make something else of it than GGUF.
 
-use crate::choose::{Choice, for_hf};
-use crate::hparams::hparams;
+use crate::choose::{Choice, for_graph};
+use crate::hparams::class_params;
 use crate::table::Table;
 use ir::{Model, Result};
 use serde_json::{Map, Value};
@@ -14,12 +14,14 @@ pub struct Configuration {
     pub table: String,
     /// The first class that `config.json` names; empty where it names none.
     pub class: String,
-    /// The config of the text model: defaults of its class filled in, what is about rope under
-    /// `rope` (of layers that see all) and `rope_all`, the number of layers as `block_count`.
+    /// The config of the text model as its class has it: keys under the class's names, defaults
+    /// filled in that the table knows (those that GGUF keys need: `[[config]]` of the model type),
+    /// what is about rope under `rope` (of layers that see all) and `rope_all`.
     pub values: Map<String, Value>,
 }
 
-/// Finds the table for a repository as [`crate::hf_to_gguf`] does, and reads its config.
+/// Finds the table for a repository as [`crate::hf_to_gguf`] does, or by one of its classes that
+/// only graphs are made of, and reads its config.
 /// `arch` and `map` are the user's own choice.
 pub fn configuration(
     model: &Model,
@@ -27,12 +29,12 @@ pub fn configuration(
     arch: Option<&str>,
     map: Option<&Table>,
 ) -> Result<Configuration> {
-    let table = for_hf(model, config, Choice { name: arch, map })?;
+    let table = for_graph(model, config, Choice { name: arch, map })?;
     let class = config.get("architectures").and_then(|list| list.get(0));
     Ok(Configuration {
         table: table.name.clone(),
         class: class.and_then(Value::as_str).unwrap_or_default().to_owned(),
-        values: hparams(table, config, &Map::new())?,
+        values: class_params(table, config)?,
     })
 }
 
@@ -51,7 +53,6 @@ mod tests {
             ("llama", "MistralForCausalLM")
         );
         assert_eq!(found.values["head_dim"], json!(16));
-        assert_eq!(found.values["block_count"], json!(2));
         assert_eq!(found.values["rope"]["rope_theta"], json!(10000.0));
     }
 }

@@ -79,23 +79,7 @@ pub(crate) fn hparams(
     config: &Value,
     repo: &Map<String, Value>,
 ) -> Result<Map<String, Value>> {
-    let mut root = config.as_object().cloned().unwrap_or_default();
-    let mut text = text_part(&root);
-    let model_type = |map: &Map<String, Value>| {
-        map.get("model_type")
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .to_owned()
-    };
-    {
-        let inner = text.as_mut().unwrap_or(&mut root);
-        if let Some(class) = table.class_of(&model_type(inner)) {
-            fill(inner, class)?;
-        }
-    }
-    if let Some(text) = text {
-        root.extend(text);
-    }
+    let (mut root, _) = of_class(table, config)?;
     if !root.contains_key("block_count")
         && let Some(layers) = LAYERS.iter().find_map(|key| root.get(*key)).cloned()
     {
@@ -109,6 +93,34 @@ pub(crate) fn hparams(
     }
     name_rope(&mut root);
     Ok(root)
+}
+
+/// The config as its class has it, without what the reference converter adds: its `set` and the
+/// other names it finds rope under. A class that the table does not know is read with those names.
+pub(crate) fn class_params(table: &Table, config: &Value) -> Result<Map<String, Value>> {
+    let (mut root, known) = of_class(table, config)?;
+    if !known {
+        mirror_rope(&mut root);
+    }
+    name_rope(&mut root);
+    Ok(root)
+}
+
+/// The first two steps of the module's head and the third as the class does it, and whether the
+/// table knows the class.
+fn of_class(table: &Table, config: &Value) -> Result<(Map<String, Value>, bool)> {
+    let mut root = config.as_object().cloned().unwrap_or_default();
+    let mut text = text_part(&root);
+    let inner = text.as_mut().unwrap_or(&mut root);
+    let kind = inner.get("model_type").and_then(Value::as_str);
+    let class = table.class_of(kind.unwrap_or(""));
+    if let Some(class) = class {
+        fill(inner, class)?;
+    }
+    if let Some(text) = text {
+        root.extend(text);
+    }
+    Ok((root, class.is_some()))
 }
 
 fn eval(key: &str, value: &crate::expr::Expr, root: &Map<String, Value>) -> Result<Value> {
@@ -144,6 +156,7 @@ fn fill(map: &mut Map<String, Value>, class: &ConfigClass) -> Result<()> {
     }
     match (class.rope.as_str(), class.theta) {
         ("local_global", Some(theta)) => local_global(map, theta),
+        ("full_sliding", Some(theta)) => full_sliding(map, theta),
         (_, Some(theta)) => standard(map, theta),
         _ => {}
     }
@@ -233,32 +246,30 @@ fn standard(map: &mut Map<String, Value>, default_theta: f64) {
 
 /// Gemma 3 and ModernBERT: one rope for layers that see all, one for those with a window.
 fn local_global(map: &mut Map<String, Value>, default_theta: f64) {
-    let scaling = map.get("rope_scaling").and_then(Value::as_object).cloned();
-    let mut rope = map
-        .get("rope_parameters")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
-    let mut full = rope
-        .get("full_attention")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
-    let mut local = rope
-        .get("sliding_attention")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
-    if let Some(scaling) = scaling {
-        full.extend(scaling);
-    }
     let first = |keys: &[&str]| keys.iter().find_map(|key| map.get(*key)).cloned();
     let theta = first(&["rope_theta", "global_rope_theta"]).unwrap_or_else(|| json!(default_theta));
     let local_theta =
         first(&["rope_local_base_freq", "local_rope_theta"]).unwrap_or_else(|| json!(1e4));
+    two_ropes(map, theta, local_theta);
+}
+
+/// OLMo 3: the same, but a `rope_theta` beside both is that of the layers that see all, alone.
+fn full_sliding(map: &mut Map<String, Value>, default_theta: f64) {
+    let theta = map.get("rope_theta").cloned();
+    let theta = theta.unwrap_or_else(|| json!(default_theta));
+    two_ropes(map, theta, json!(default_theta));
+}
+
+/// The parts of both kinds of layers, filled in; what scales is of those that see all.
+fn two_ropes(map: &mut Map<String, Value>, theta: Value, local_theta: Value) {
+    let part = |rope: Option<&Value>| rope.and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut rope = part(map.get("rope_parameters"));
+    let mut full = part(rope.get("full_attention"));
+    let mut local = part(rope.get("sliding_attention"));
+    full.extend(part(map.get("rope_scaling")));
     standardize(&mut full, map, theta, false);
     standardize(&mut local, map, local_theta, false);
-    rope.clear();
+    // What stands beside the two stays: transformers reads `truncate` there.
     rope.insert("full_attention".to_owned(), Value::Object(full));
     rope.insert("sliding_attention".to_owned(), Value::Object(local));
     for key in [

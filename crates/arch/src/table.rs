@@ -20,6 +20,8 @@ struct File {
     gguf: String,
     #[serde(default)]
     classes: Vec<String>,
+    #[serde(default)]
+    graph_classes: Vec<String>,
     gguf_when: Option<String>,
     hf_when: Option<String>,
     #[serde(default)]
@@ -129,6 +131,9 @@ pub struct Table {
     pub gguf: String,
     /// The HF classes it is for.
     pub classes: Vec<String>,
+    /// HF classes of the same weights that the reference converter does not take: a graph is made
+    /// of them, no GGUF.
+    pub(crate) graph_classes: Vec<String>,
     /// Of several tables for one GGUF architecture, when it is this one.
     pub(crate) gguf_when: Option<Expr>,
     /// Of several tables for one HF class, when it is this one.
@@ -342,6 +347,7 @@ impl Table {
             },
             name: file.name,
             classes: file.classes,
+            graph_classes: file.graph_classes,
         })
     }
 

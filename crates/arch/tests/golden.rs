@@ -203,6 +203,20 @@ fn values_that_no_key_takes_are_losses() {
     assert_eq!(found, expected, "\n{found:#?}");
 }
 
+#[test]
+fn a_value_that_only_the_class_says_is_a_loss_too() {
+    let mut golden = goldens()
+        .into_iter()
+        .find(|one| one.0 == "gemma3")
+        .unwrap()
+        .1;
+    let config = golden["config"].as_object_mut().unwrap();
+    assert!(config.remove("query_pre_attn_scalar").is_some());
+    let lowered = lower(&golden, OutType::F32).unwrap();
+    let mut records = lowered.records.iter();
+    assert!(records.any(|one| one.what == "config.json query_pre_attn_scalar 256" && one.loss));
+}
+
 /// What the config of a model says more, and what the loss says of it.
 fn told(name: &str, more: &Value) -> Vec<String> {
     let mut golden = goldens().into_iter().find(|one| one.0 == name).unwrap().1;
@@ -251,6 +265,21 @@ fn what_a_runtime_computes_otherwise_is_told_with_both_values() {
     let cases = [
         ("mistral", json!({"sliding_window": null}), vec![]),
         ("mistral", json!({"sliding_window": 4096}), vec![]),
+        (
+            "mistral",
+            json!({"layer_types": ["full_attention", "full_attention"]}),
+            vec![],
+        ),
+        (
+            "mistral",
+            json!({"layer_types": ["full_attention", "sliding_attention"]}),
+            vec!["sliding_window 64: without it"],
+        ),
+        (
+            "smollm3",
+            json!({"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 32}),
+            vec!["sliding_window 32: without it"],
+        ),
         (
             "mixtral",
             json!({"sliding_window": 8}),

@@ -21,8 +21,11 @@ pub struct Request<'a> {
     pub family: &'static Family,
     /// The weights, under the names of the repository.
     pub tensors: &'a TensorTable,
-    /// The configuration, its class's defaults filled in, rope gathered under `rope` and
-    /// `rope_all` as `arch` does it.
+    /// The configuration as `arch` gives it (its `Configuration::values`): under the names of the
+    /// class, with those of its defaults filled in that GGUF keys need too, and all about rope
+    /// under `rope` and `rope_all`. The defaults that only a graph needs are the family's own, so
+    /// a file's `config.json` itself is not enough. Keys that the family does not list are not
+    /// looked at.
     pub config: &'a Map<String, Value>,
     /// The type the weights will be stored in; `None` for the type each has. The caller casts
     /// them, in the table this crate answers. Tensors of blocks stay blocks: their values are F32
@@ -256,7 +259,7 @@ mod tests {
 
     fn made(model: &Model, compute: DType) -> Result<Decoder> {
         let config = json!({"hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1,
-            "block_count": 1, "tie_word_embeddings": true});
+            "num_hidden_layers": 1, "rms_norm_eps": 1e-5, "tie_word_embeddings": true});
         decoder(Request {
             family: family("llama", "llama").unwrap(),
             tensors: &model.tensors,

@@ -1,7 +1,8 @@
 //! The families, as data: what differs from one decoder to the next, and nothing else.
 //!
 //! Names are those of transformers' modules. What a configuration can tell (sizes, windows, rope,
-//! caps) is in `settings`; what the weights can tell (biases) is looked for there.
+//! caps) is read in `settings`, and only by the keys that the family lists here; what the weights
+//! can tell (biases) is looked for there.
 
 /// How tensors are called, below the path of the decoder.
 #[derive(Debug)]
@@ -123,20 +124,54 @@ pub(crate) enum Mlp {
     Plain,
 }
 
-/// Which layers see only a window, where the configuration does not list them.
+/// Which layers see only a window, where `layer_types` does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Windows {
     /// None, whatever the configuration says of windows.
     None,
     /// All, if the configuration has a window.
     All,
-    /// Those from `max_window_layers` on, if `use_sliding_window`.
+    /// Those from `max_window_layers` on; no layer at all without `use_sliding_window`.
     Late,
-    /// Those the configuration lists, if `use_sliding_window`.
-    Listed,
+    /// Those without rope, if `use_sliding_window`.
+    Unturned,
     /// All but each n-th; `sliding_window_pattern` may say another n.
     Pattern(u64),
 }
+
+/// Keys of a configuration, in groups that families share.
+type Keys = &'static [&'static [&'static str]];
+
+/// What every class reads. `is_causal` is transformers' code for masks that reads it,
+/// `per_layer_config` what all its configurations have in common.
+const ANY: &[&str] = &[
+    "is_causal",
+    "per_layer_config",
+    "quantization_config",
+    "tie_word_embeddings",
+];
+
+/// What every class with rope reads; `rope` and `rope_all` are `arch`'s names for all about it.
+const ROPED: &[&str] = &[
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope",
+    "rope_all",
+];
+
+const WINDOW: &[&str] = &["sliding_window", "layer_types"];
+
+const GEMMA_KEYS: &[&str] = &[
+    "hidden_activation",
+    "use_bidirectional_attention",
+    "query_pre_attn_scalar",
+    "final_logit_softcapping",
+];
 
 /// One family of decoders.
 #[derive(Debug)]
@@ -148,6 +183,9 @@ pub struct Family {
     /// And the model type, where one table is for several families.
     pub(crate) model_type: Option<&'static str>,
     pub(crate) names: &'static Names,
+    /// The keys of a configuration that its class reads. Files carry others too, of the model they
+    /// were made from; nothing but these is looked at.
+    pub(crate) keys: Keys,
     /// Matrices are stored `[in, out]`, as Conv1D has them.
     pub(crate) conv1d: bool,
     pub(crate) norm: Norm,
@@ -158,7 +196,7 @@ pub struct Family {
     pub(crate) mlp: Mlp,
     /// Positions turn queries and keys; else they are learned and added.
     pub(crate) rope: bool,
-    /// Its class reads `partial_rotary_factor` where rope is not scaled; the others turn all dimensions.
+    /// Its class turns a part of the dimensions, as `partial_rotary_factor` says.
     pub(crate) partial_rope: bool,
     /// Layers with a window have a rope of their own.
     pub(crate) local_rope: bool,
@@ -169,10 +207,8 @@ pub struct Family {
     pub(crate) windows: Windows,
     /// The window where the key is not there.
     pub(crate) window: Option<u64>,
-    /// Granite's factors on embeddings, residuals, attention and logits.
-    pub(crate) multipliers: bool,
-    /// Keys that may name the activation, and what it is where they do not.
-    pub(crate) activation: (&'static [&'static str], &'static str),
+    /// The activation where no key names it.
+    pub(crate) activation: &'static str,
     /// The activation that this family calls `gelu`.
     pub(crate) gelu: &'static str,
     /// Whether the head is the embedding where the configuration does not say.
@@ -184,6 +220,7 @@ const LLAMA: Family = Family {
     table: "llama",
     model_type: None,
     names: &LLAMA_NAMES,
+    keys: &[ANY, ROPED, &["hidden_act"]],
     conv1d: false,
     norm: Norm::Rms,
     norms: BEFORE,
@@ -197,18 +234,41 @@ const LLAMA: Family = Family {
     scaled_embedding: false,
     windows: Windows::None,
     window: None,
-    multipliers: false,
-    activation: (&["hidden_act"], "silu"),
+    activation: "silu",
     gelu: "gelu",
     tied: false,
+};
+
+const MISTRAL: Family = Family {
+    name: "mistral",
+    model_type: Some("mistral"),
+    keys: &[ANY, ROPED, WINDOW, &["hidden_act"]],
+    windows: Windows::All,
+    window: Some(4096),
+    ..LLAMA
+};
+
+const QWEN2: Family = Family {
+    name: "qwen2",
+    table: "qwen2",
+    keys: &[
+        ANY,
+        ROPED,
+        WINDOW,
+        &["hidden_act", "use_sliding_window", "max_window_layers"],
+    ],
+    windows: Windows::Late,
+    window: Some(4096),
+    ..LLAMA
 };
 
 const GEMMA: Family = Family {
     name: "gemma",
     table: "gemma",
+    keys: &[ANY, ROPED, &["hidden_act", "use_bidirectional_attention"]],
     norm: Norm::RmsPlusOne,
     scaled_embedding: true,
-    activation: (&["hidden_activation", "hidden_act"], "gelu_pytorch_tanh"),
+    activation: "gelu_pytorch_tanh",
     // Its first configurations say gelu and mean the other one.
     gelu: "gelu_pytorch_tanh",
     tied: true,
@@ -216,56 +276,50 @@ const GEMMA: Family = Family {
 };
 
 /// Every family; of those with one table the ones with a model type stand first.
-static FAMILIES: [Family; 13] = [
+static FAMILIES: [Family; 14] = [
+    // With `layer_types` transformers takes it for a ministral, which computes the same.
+    MISTRAL,
     Family {
-        name: "mistral",
-        model_type: Some("mistral"),
-        windows: Windows::All,
-        window: Some(4096),
-        ..LLAMA
+        name: "ministral",
+        model_type: Some("ministral"),
+        ..MISTRAL
     },
     LLAMA,
-    Family {
-        name: "qwen2",
-        table: "qwen2",
-        windows: Windows::Late,
-        window: Some(4096),
-        ..LLAMA
-    },
+    QWEN2,
     Family {
         name: "qwen3",
         table: "qwen3",
-        windows: Windows::Late,
-        window: Some(4096),
         qk_norm: QkNorm::Head,
-        ..LLAMA
+        ..QWEN2
     },
     GEMMA,
     Family {
         name: "gemma2",
         table: "gemma2",
+        keys: &[ANY, ROPED, WINDOW, GEMMA_KEYS, &["attn_logit_softcapping"]],
         norms: AROUND,
         windows: Windows::Pattern(2),
         window: Some(4096),
-        activation: (&["hidden_activation"], "gelu_pytorch_tanh"),
         gelu: "gelu",
         ..GEMMA
     },
     Family {
         name: "gemma3",
         table: "gemma3",
+        // Its configuration has attn_logit_softcapping, its attention does nothing with it.
+        keys: &[ANY, ROPED, WINDOW, GEMMA_KEYS, &["sliding_window_pattern"]],
         norms: AROUND,
         qk_norm: QkNorm::Head,
         local_rope: true,
         windows: Windows::Pattern(6),
         window: Some(4096),
-        activation: (&["hidden_activation"], "gelu_pytorch_tanh"),
         gelu: "gelu",
         ..GEMMA
     },
     Family {
         name: "phi3",
         table: "phi3",
+        keys: &[ANY, ROPED, &["hidden_act", "sliding_window"]],
         fused_qkv: true,
         mlp: Mlp::FusedGate,
         partial_rope: true,
@@ -276,6 +330,19 @@ static FAMILIES: [Family; 13] = [
         name: "gpt2",
         table: "gpt2",
         names: &GPT2_NAMES,
+        keys: &[
+            ANY,
+            &[
+                "n_embd",
+                "n_layer",
+                "n_head",
+                "layer_norm_epsilon",
+                "activation_function",
+                "scale_attn_weights",
+                "scale_attn_by_inverse_layer_idx",
+                "add_cross_attention",
+            ],
+        ],
         conv1d: true,
         norm: Norm::Layer,
         norms: Norms {
@@ -287,20 +354,41 @@ static FAMILIES: [Family; 13] = [
         fused_qkv: true,
         mlp: Mlp::Plain,
         rope: false,
-        activation: (&["activation_function"], "gelu_new"),
+        activation: "gelu_new",
         tied: true,
         ..LLAMA
     },
     Family {
         name: "granite",
         table: "granite",
-        multipliers: true,
+        keys: &[
+            ANY,
+            ROPED,
+            &[
+                "hidden_act",
+                "embedding_multiplier",
+                "residual_multiplier",
+                "attention_multiplier",
+                "logits_scaling",
+            ],
+        ],
         ..LLAMA
     },
     Family {
         name: "smollm3",
         table: "smollm3",
-        windows: Windows::Listed,
+        keys: &[
+            ANY,
+            ROPED,
+            WINDOW,
+            &[
+                "hidden_act",
+                "use_sliding_window",
+                "no_rope_layers",
+                "no_rope_layer_interval",
+            ],
+        ],
+        windows: Windows::Unturned,
         unturned: Some(4),
         tied: true,
         ..LLAMA
@@ -309,6 +397,7 @@ static FAMILIES: [Family; 13] = [
         name: "olmo3",
         table: "olmo2",
         model_type: Some("olmo3"),
+        keys: &[ANY, ROPED, WINDOW, &["hidden_act"]],
         norms: AFTER,
         qk_norm: QkNorm::Whole,
         local_rope: true,
@@ -344,6 +433,7 @@ mod tests {
     fn a_model_type_tells_families_of_one_table_apart() {
         let name = |table, kind| family(table, kind).map(|family| family.name);
         assert_eq!(name("llama", "mistral"), Some("mistral"));
+        assert_eq!(name("llama", "ministral"), Some("ministral"));
         assert_eq!(name("llama", "llama"), Some("llama"));
         assert_eq!(name("llama", ""), Some("llama"));
         assert_eq!(name("mixtral", "mixtral"), None);

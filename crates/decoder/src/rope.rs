@@ -29,14 +29,15 @@ pub(crate) struct Rope {
 }
 
 /// Reads the part of a configuration that is about rope. `partial` is whether the family's class
-/// reads how many dimensions turn where nothing is scaled; what scales reads it in any family.
+/// turns a part of the dimensions. In the others what scales reads how many turn all the same, and
+/// then the class fails: an error here too.
 pub(crate) fn rope(
     part: &Map<String, Value>,
     all: Config<'_>,
     head_dim: u64,
     partial: bool,
 ) -> Result<Rope> {
-    let config = Config(part);
+    let config = Config::part(part);
     let kind = config.text("rope_type").or_else(|| config.text("type"));
     let kind = kind.unwrap_or("default");
     let theta = config.number("rope_theta")?.unwrap_or(10_000.0);
@@ -45,7 +46,8 @@ pub(crate) fn rope(
     let share = share.unwrap_or(1.0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked below
     let turned = (head_dim as f64 * share) as u64;
-    if theta <= 0.0 || turned < 2 || turned > head_dim || !turned.is_multiple_of(2) {
+    let fits = turned == head_dim || partial && (2..head_dim).contains(&turned);
+    if theta <= 0.0 || !fits || !turned.is_multiple_of(2) {
         let why = format!("turns {turned} of {head_dim} dimensions, by a base of {theta}");
         return Err(Config::bad("rope", why).into());
     }
@@ -89,12 +91,10 @@ fn needed(config: Config<'_>, key: &str) -> Result<f64> {
 
 /// How long sequences were before the model was taught longer ones.
 fn first_context(config: Config<'_>, all: Config<'_>) -> Result<u64> {
-    for of in [config, all] {
-        if let Some(n) = of.count("original_max_position_embeddings")? {
-            return Ok(n);
-        }
+    match config.count("original_max_position_embeddings")? {
+        Some(n) => Ok(n),
+        None => all.needed(&["max_position_embeddings"]),
     }
-    all.needed(&["max_position_embeddings"])
 }
 
 fn llama3(waves: &[f32], config: Config<'_>, all: Config<'_>) -> Result<Vec<f32>> {
@@ -137,7 +137,9 @@ fn yarn(waves: &[f32], theta: f64, config: Config<'_>, all: Config<'_>) -> Resul
         |rotations: f64| turned * (context / (rotations * 2.0 * PI)).ln() / (2.0 * theta.ln());
     let mut low = dimension(rotations("beta_fast", 32.0)?);
     let mut high = dimension(rotations("beta_slow", 1.0)?);
-    if config.flag("truncate") != Some(false) {
+    // Read beside the parts of layer types, where there are such, as transformers does.
+    let outer = all.get("rope_all").and_then(Value::as_object);
+    if outer.and_then(|all| Config::part(all).flag("truncate")) != Some(false) {
         (low, high) = (low.floor(), high.ceil());
     }
     (low, high) = (low.max(0.0), high.min(turned - 1.0));
@@ -159,7 +161,7 @@ fn yarn(waves: &[f32], theta: f64, config: Config<'_>, all: Config<'_>) -> Resul
     };
     let given = |key: &str| config.number(key).map(|n| n.filter(|n| *n != 0.0));
     let scale = match (
-        given("attention_factor")?,
+        config.number("attention_factor")?,
         given("mscale")?,
         given("mscale_all_dim")?,
     ) {
@@ -213,7 +215,7 @@ mod tests {
         let all = json!({"max_position_embeddings": 64});
         rope(
             part.as_object().unwrap(),
-            Config(all.as_object().unwrap()),
+            Config::part(all.as_object().unwrap()),
             8,
             true,
         )

@@ -1,4 +1,11 @@
 //! What a configuration says, checked: sizes, windows, rope and factors of one model.
+//!
+//! A key that is not there stands for the default of its class, and there are two places for those.
+//! `arch` has filled in what GGUF keys need too, by its tables' `[[config]]` of the model type:
+//! numbers of heads, `head_dim`, `max_position_embeddings`, the epsilon, caps, scales, granite's
+//! factors, the window of most, and all about rope. What only a graph needs is a field of
+//! [`Family`]: the activation, whether the head is tied, which layers have a window. So a size, an
+//! epsilon or a scale that is missing here is an error, and never guessed.
 
 use crate::error::DecoderError;
 use crate::family::{Family, Windows};
@@ -55,12 +62,38 @@ pub(crate) enum Activation {
 
 /// A configuration, read key by key.
 #[derive(Clone, Copy)]
-pub(crate) struct Config<'a>(pub(crate) &'a Map<String, Value>);
+pub(crate) struct Config<'a> {
+    values: &'a Map<String, Value>,
+    /// The only keys that are looked at; `None` for all.
+    keys: Option<&'static [&'static [&'static str]]>,
+}
 
 impl<'a> Config<'a> {
+    /// The configuration of a model, as its family's class reads it.
+    fn of(family: &Family, values: &'a Map<String, Value>) -> Self {
+        let keys = Some(family.keys);
+        Self { values, keys }
+    }
+
+    /// A part of a configuration, all of it.
+    pub(crate) fn part(values: &'a Map<String, Value>) -> Self {
+        Self { values, keys: None }
+    }
+
+    /// Whether a key is looked at.
+    fn reads(self, key: &str) -> bool {
+        let mut lists = self.keys.into_iter().flatten();
+        self.keys.is_none() || lists.any(|list| list.contains(&key))
+    }
+
+    /// A value that is there, maybe null.
+    fn given(self, key: &str) -> Option<&'a Value> {
+        self.values.get(key).filter(|_| self.reads(key))
+    }
+
     /// A value that is there and not null.
     pub(crate) fn get(self, key: &str) -> Option<&'a Value> {
-        self.0.get(key).filter(|value| !value.is_null())
+        self.given(key).filter(|value| !value.is_null())
     }
 
     pub(crate) fn bad(key: &str, why: impl Into<String>) -> DecoderError {
@@ -87,7 +120,7 @@ impl<'a> Config<'a> {
                 return Ok(n);
             }
         }
-        Err(Self::bad(keys.first().unwrap_or(&""), "is missing").into())
+        Err(self.missing(keys).into())
     }
 
     pub(crate) fn number(self, key: &str) -> Result<Option<f64>> {
@@ -98,6 +131,21 @@ impl<'a> Config<'a> {
             Some(n) => Ok(Some(n)),
             None => Err(Self::bad(key, format!("is {value}, not a number")).into()),
         }
+    }
+
+    fn needed_number(self, keys: &[&str]) -> Result<f64> {
+        for key in keys {
+            if let Some(n) = self.number(key)? {
+                return Ok(n);
+            }
+        }
+        Err(self.missing(keys).into())
+    }
+
+    /// Of several names that families have for one thing, the one of this family is missing.
+    fn missing(self, keys: &[&str]) -> DecoderError {
+        let own = keys.iter().find(|key| self.reads(key));
+        Self::bad(own.or(keys.first()).unwrap_or(&""), "is missing")
     }
 
     /// A number as computed with, if it is not one.
@@ -129,41 +177,32 @@ pub(crate) fn single(n: f64) -> f32 {
     n as f32
 }
 
-/// Reads a configuration for a family.
+/// Reads a configuration for a family: its class's keys, and no others. See the module's head for
+/// what is expected to be filled in.
 pub(crate) fn settings(family: &Family, values: &Map<String, Value>) -> Result<Settings> {
-    let config = Config(values);
+    let config = Config::of(family, values);
     refuse(config)?;
     let hidden = config.needed(&["hidden_size", "n_embd"])?;
     let heads = config.needed(&["num_attention_heads", "n_head"])?;
-    let kv_heads = config.count("num_key_value_heads")?;
-    let kv_heads = kv_heads.filter(|_| family.rope).unwrap_or(heads);
-    let head_dim = config.count("head_dim")?.filter(|_| family.rope);
-    let head_dim = head_dim.unwrap_or(hidden / heads);
+    let kv_heads = config.count("num_key_value_heads")?.unwrap_or(heads);
+    let head_dim = config.count("head_dim")?.unwrap_or(hidden / heads);
     if head_dim == 0 || !heads.is_multiple_of(kv_heads) {
         let why = format!("{heads} heads for {kv_heads} of keys in {hidden} numbers");
         return Err(Config::bad("num_attention_heads", why).into());
     }
-    let count = config.needed(&["block_count", "num_hidden_layers"])?;
+    let count = config.needed(&["num_hidden_layers", "n_layer"])?;
     if count > LAYERS_MAX {
         let why = format!("is {count}, over {LAYERS_MAX}");
         return Err(Config::bad("num_hidden_layers", why).into());
     }
-    let epsilon = match config.number("rms_norm_eps")? {
-        Some(epsilon) => epsilon,
-        None => config.number("layer_norm_epsilon")?.unwrap_or(1e-5),
-    };
     let ropes = ropes(family, config, head_dim)?;
-    let multiplier = |key: &str| match family.multipliers.then(|| config.factor(key)) {
-        Some(factor) => factor,
-        None => Ok(None),
-    };
     let scaled = family.scaled_embedding.then(|| single(root(hidden)));
     Ok(Settings {
         hidden,
         heads,
         kv_heads,
         head_dim,
-        epsilon: single(epsilon),
+        epsilon: single(config.needed_number(&["rms_norm_eps", "layer_norm_epsilon"])?),
         activation: activation(family, config)?,
         tied: config.flag("tie_word_embeddings").unwrap_or(family.tied),
         layers: layers(family, config, count, head_dim, ropes.len())?,
@@ -172,10 +211,10 @@ pub(crate) fn settings(family: &Family, values: &Map<String, Value>) -> Result<S
         logit_cap: config.number("final_logit_softcapping")?.map(single),
         embedding_factor: match scaled {
             Some(factor) => Some(factor),
-            None => multiplier("embedding_multiplier")?,
+            None => config.factor("embedding_multiplier")?,
         },
-        residual_factor: multiplier("residual_multiplier")?,
-        logit_divisor: multiplier("logits_scaling")?,
+        residual_factor: config.factor("residual_multiplier")?,
+        logit_divisor: config.factor("logits_scaling")?,
     })
 }
 
@@ -185,10 +224,15 @@ fn root(n: u64) -> f64 {
 
 /// What would make another model of it than the graph is.
 fn refuse(config: Config<'_>) -> Result<()> {
-    let what = if config.flag("use_bidirectional_attention") == Some(true) {
+    let causal = |value: &Value| *value == Value::Bool(true);
+    let both = config.flag("use_bidirectional_attention") == Some(true);
+    // Whatever is there and not true, null too, lets transformers' masks look ahead.
+    let what = if both || !config.given("is_causal").is_none_or(causal) {
         "attention in both directions"
     } else if config.flag("add_cross_attention") == Some(true) {
         "cross attention"
+    } else if config.get("per_layer_config").is_some() {
+        "a per_layer_config: layers of their own sizes"
     } else if config.get("quantization_config").is_some() {
         "weights that are quantized already"
     } else {
@@ -199,9 +243,9 @@ fn refuse(config: Config<'_>) -> Result<()> {
 }
 
 fn activation(family: &Family, config: Config<'_>) -> Result<Activation> {
-    let (keys, default) = family.activation;
+    let keys = ["hidden_act", "hidden_activation", "activation_function"];
     let name = keys.iter().find_map(|key| config.text(key));
-    Ok(match name.unwrap_or(default) {
+    Ok(match name.unwrap_or(family.activation) {
         "gelu" if family.gelu != "gelu" => Activation::GeluTanh,
         "silu" | "swish" => Activation::Silu,
         "gelu" => Activation::Gelu,
@@ -235,6 +279,25 @@ fn ropes(family: &Family, config: Config<'_>, head_dim: u64) -> Result<Vec<Rope>
     Ok(list)
 }
 
+/// What scores are multiplied by.
+fn scale(config: Config<'_>, head_dim: u64) -> Result<f64> {
+    if let Some(factor) = config.number("attention_multiplier")? {
+        return Ok(factor);
+    }
+    if config.flag("scale_attn_weights") == Some(false) {
+        return Ok(1.0);
+    }
+    let key = "query_pre_attn_scalar";
+    if !config.reads(key) {
+        return Ok(root(head_dim).recip());
+    }
+    let scalar = config.needed_number(&[key])?;
+    if scalar <= 0.0 {
+        return Err(Config::bad(key, format!("is {scalar}, not more than 0")).into());
+    }
+    Ok(scalar.powf(-0.5))
+}
+
 fn layers(
     family: &Family,
     config: Config<'_>,
@@ -242,57 +305,32 @@ fn layers(
     head_dim: u64,
     ropes: usize,
 ) -> Result<Vec<Layer>> {
-    let window = match config.0.get("sliding_window") {
+    let on = config.flag("use_sliding_window") == Some(true);
+    let off = family.windows == Windows::None || family.windows == Windows::Late && !on;
+    let window = match config.given("sliding_window") {
+        _ if off => None,
         None => family.window,
         Some(_) => config.count("sliding_window")?,
     };
-    let kinds = config.get("layer_types").and_then(Value::as_array);
-    let turned = config.get("no_rope_layers").and_then(Value::as_array);
-    let on = config.flag("use_sliding_window") == Some(true);
     let first = config.number("max_window_layers")?.unwrap_or(28.0);
     let each = config.count("sliding_window_pattern")?;
-    let asked = config.number("query_pre_attn_scalar")?;
-    let mut scale = match (family.scaled_embedding, asked) {
-        (true, Some(scalar)) if scalar > 0.0 => scalar.powf(-0.5),
-        _ => root(head_dim).recip(),
-    };
-    if family.multipliers
-        && let Some(factor) = config.number("attention_multiplier")?
-    {
-        scale = factor;
-    }
-    if config.flag("scale_attn_weights") == Some(false) {
-        scale = 1.0;
-    }
+    let scale = scale(config, head_dim)?;
     let by_layer = config.flag("scale_attn_by_inverse_layer_idx") == Some(true);
     let mut list = Vec::new();
     for i in 0..count {
-        let at = usize::try_from(i).unwrap_or(usize::MAX);
-        let kind = kinds.and_then(|kinds| kinds.get(at)?.as_str());
-        let listed = match kind {
-            None => None,
-            Some("full_attention") => Some(false),
-            Some("sliding_attention") => Some(true),
-            Some(other) => {
-                let what = format!("layers of the type {other:?}");
-                return Err(DecoderError::Feature { what }.into());
-            }
+        let turned = turned(family, config, i)?;
+        let narrow = match (listed(config, i)?, family.windows) {
+            (Some(listed), _) => listed,
+            (None, Windows::None) => false,
+            (None, Windows::All) => true,
+            (None, Windows::Late) => i as f64 >= first,
+            (None, Windows::Unturned) => on && !turned,
+            (None, Windows::Pattern(n)) => !(i + 1).is_multiple_of(each.unwrap_or(n)),
         };
-        let narrow = match family.windows {
-            Windows::None => false,
-            Windows::All => true,
-            Windows::Late => on && listed.unwrap_or(i as f64 >= first),
-            Windows::Listed => on && listed.unwrap_or(false),
-            Windows::Pattern(n) => listed.unwrap_or(!(i + 1).is_multiple_of(each.unwrap_or(n))),
-        };
-        let turned = match (family.unturned, turned) {
-            (Some(_), Some(list)) => list.get(at).is_none_or(|on| on != 0),
-            (Some(n), None) => {
-                let n = config.count("no_rope_layer_interval")?.unwrap_or(n);
-                !(i + 1).is_multiple_of(n)
-            }
-            (None, _) => true,
-        };
+        if narrow && window.is_none() && config.get("layer_types").is_some() {
+            let why = "is missing or off, and layer_types has layers with a window";
+            return Err(Config::bad("sliding_window", why).into());
+        }
         let rope = usize::from(narrow && ropes > 1);
         list.push(Layer {
             window: window.filter(|_| narrow),
@@ -307,6 +345,34 @@ fn layers(
     Ok(list)
 }
 
+/// Whether rope turns a layer.
+fn turned(family: &Family, config: Config<'_>, i: u64) -> Result<bool> {
+    let Some(each) = family.unturned else {
+        return Ok(true);
+    };
+    if let Some(list) = config.get("no_rope_layers").and_then(Value::as_array) {
+        let at = usize::try_from(i).unwrap_or(usize::MAX);
+        return Ok(list.get(at).is_none_or(|on| on != 0));
+    }
+    let each = config.count("no_rope_layer_interval")?.unwrap_or(each);
+    Ok(!(i + 1).is_multiple_of(each))
+}
+
+/// Whether `layer_types` gives a layer a window, if it says.
+fn listed(config: Config<'_>, i: u64) -> Result<Option<bool>> {
+    let at = usize::try_from(i).unwrap_or(usize::MAX);
+    let kinds = config.get("layer_types").and_then(Value::as_array);
+    match kinds.and_then(|kinds| kinds.get(at)?.as_str()) {
+        None => Ok(None),
+        Some("full_attention") => Ok(Some(false)),
+        Some("sliding_attention") => Ok(Some(true)),
+        Some(other) => {
+            let what = format!("layers of the type {other:?}");
+            Err(DecoderError::Feature { what }.into())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,8 +384,14 @@ mod tests {
         settings(family(table, kind).unwrap(), config.as_object().unwrap())
     }
 
+    fn small() -> Value {
+        json!({"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 4,
+            "rms_norm_eps": 1e-5})
+    }
+
     fn windows(table: &str, more: &Value) -> Vec<Option<u64>> {
-        let mut config = json!({"hidden_size": 64, "num_attention_heads": 4, "block_count": 4});
+        let mut config = small();
+        config["query_pre_attn_scalar"] = json!(64);
         for (key, value) in more.as_object().unwrap() {
             config[key] = value.clone();
         }
@@ -354,13 +426,13 @@ mod tests {
             ("num_attention_heads", json!(-4)),
             ("num_attention_heads", json!(128)),
             ("num_key_value_heads", json!(3)),
-            ("block_count", json!(1_000_000)),
+            ("num_hidden_layers", json!(1_000_000)),
             ("rms_norm_eps", json!("small")),
+            ("rms_norm_eps", json!(null)),
             ("hidden_act", json!("mish")),
-            ("use_bidirectional_attention", json!(true)),
-            ("layer_types", json!(["linear_attention"])),
+            ("is_causal", json!(null)),
         ] {
-            let mut config = json!({"hidden_size": 64, "num_attention_heads": 4, "block_count": 4});
+            let mut config = small();
             assert!(read("llama", &config).is_ok());
             config[key] = value;
             assert!(read("llama", &config).is_err(), "{key}");
@@ -369,16 +441,18 @@ mod tests {
 
     #[test]
     fn only_some_classes_turn_a_part_of_the_dimensions() {
-        let config = json!({"hidden_size": 64, "num_attention_heads": 4, "block_count": 1,
-            "rope": {"rope_type": "default", "partial_rotary_factor": 0.5}});
+        let mut config = small();
+        config["rope"] = json!({"rope_type": "default", "partial_rotary_factor": 0.5});
         let pairs = |table| read(table, &config).unwrap().ropes[0].frequencies.len();
         assert_eq!([pairs("llama"), pairs("qwen2"), pairs("phi3")], [8, 8, 4]);
     }
 
     #[test]
     fn factors_follow_the_family() {
-        let config = json!({"hidden_size": 64, "num_attention_heads": 4, "block_count": 2,
-            "query_pre_attn_scalar": 64, "attention_multiplier": 0.5, "residual_multiplier": 0.25});
+        let mut config = small();
+        config["query_pre_attn_scalar"] = json!(64);
+        config["attention_multiplier"] = json!(0.5);
+        config["residual_multiplier"] = json!(0.25);
         let scale = |table| read(table, &config).unwrap().layers[0].scale;
         assert!((scale("llama") - 0.25).abs() < 1e-7);
         assert!((scale("gemma2") - 0.125).abs() < 1e-7);

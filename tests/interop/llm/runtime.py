@@ -5,7 +5,7 @@ As a program it serves one file and ends, so that an assertion in the library is
     python runtime.py MODEL.gguf OUT.json < requests.json
 
 Requests: {"texts": [..], "prompts": [[ids] ..], "steps": 16, "embeddings": false, "adapter": PATH}. The answer has
-`ids` (of each text with special tokens, and plain), `values` (last-position logits, or the last
+`ids` (of each text with special tokens, and plain), `adds` (bos and eos), `values` (last-position logits, or the last
 token's embedding) as base64 of F32, and `greedy`. KV cache in F32, flash attention off, 1 thread.
 """
 
@@ -84,6 +84,7 @@ class Runtime:
                 ("llama_init_from_model", pointer, pointer, ContextParams),
                 ("llama_model_get_vocab", pointer, pointer), ("llama_vocab_n_tokens", number, pointer),
                 ("llama_model_n_embd_out", number, pointer),
+                ("llama_vocab_get_add_bos", C.c_bool, pointer), ("llama_vocab_get_add_eos", C.c_bool, pointer),
                 ("llama_tokenize", number, pointer, C.c_char_p, number, pointer, number, C.c_bool, C.c_bool),
                 ("llama_batch_init", Batch, number, number, number), ("llama_batch_free", None, Batch),
                 ("llama_decode", number, pointer, Batch), ("llama_encode", number, pointer, Batch),
@@ -150,6 +151,10 @@ class Loaded:
             raise RuntimeError(f"llama_tokenize: {count}")
         return list(room[:count])
 
+    def adds(self):
+        """Whether bos and eos are put around a text."""
+        return [self.lib.llama_vocab_get_add_bos(self.vocab), self.lib.llama_vocab_get_add_eos(self.vocab)]
+
     def run(self, ids, start=0):
         """Evaluates tokens; F32 bytes of what the last one gives."""
         batch = self.lib.llama_batch_init(len(ids), 0, 1)
@@ -200,7 +205,7 @@ def serve(path, out, request):
     answer = {
         "ids": [model.tokenize(text) for text in request.get("texts", [])],
         "plain": [model.tokenize(text, special=False) for text in request.get("texts", [])],
-        "values": [], "greedy": [],
+        "adds": model.adds(), "values": [], "greedy": [],
     }
     for ids in request.get("prompts", []):
         values, greedy = model.greedy(ids, 0 if embeddings else request.get("steps", 16))

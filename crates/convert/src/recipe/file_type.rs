@@ -182,6 +182,25 @@ const GUESSED: u32 = 1024;
 /// The file type of a model that does not say: that of the type most tensors have. Among equals
 /// the one that reached the count first wins, in the order given.
 pub(crate) fn guess(dtypes: impl Iterator<Item = DType>) -> u32 {
+    of_type(most(dtypes)).unwrap_or(0) | GUESSED
+}
+
+/// What `general.file_type` says of a model whose matrices have these types: the type that most of
+/// them have, as [`guess`] has it, but as a file says it that is sure. MXFP4, of which a runtime
+/// guesses nothing, is `MXFP4_MOE`.
+pub fn file_type_of(matrices: impl Iterator<Item = DType>) -> u32 {
+    let dtype = most(matrices);
+    let mut rows = ROWS.iter();
+    let row = || rows.find(|row| row.base == dtype).and_then(|row| row.id);
+    of_type(dtype).or_else(row).unwrap_or(0)
+}
+
+fn of_type(dtype: DType) -> Option<u32> {
+    let row = GUESSES.iter().find(|row| row.0 == dtype);
+    row.map(|row| row.1)
+}
+
+fn most(dtypes: impl Iterator<Item = DType>) -> DType {
     let mut counts: Vec<(DType, u64)> = Vec::new();
     let mut most = (DType::F32, 0);
     for dtype in dtypes {
@@ -196,8 +215,7 @@ pub(crate) fn guess(dtypes: impl Iterator<Item = DType>) -> u32 {
             most = (dtype, count);
         }
     }
-    let id = GUESSES.iter().find(|row| row.0 == most.0);
-    id.map_or(0, |row| row.1) | GUESSED
+    most.0
 }
 
 impl FileType {
@@ -321,5 +339,9 @@ mod tests {
         );
         assert_eq!(guess([DType::I32].into_iter()), 1024);
         assert_eq!(guess(std::iter::empty()), 1024);
+        let mx = DType::Block(BlockFormat::MXFP4);
+        assert_eq!(guess([mx].into_iter()), 1024);
+        assert_eq!(file_type_of([mx].into_iter()), 38);
+        assert_eq!(file_type_of([q8, DType::F16, q8].into_iter()), 7);
     }
 }

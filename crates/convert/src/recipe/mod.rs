@@ -53,7 +53,7 @@ pub(crate) use decode::{CheckedCompute, DequantizeCompute};
 pub(crate) use encode::{Importance, QuantizeCompute};
 pub use error::RecipeError;
 pub use facts::ModelFacts;
-pub use file_type::{FileType, parse_type};
+pub use file_type::{FileType, file_type_of, parse_type};
 pub use imatrix::Imatrix;
 pub use metadata::rewrite_metadata;
 pub use options::{Override, QuantizeOptions, TypeRule, parse_type_file};

@@ -7,10 +7,12 @@ use arch::{
     GeneralInput, LowerOptions, Lowered, OutType, RepoFacts, front_matter, general, hf_to_gguf,
 };
 use convert::{CastCounts, DTypeChoice, to_types};
-use ir::{Context, DType, Limits, MetaValue, Model, Record, Result, Tensor, TensorTable};
+use ir::{Context, DType, Limits, MetaValue, Model, Record, Result, Tensor, TensorTable, ns};
 use serde_json::Value;
 use std::path::Path;
 use vocab::{Request, Vocabulary};
+
+const FILE_TYPE: &str = "general.file_type";
 
 /// Makes the GGUF model of the repository that `model` was read from. A model without a card gets
 /// its name from the last part of the input's path.
@@ -35,6 +37,8 @@ pub(super) fn lower(
         graph::weights_of_graph(&mut model)?;
     }
     model.tensors = by_name_in_each_file(model.tensors)?;
+    // Blocks out of a graph stay what they were; the type that is asked for is that of the rest.
+    let blocks = model.tensors.iter().any(|t| is_block(t.dtype()));
     let packed = files::quantization(&model, &config, limits)?;
     if let Some(settings) = &packed {
         unpack::unpack(&mut model, settings)?;
@@ -83,11 +87,26 @@ pub(super) fn lower(
     let planned = lowered.tensors.into_iter();
     model.tensors = to_types(planned.map(|row| (row.tensor, row.target)), &casts)?;
     model.metadata = metadata;
+    if blocks {
+        model
+            .metadata
+            .set(ns::GGUF, FILE_TYPE, file_type(&model.tensors));
+    }
     model.provenance.records.extend(files::placeholders(&model));
     // GGUF has no room for all of it: --modelfile asks it for the rest.
     model.assets.retain(|asset| asset.name == super::GENERATION);
     model.objects = None;
     Ok((model, casts))
+}
+
+fn is_block(dtype: DType) -> bool {
+    matches!(dtype, DType::Block(_))
+}
+
+/// What the matrices are, most of them.
+fn file_type(tensors: &TensorTable) -> MetaValue {
+    let matrices = tensors.iter().filter(|t| t.spec.shape.len() >= 2);
+    MetaValue::U32(convert::recipe::file_type_of(matrices.map(Tensor::dtype)))
 }
 
 fn is_half(dtype: DType) -> bool {
