@@ -128,7 +128,7 @@ def branches(levels):
     """An If in a branch of an If, and so on."""
     body = b""
     for _ in range(levels):
-        attribute = wrap(1, b"then_branch") + wrap(6, body)
+        attribute = wrap(1, b"then_branch") + wrap(6, body) + b"\xa0\x01\x05"
         body = wrap(1, wrap(4, b"If") + wrap(5, attribute))
     return body
 
@@ -153,6 +153,9 @@ def shape():
     node = helper.make_node("Relu", ["x"], ["y"])
     node.attribute.add(name="a", type=onnx.AttributeProto.INT, i=1, f=2.0)
     bad("graph/two_kinds", model([node], [], [info("x")], [info("y")]), "an attribute of two kinds")
+    node = helper.make_node("Concat", ["x", "x"], ["y"])
+    node.attribute.add(name="axis", i=0)
+    bad("graph/no_kind", model([node], [], [info("x")], [info("y")]), "an attribute that does not say its kind")
     node = helper.make_node("If", ["x"], ["y"])
     node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH)
     bad("graph/no_branch", model([node], [], [info("x")], [info("y")]), "an If without its graph")

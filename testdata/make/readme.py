@@ -17,6 +17,8 @@ the same, byte for byte, on every run. `make/catalogue/` holds the tables as JSO
 | `ckpt/hostile` | checkpoints that run code in whoever loads them elsewhere |
 | `safetensors/good`, `safetensors/bad` | the same for safetensors |
 | `gguf/good`, `gguf/bad` | the same for GGUF; the truth is gguf-py's (`make/gguf_expected.py`) |
+| `vocab` | small tokenizers with the keys llama.cpp's converter writes for them (`tests/interop/vocab/make_golden.py`) |
+| `sign` | a model signed by model_signing 1.1.1: `files.sig` by its command line (`sign key model --private_key key.pem`), `shards.sig` by its Python interface with shards of 4 bytes. The key is for tests only |
 | `onnx/good`, `onnx/bad` | the same for ONNX, by the onnx package and by hand |
 | `expected` | the truth by PyTorch, safetensors and onnx (`make/oracle.py`), never by this project |
 

@@ -49,7 +49,7 @@ pub(super) struct Owner<'a> {
 pub(super) fn attribute(state: &mut State<'_>, span: Span, owner: &Owner<'_>) -> Result<Attribute> {
     let raw = raw(state, span)?;
     let named = |error: ir::Error| error.at(format!("{}, attribute {:?}", owner.place, raw.name));
-    let kind = kind(&raw).map_err(named)?;
+    let kind = kind(&raw, state.typed).map_err(named)?;
     let value = value(state, &raw, kind, owner).map_err(named)?;
     Ok(Attribute {
         name: raw.name,
@@ -91,8 +91,9 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
     Ok(raw)
 }
 
-/// The kind an attribute says it is, or the one that its value shows, as before IR version 2.
-fn kind(raw: &Raw) -> Result<AttributeKind> {
+/// The kind an attribute says it is; of those that need not be `typed` the one that its value shows,
+/// as before IR version 2.
+fn kind(raw: &Raw, typed: bool) -> Result<AttributeKind> {
     let there = [
         (raw.float.is_some(), AttributeKind::Float),
         (raw.int.is_some(), AttributeKind::Int),
@@ -127,6 +128,9 @@ fn kind(raw: &Raw) -> Result<AttributeKind> {
         (_, Some(_)) if raw.reference.is_some() => {
             clash("it holds a value and refers to another attribute".to_owned())
         }
+        (AttributeKind::Undefined, Some(shown)) if typed => clash(format!(
+            "it does not say what kind it is, and holds {shown:?}"
+        )),
         (AttributeKind::Undefined, shown) => Ok(shown.unwrap_or(AttributeKind::Undefined)),
         (said, Some(shown)) if said != shown => {
             clash(format!("it says that it is {said:?} and holds {shown:?}"))
@@ -222,22 +226,23 @@ mod tests {
             int: Some(1),
             ..Raw::default()
         };
-        assert_eq!(kind(&int).unwrap(), AttributeKind::Int);
+        assert_eq!(kind(&int, false).unwrap(), AttributeKind::Int);
+        assert!(kind(&int, true).is_err());
         let clash = Raw {
             kind: Some(1),
             ..int
         };
-        assert!(kind(&clash).is_err());
+        assert!(kind(&clash, true).is_err());
         let two = Raw {
             floats: vec![1.0],
             kind: None,
             ..clash
         };
-        assert!(kind(&two).is_err());
+        assert!(kind(&two, true).is_err());
         let empty = Raw {
             kind: Some(7),
             ..Raw::default()
         };
-        assert_eq!(kind(&empty).unwrap(), AttributeKind::Ints);
+        assert_eq!(kind(&empty, true).unwrap(), AttributeKind::Ints);
     }
 }

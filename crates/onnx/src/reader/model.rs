@@ -38,6 +38,7 @@ pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
     let Some(body) = body else {
         return Err(OnnxError::Missing { what: "the graph" }.into());
     };
+    state.typed = about.ir_version.is_some_and(|version| version >= 2);
     let mut whole = Graph {
         opsets,
         body: graph(state, body, Body::Main)?,

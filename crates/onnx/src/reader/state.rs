@@ -22,6 +22,8 @@ pub(super) struct State<'a> {
     pub(super) notes: Vec<String>,
     pub(super) external: Externals,
     pub(super) survey: Option<Seen>,
+    /// Whether attributes say what kind they are, as they must from IR version 2 on.
+    pub(super) typed: bool,
     /// Bytes of text held so far, and things made so far.
     text: u64,
     things: u64,
@@ -50,6 +52,7 @@ impl<'a> State<'a> {
             notes: Vec::new(),
             external,
             survey: None,
+            typed: false,
             text: 0,
             things: 0,
             twins: HashMap::new(),
