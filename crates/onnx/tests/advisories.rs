@@ -97,7 +97,9 @@ fn depth_costs_nothing() {
         reversed.extend(extra.iter().rev());
     };
     for _ in 0..10_000 {
-        push(6, &field(1, b"then_branch"), &mut reversed);
+        let kind: &[u8] = b"\xa0\x01\x05";
+        let name = field(1, b"then_branch");
+        push(6, &[kind, &name].concat(), &mut reversed);
         push(
             5,
             &[field(4, b"If"), field(2, b"y")].concat(),
