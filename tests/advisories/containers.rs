@@ -1,6 +1,8 @@
 //! Containers that scanners could not open, or opened differently from loaders.
 
-use super::files::{Entry, call, dangerous, entry, global, payload, pickle, tar, text, zip};
+use super::files::{
+    Entry, call, checkpoint, dangerous, entry, global, payload, pickle, tar, tar_of, text, zip,
+};
 
 /// picklescan: an extension of PyTorch's on a plain pickle.
 #[test]
@@ -136,4 +138,35 @@ fn cve_2026_24747() {
 fn cve_2025_12060() {
     let file = tar("../../weights.pkl", &payload());
     dangerous("weights.tar", &file, "process");
+}
+
+/// A tar whose last member is a checkpoint ends as a zip archive: what stands before it counts.
+#[test]
+fn a_tar_that_ends_as_a_zip() {
+    let (evil, good) = (payload(), checkpoint(b"}"));
+    let members: [(&str, &[u8]); 2] = [("evil.pkl", &evil), ("model.pt", &good)];
+    dangerous("a.tar", &tar_of(&members), "process");
+    // The zip archive stands behind the tar's end.
+    let bad = zip(&[entry("model/data.pkl", &evil)]);
+    dangerous("b.tar", &[tar("a.txt", b"words"), bad].concat(), "process");
+}
+
+/// Archives one behind the other, of which a reader sees the last, or the first.
+#[test]
+fn one_of_many_archives() {
+    let (good, bad) = (
+        checkpoint(b"}"),
+        zip(&[entry("model/data.pkl", &payload())]),
+    );
+    for order in [
+        [&bad, &good, &good],
+        [&good, &bad, &good],
+        [&good, &good, &bad],
+    ] {
+        dangerous(
+            "__0_0.distcp",
+            &order.map(Vec::as_slice).concat(),
+            "process",
+        );
+    }
 }

@@ -132,8 +132,22 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// A member of a tar archive.
+/// A tar archive of one member.
 pub(crate) fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
+    tar_of(&[(name, bytes)])
+}
+
+/// A tar archive.
+pub(crate) fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, bytes) in members {
+        out.extend(member(name, bytes));
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}
+
+fn member(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut head = vec![0; 512];
     head[..name.len()].copy_from_slice(name.as_bytes());
     head[100..108].copy_from_slice(b"0000644\0");
@@ -144,7 +158,7 @@ pub(crate) fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
     let sum: u32 = head.iter().map(|b| u32::from(*b)).sum();
     head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     let mut out = [&head[..], bytes].concat();
-    out.resize(out.len().next_multiple_of(512) + 1024, 0);
+    out.resize(out.len().next_multiple_of(512), 0);
     out
 }
 
@@ -188,6 +202,15 @@ pub(crate) fn gguf_data(mut file: Vec<u8>, data: usize) -> Vec<u8> {
     file
 }
 
+/// A zip of PyTorch's.
+pub(crate) fn checkpoint(object: &[u8]) -> Vec<u8> {
+    let (object, version) = (pickle(object), b"3\n");
+    zip(&[
+        entry("archive/data.pkl", &object),
+        entry("archive/version", version),
+    ])
+}
+
 /// One of each, without harm.
 pub(crate) fn harmless() -> Vec<(&'static str, Vec<u8>)> {
     let dict = call(&global("collections", "OrderedDict"), &[]);
@@ -206,6 +229,13 @@ pub(crate) fn harmless() -> Vec<(&'static str, Vec<u8>)> {
         ("c.keras", zip(&[entry("config.json", keras)])),
         ("d.zip", zip(&[entry("x/notes.txt", b"words")])),
         ("e.tar", tar("weights.pkl", &pickle(&dict))),
+        // Its end is that of a zip archive, too.
+        (
+            "weights.tar",
+            tar_of(&[("a.yaml", b"a: 1"), ("w.ckpt", &checkpoint(&dict))]),
+        ),
+        // What torch.distributed.checkpoint writes.
+        ("__0_0.distcp", checkpoint(&dict).repeat(3)),
         ("f.safetensors", super::formats::safetensors("{}", 0)),
         ("config.json", br#"{"architectures": ["X"]}"#.to_vec()),
     ]

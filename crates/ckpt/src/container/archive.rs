@@ -92,6 +92,18 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         }
         .into());
     }
+    if let Some(parts) = zip::chain(region, &limits) {
+        return Err(CkptError::Unsupported {
+            place: String::new(),
+            what: format!(
+                "{} archives one behind the other, as torch.distributed.checkpoint writes them",
+                parts.len()
+            ),
+            help: "PyTorch makes one checkpoint of its folder: python -m \
+                   torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE",
+        }
+        .into());
+    }
     let layout = Layout::find(&archive)?;
     archive.check_honest()?;
     let text = |name: &str| -> Result<Option<Vec<u8>>> {

@@ -16,7 +16,7 @@ mod tar;
 pub(crate) mod zip;
 
 pub(crate) use legacy::{SLOTS, StorageId, is_magic, run_stream, storage_id};
-pub(crate) use tar::{members, run_slots as run_tar_slots};
+pub(crate) use tar::{is_tar, members, run_slots as run_tar_slots};
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -152,11 +152,12 @@ impl Storages {
 pub(crate) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Result<Document> {
     let head_len = usize::try_from(region.len()).unwrap_or(usize::MAX).min(512);
     let head = region.bytes(0, head_len)?;
+    // A tar whose last member is a zip archive ends as one, too.
+    if is_tar(&head) {
+        return tar::open(region, budget);
+    }
     if is_zip(region, &head)? {
         return archive::open(region, budget, scratch);
-    }
-    if tar::is_tar(&head) {
-        return tar::open(region, budget);
     }
     if head.is_empty() {
         return Err(CkptError::cut("", "the file is empty").into());

@@ -69,33 +69,31 @@ fn octal(field: &[u8]) -> Option<u64> {
     })
 }
 
-/// The members of a tar, as far as it goes, and why it does not go further.
-pub(crate) fn members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
-    let (out, error) = whole_members(region);
+/// The members of a tar, as far as it goes, where it ends, and why it does not go further.
+pub(crate) fn members(region: &Region) -> (Vec<Member>, u64, Option<ir::Error>) {
+    let mut out = Vec::new();
+    let (end, error) = whole_members(region, &mut out);
     let error = error.or_else(|| {
         let what = format!("{} bytes are not whole blocks of 512", region.len());
         (!region.len().is_multiple_of(BLOCK)).then(|| CkptError::cut("tar", what).into())
     });
-    (out, error)
+    (out, end, error)
 }
 
-fn whole_members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
-    let mut out = Vec::new();
+fn whole_members(region: &Region, out: &mut Vec<Member>) -> (u64, Option<ir::Error>) {
     let mut at = 0;
     while out.len() < MOST && at + BLOCK <= region.len() {
         let block = match region.bytes(at, 512) {
             Ok(block) => block,
-            Err(error) => return (out, Some(error)),
+            Err(error) => return (at, Some(error)),
         };
         if block.iter().all(|&b| b == 0) {
             break;
         }
         let place = format!("tar header at byte {at}");
         if !is_tar(&block) {
-            return (
-                out,
-                Some(CkptError::container(place, "it is damaged").into()),
-            );
+            let error = CkptError::container(place, "it is damaged");
+            return (at, Some(error.into()));
         }
         let name = block.get(..100).unwrap_or_default();
         let name = name.split(|&b| b == 0).next().unwrap_or_default();
@@ -104,7 +102,7 @@ fn whole_members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
         let part = size.and_then(|size| region.slice(at + BLOCK, size).ok());
         let Some(part) = part else {
             let what = format!("the member {name:?} reaches beyond the end of the file");
-            return (out, Some(CkptError::cut(place, what).into()));
+            return (at, Some(CkptError::cut(place, what).into()));
         };
         at += BLOCK + part.len().div_ceil(BLOCK) * BLOCK;
         // Regular files only: type 0 or NUL.
@@ -112,7 +110,7 @@ fn whole_members(region: &Region) -> (Vec<Member>, Option<ir::Error>) {
             out.push(Member { name, region: part });
         }
     }
-    (out, None)
+    (at, None)
 }
 
 /// A cursor over pickles and raw numbers of one member.
@@ -295,7 +293,7 @@ fn follow_tensors(slots: &mut Slots<'_>, budget: &mut Budget) -> Result<()> {
 
 /// Opens the old tar form.
 pub(crate) fn open(region: &Region, budget: &mut Budget) -> Result<Document> {
-    let (members, error) = members(region);
+    let (members, _, error) = members(region);
     if let Some(error) = error {
         return Err(error);
     }

@@ -8,7 +8,7 @@ mod inner;
 mod npy;
 mod stream;
 
-use crate::container::{self, is_pickle_start, is_zip};
+use crate::container::{self, is_pickle_start, is_tar, is_zip};
 use crate::pickle::{self, Budget, Frames, Outcome};
 use ir::{
     Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey,
@@ -173,6 +173,10 @@ impl Surveyor<'_> {
             Ok(head) => head,
             Err(error) => return self.error(error),
         };
+        // A tar whose last member is a zip archive ends as one, too.
+        if is_tar(&head) {
+            return self.tar(region, place);
+        }
         match is_zip(region, &head) {
             Ok(true) => return self.zip(region, place),
             Ok(false) => {}

@@ -7,15 +7,15 @@ use crate::pickle::Cursor;
 use ir::{Anomaly, AnomalyKind, Limits, Region, Result};
 
 pub(super) const LOCAL: [u8; 4] = *b"PK\x03\x04";
-const CENTRAL: [u8; 4] = *b"PK\x01\x02";
+pub(super) const CENTRAL: [u8; 4] = *b"PK\x01\x02";
 const END: [u8; 4] = *b"PK\x05\x06";
-const END_LEN: usize = 22;
-const LOCATOR: [u8; 4] = *b"PK\x06\x07";
-const LOCATOR_LEN: u64 = 20;
-const END64: [u8; 4] = *b"PK\x06\x06";
-const END64_LEN: usize = 56;
+pub(super) const END_LEN: usize = 22;
+pub(super) const LOCATOR: [u8; 4] = *b"PK\x06\x07";
+pub(super) const LOCATOR_LEN: u64 = 20;
+pub(super) const END64: [u8; 4] = *b"PK\x06\x06";
+pub(super) const END64_LEN: usize = 56;
 /// The longest comment, and the end record before it.
-const TAIL: u64 = 65_535 + 22;
+pub(super) const TAIL: u64 = 65_535 + 22;
 
 /// One row of the directory. Names lie in a pool of their own: an archive may have a million.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ pub(crate) fn has_end(tail: &[u8]) -> bool {
     last_end(tail).is_some()
 }
 
-fn last_end(tail: &[u8]) -> Option<usize> {
+pub(super) fn last_end(tail: &[u8]) -> Option<usize> {
     let last = tail.len().checked_sub(END_LEN)?;
     (0..=last)
         .rev()

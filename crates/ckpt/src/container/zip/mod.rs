@@ -6,8 +6,10 @@
 //! that belong to nothing.
 
 mod audit;
+mod chain;
 mod directory;
 
+pub(crate) use chain::chain;
 pub(crate) use directory::has_end;
 
 use super::inflate;

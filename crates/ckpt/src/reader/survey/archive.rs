@@ -54,6 +54,12 @@ impl Surveyor<'_> {
                 return self.rest(region, 0, place, false);
             }
         };
+        if let Some(parts) = zip::chain(region, self.budget.limits()) {
+            for (n, part) in parts.iter().enumerate() {
+                self.zip(part, &join(place, &format!("archive {}", n + 1)));
+            }
+            return;
+        }
         let methods = OTHERWISE.map(|method| format!("compression method {method}"));
         for mut anomaly in archive.anomalies(self.budget.limits()) {
             // Told below, where it cannot be unpacked after all.
@@ -260,7 +266,7 @@ impl Surveyor<'_> {
     }
 
     pub(super) fn tar(&mut self, region: &Region, place: &str) {
-        let (members, error) = members(region);
+        let (members, end, error) = members(region);
         if let Some(error) = error {
             self.error(error);
         }
@@ -283,6 +289,17 @@ impl Surveyor<'_> {
                 self.keep(outcome, &slot, Expected::Yes);
             }
             self.rest(&member.region, end, &here, sound);
+        }
+        // What looks for a zip archive's end does not see the tar.
+        let behind = region.slice(end, region.len() - end);
+        if behind.is_ok_and(|behind| container::is_zip(&behind, b"").unwrap_or(false)) {
+            let here = join(place, "as the zip archive it ends as");
+            self.odd(
+                AnomalyKind::ParserDisagreement,
+                here.clone(),
+                "a tar and a zip archive",
+            );
+            self.zip(region, &here);
         }
         self.plain = outer || (self.plain && self.depth <= 1);
     }
