@@ -33,6 +33,9 @@ pub struct Limits {
     pub summed_bytes: u64,
 }
 
+/// Bytes below which a file may make a part of the objects only.
+const SMALL: u64 = 1 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -93,9 +96,15 @@ impl Limits {
         let within = |limit: u64, floor: u64, a_byte: u64| {
             limit.min((limit / floor).saturating_add(len.saturating_mul(a_byte)))
         };
+        // So many take 64 MiB, and no file of such a length says as much that is worth it.
+        let objects = if len < SMALL {
+            self.objects / 3 * 2
+        } else {
+            self.objects
+        };
         Self {
             tensors: within(self.tensors, 48, 1),
-            objects: within(self.objects, 64, 16),
+            objects: within(self.objects, 64, 16).min(objects),
             held_bytes: within(self.held_bytes, 32, 64),
             ..self.clone()
         }
@@ -131,6 +140,7 @@ mod tests {
         let limits = Limits::default();
         let small = limits.for_file(1 << 10);
         assert!(small.objects < 50_000 && small.held_bytes < 3 << 20 && small.tensors < 8_000);
+        assert!(limits.for_file((1 << 20) - 1).objects < 850_000);
         assert_eq!(limits.for_file(1 << 20), limits);
         assert_eq!(limits.for_file(u64::MAX), limits);
     }

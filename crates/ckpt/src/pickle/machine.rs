@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes that a global takes beside its texts.
-const GLOBAL: u64 = 64;
+const GLOBAL: u64 = 128;
 
 /// Highest slot of the memo.
 const MEMO_SLOT: u64 = 1 << 28;

@@ -71,9 +71,14 @@ impl Stack {
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     /// Slots from 0 on; Python 2 begins at 1.
-    dense: Vec<Option<ObjectId>>,
+    dense: Vec<ObjectId>,
     filled: usize,
     sparse: HashMap<u64, ObjectId>,
+}
+
+/// What a slot holds that is not filled: no pickle makes so many objects.
+fn free() -> ObjectId {
+    ObjectId::from_index(u32::MAX)
 }
 
 /// A slot this far beyond the last one is still put in order.
@@ -98,18 +103,19 @@ impl Memo {
                 self.sparse.insert(index, id);
                 return;
             }
-            self.dense.resize(at + 1, None);
+            self.dense.resize(at + 1, free());
         }
         if let Some(slot) = self.dense.get_mut(at) {
-            self.filled += usize::from(slot.is_none());
-            *slot = Some(id);
+            self.filled += usize::from(*slot == free());
+            *slot = id;
         }
     }
 
     pub(crate) fn get(&self, index: u64) -> Option<ObjectId> {
         let dense = usize::try_from(index)
             .ok()
-            .and_then(|at| self.dense.get(at).copied().flatten());
+            .and_then(|at| self.dense.get(at).copied())
+            .filter(|id| *id != free());
         dense.or_else(|| self.sparse.get(&index).copied())
     }
 }

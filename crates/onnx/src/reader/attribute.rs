@@ -2,13 +2,15 @@
 
 use super::graph::{Body, graph};
 use super::source::Span;
-use super::state::State;
+use super::state::{State, keep};
 use super::{sparse, tensor, types};
 use crate::OnnxError;
 use crate::wire::code::kind_of_code;
 use crate::wire::field;
 use bytes::Bytes;
-use ir::{Attribute, AttributeKind, AttributeValue, Result};
+use ir::{
+    Attribute, AttributeKind, AttributeValue, GraphBody, Result, SparseTensor, TensorId, ValueType,
+};
 
 /// Everything an `AttributeProto` may hold, before its kind decides.
 #[derive(Default)]
@@ -47,12 +49,13 @@ pub(super) struct Owner<'a> {
 
 /// An `AttributeProto`.
 pub(super) fn attribute(state: &mut State<'_>, span: Span, owner: &Owner<'_>) -> Result<Attribute> {
-    let raw = raw(state, span)?;
-    let named = |error: ir::Error| error.at(format!("{}, attribute {:?}", owner.place, raw.name));
+    let mut raw = raw(state, span)?;
+    let name = raw.name.clone();
+    let named = |error: ir::Error| error.at(format!("{}, attribute {:?}", owner.place, name));
     let kind = kind(&raw, state.typed).map_err(named)?;
-    let value = value(state, &raw, kind, owner).map_err(named)?;
+    let value = value(state, &mut raw, kind, owner).map_err(named)?;
     Ok(Attribute {
-        name: raw.name,
+        name,
         value,
         doc: raw.doc,
     })
@@ -78,13 +81,15 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
             field::attribute::FLOATS => state.floats(field, &mut raw.floats)?,
             field::attribute::INTS => state.ints(field, &mut raw.ints)?,
             field::attribute::STRINGS => {
-                state.count()?;
+                state.count::<Bytes>()?;
                 raw.strings.push(state.blob(field)?.into());
             }
-            field::attribute::TENSORS => super::state::keep(&mut raw.tensors, field, state)?,
-            field::attribute::GRAPHS => super::state::keep(&mut raw.graphs, field, state)?,
-            field::attribute::SPARSE_TENSORS => super::state::keep(&mut raw.sparses, field, state)?,
-            field::attribute::TYPE_PROTOS => super::state::keep(&mut raw.types, field, state)?,
+            field::attribute::TENSORS => keep::<TensorId>(&mut raw.tensors, field, state)?,
+            field::attribute::GRAPHS => keep::<GraphBody>(&mut raw.graphs, field, state)?,
+            field::attribute::SPARSE_TENSORS => {
+                keep::<SparseTensor>(&mut raw.sparses, field, state)?;
+            }
+            field::attribute::TYPE_PROTOS => keep::<ValueType>(&mut raw.types, field, state)?,
             _ => state.unknown("AttributeProto", field),
         }
     }
@@ -141,7 +146,7 @@ fn kind(raw: &Raw, typed: bool) -> Result<AttributeKind> {
 
 fn value(
     state: &mut State<'_>,
-    raw: &Raw,
+    raw: &mut Raw,
     kind: AttributeKind,
     owner: &Owner<'_>,
 ) -> Result<AttributeValue> {
@@ -159,7 +164,7 @@ fn value(
         // Schemas of proto3 leave out what is zero.
         AttributeKind::Float => AttributeValue::Float(raw.float.unwrap_or(0.0)),
         AttributeKind::Int => AttributeValue::Int(raw.int.unwrap_or(0)),
-        AttributeKind::Str => AttributeValue::Str(raw.string.clone().unwrap_or_default().into()),
+        AttributeKind::Str => AttributeValue::Str(raw.string.take().unwrap_or_default().into()),
         AttributeKind::Tensor => {
             let span = need(raw.tensor, "the tensor")?;
             AttributeValue::Tensor(tensor::of_attribute(state, span, &name)?)
@@ -176,9 +181,9 @@ fn value(
             let span = need(raw.ty, "the type")?;
             AttributeValue::Type(types::value_type(state, span, 0)?)
         }
-        AttributeKind::Floats => AttributeValue::Floats(raw.floats.clone()),
-        AttributeKind::Ints => AttributeValue::Ints(raw.ints.clone()),
-        AttributeKind::Strs => AttributeValue::Strs(raw.strings.clone()),
+        AttributeKind::Floats => AttributeValue::Floats(std::mem::take(&mut raw.floats)),
+        AttributeKind::Ints => AttributeValue::Ints(std::mem::take(&mut raw.ints)),
+        AttributeKind::Strs => AttributeValue::Strs(std::mem::take(&mut raw.strings)),
         AttributeKind::Tensors => {
             let mut list = Vec::new();
             for (n, span) in raw.tensors.iter().enumerate() {

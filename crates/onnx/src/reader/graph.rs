@@ -5,9 +5,12 @@ use super::state::{State, keep};
 use super::{attribute, sparse, tensor, types};
 use crate::OnnxError;
 use crate::wire::{MAX_DEPTH, field};
-use ir::{Annotation, GraphBody, Initializer, Node, Record, Result, TensorId, Value, ValueId};
-use std::collections::hash_map::Entry;
+use bytes::Bytes;
+use ir::{
+    Annotation, Attribute, GraphBody, Initializer, Node, Record, Result, TensorId, Value, ValueId,
+};
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 
 /// Which graph is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,20 +34,26 @@ impl Body {
 #[derive(Default)]
 pub(super) struct Names {
     pub(super) body: GraphBody,
-    ids: HashMap<String, ValueId>,
+    /// By a hash of the name, and how many others have the same: names stand in the body already.
+    ids: HashMap<(u64, u32), ValueId>,
+    hasher: RandomState,
     /// Which values are made here: inputs, initializers, outputs of nodes.
     made: Vec<bool>,
 }
 
 impl Names {
     /// The value of a name, new if it was not named before.
-    pub(super) fn id(&mut self, name: String) -> Result<ValueId> {
-        let free = match self.ids.entry(name) {
-            Entry::Occupied(known) => return Ok(*known.get()),
-            Entry::Vacant(free) => free,
-        };
+    pub(super) fn id(&mut self, state: &mut State<'_>, name: String) -> Result<ValueId> {
+        let mut key = (self.hasher.hash_one(&name), 0);
+        while let Some(known) = self.ids.get(&key) {
+            if self.body.value(*known).is_some_and(|it| it.name == name) {
+                return Ok(*known);
+            }
+            key.1 += 1;
+        }
+        state.count::<(Value, (u64, u32, ValueId))>()?;
         let value = Value {
-            name: free.key().clone(),
+            name,
             ..Value::default()
         };
         let id = self.body.add_value(value).ok_or(ir::Fault::OverLimit {
@@ -52,7 +61,7 @@ impl Names {
             found: u64::from(u32::MAX) + 1,
             limit: u64::from(u32::MAX),
         })?;
-        free.insert(id);
+        self.ids.insert(key, id);
         Ok(id)
     }
 
@@ -68,14 +77,13 @@ impl Names {
 
     /// What a `ValueInfoProto` says of a value. What was said first stays.
     pub(super) fn declare(&mut self, said: Value, state: &mut State<'_>) -> Result<ValueId> {
-        let id = self.id(said.name.clone())?;
+        let id = self.id(state, said.name.clone())?;
         let Some(value) = self.body.values.get_mut(id.index()) else {
             return Ok(id);
         };
         if value.ty.is_some() && said.ty.is_some() && value.ty != said.ty {
             let why = "it is declared twice, with two types; the first is kept";
-            let record = Record::changed("declared-twice", &value.name, why);
-            state.records.push(record);
+            state.record(Record::changed("declared-twice", &value.name, why))?;
         }
         if value.ty.is_none() {
             value.ty = said.ty;
@@ -114,19 +122,19 @@ pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Resul
     let mut seen = HashSet::new();
     while let Some(field) = state.source.field(&mut span)? {
         match field.number {
-            field::graph::NODE => keep(&mut nodes, field, state)?,
+            field::graph::NODE => keep::<Node>(&mut nodes, field, state)?,
             field::graph::NAME => names.body.name = state.name(field)?,
             field::graph::DOC => names.body.doc = state.text(field)?,
             field::graph::INITIALIZER => {
                 let number = names.body.initializers.len();
                 let (name, id) = tensor::initializer(state, field.span()?, number)?;
-                initialize(&mut names, name, &mut seen, |value| {
+                initialize(&mut names, name, state, &mut seen, |value| {
                     Initializer::Dense(value, id)
                 })?;
             }
             field::graph::SPARSE_INITIALIZER => {
                 let (parts, name) = sparse::initializer(state, field.span()?)?;
-                initialize(&mut names, name, &mut seen, |value| {
+                initialize(&mut names, name, state, &mut seen, |value| {
                     Initializer::Sparse(value, parts)
                 })?;
             }
@@ -163,6 +171,7 @@ pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Resul
 fn initialize(
     names: &mut Names,
     name: String,
+    state: &mut State<'_>,
     seen: &mut HashSet<String>,
     make: impl FnOnce(ValueId) -> Initializer,
 ) -> Result<()> {
@@ -170,13 +179,14 @@ fn initialize(
         let error = ir::Error::from(ir::Fault::DuplicateName { name });
         return Err(error.with_help("Loaders disagree on which of the two counts"));
     }
-    let id = names.id(name)?;
+    let id = names.id(state, name)?;
     names.make(id);
     names.body.initializers.push(make(id));
     Ok(())
 }
 
 fn annotation(state: &mut State<'_>, mut span: Span) -> Result<Annotation> {
+    state.count::<Annotation>()?;
     let mut annotation = Annotation::default();
     while let Some(field) = state.source.field(&mut span)? {
         match field.number {
@@ -212,10 +222,13 @@ pub(super) fn node(
             field::node::OP_TYPE => node.op = state.name(field)?,
             field::node::DOMAIN => node.domain = state.name(field)?,
             field::node::OVERLOAD => node.overload = state.name(field)?,
-            field::node::ATTRIBUTE => keep(&mut attributes, field, state)?,
+            field::node::ATTRIBUTE => keep::<Attribute>(&mut attributes, field, state)?,
             field::node::DOC => node.doc = state.text(field)?,
             field::node::METADATA => node.metadata.push(state.pair(field)?),
-            field::node::DEVICES => node.devices.push(state.blob(field)?.into()),
+            field::node::DEVICES => {
+                state.count::<Bytes>()?;
+                node.devices.push(state.blob(field)?.into());
+            }
             _ => state.unknown("NodeProto", field),
         }
     }
@@ -258,12 +271,12 @@ pub(super) fn node(
 
 /// The value a node names; an empty name is one that is left out.
 fn named(state: &mut State<'_>, field: Field, names: &mut Names) -> Result<Option<ValueId>> {
-    state.count()?;
+    state.count::<Option<ValueId>>()?;
     let name = state.name(field)?;
     if name.is_empty() {
         return Ok(None);
     }
-    names.id(name).map(Some)
+    names.id(state, name).map(Some)
 }
 
 /// The tensor that stands for one a survey could not read.

@@ -6,9 +6,10 @@ use super::state::{State, keep, once};
 use super::{attribute, check, types};
 use crate::OnnxError;
 use crate::wire::{CONTAINER, ID, KIND_KEY, NAME_KEY, NEWEST_IR, field};
+use bytes::Bytes;
 use ir::{
-    About, Function, Graph, GraphBody, Initializer, Metadata, Model, Provenance, Record, Result,
-    TensorTable, Training,
+    About, Attribute, Function, Graph, GraphBody, Initializer, Metadata, Model, Node, Provenance,
+    Record, Result, TensorTable, Training, ValueId,
 };
 use std::collections::HashSet;
 
@@ -29,9 +30,12 @@ pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
             field::model::GRAPH => once(&mut body, field.span()?, "the graph")?,
             field::model::OPSET_IMPORT => opsets.push(opset(state, field)?),
             field::model::METADATA => pairs.push(state.pair(field)?),
-            field::model::TRAINING => keep(&mut trainings, field, state)?,
-            field::model::FUNCTIONS => keep(&mut functions, field, state)?,
-            field::model::CONFIGURATION => about.devices.push(state.blob(field)?.into()),
+            field::model::TRAINING => keep::<Training>(&mut trainings, field, state)?,
+            field::model::FUNCTIONS => keep::<Function>(&mut functions, field, state)?,
+            field::model::CONFIGURATION => {
+                state.count::<Bytes>()?;
+                about.devices.push(state.blob(field)?.into());
+            }
             _ => state.unknown("ModelProto", field),
         }
     }
@@ -118,9 +122,7 @@ fn metadata(
         }
         if !seen.insert(key.clone()) {
             let why = "the property is there twice; the first counts";
-            state
-                .records
-                .push(Record::dropped("metadata-twice", key, why));
+            state.record(Record::dropped("metadata-twice", key, why))?;
             continue;
         }
         let (namespace, key, value) = crate::namespace::of_property(&key, value);
@@ -164,7 +166,7 @@ fn is_bare(graph: &Graph) -> bool {
 }
 
 fn opset(state: &mut State<'_>, field: Field) -> Result<(String, i64)> {
-    state.count()?;
+    state.count::<(String, i64)>()?;
     let mut span = field.span()?;
     let mut opset = (String::new(), 0);
     while let Some(field) = state.source.field(&mut span)? {
@@ -190,21 +192,21 @@ fn function(state: &mut State<'_>, mut span: Span) -> Result<Function> {
             field::function::OVERLOAD => function.overload = state.name(field)?,
             field::function::DOC => function.doc = state.text(field)?,
             field::function::INPUT => {
-                state.count()?;
+                state.count::<ValueId>()?;
                 let name = state.name(field)?;
-                let id = names.id(name)?;
+                let id = names.id(state, name)?;
                 names.input(id);
             }
             field::function::OUTPUT => {
-                state.count()?;
+                state.count::<String>()?;
                 outputs.push(state.name(field)?);
             }
             field::function::ATTRIBUTE => {
-                state.count()?;
+                state.count::<String>()?;
                 function.attributes.push(state.name(field)?);
             }
-            field::function::ATTRIBUTE_PROTO => keep(&mut defaults, field, state)?,
-            field::function::NODE => keep(&mut nodes, field, state)?,
+            field::function::ATTRIBUTE_PROTO => keep::<Attribute>(&mut defaults, field, state)?,
+            field::function::NODE => keep::<Node>(&mut nodes, field, state)?,
             field::function::OPSET_IMPORT => function.opsets.push(opset(state, field)?),
             field::function::VALUE_INFO => infos.push(types::value_info(state, field)?),
             field::function::METADATA => function.metadata.push(state.pair(field)?),
@@ -214,7 +216,7 @@ fn function(state: &mut State<'_>, mut span: Span) -> Result<Function> {
     let place = format!("function {:?}", function.name);
     let named = |error: ir::Error| error.at(place.clone());
     for name in outputs {
-        let id = names.id(name)?;
+        let id = names.id(state, name)?;
         names.body.outputs.push(id);
     }
     for value in infos {

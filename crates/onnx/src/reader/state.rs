@@ -12,6 +12,16 @@ use std::collections::{BTreeSet, HashMap};
 /// Anomalies that are kept; a hostile file could have a million.
 const ANOMALIES: usize = 100;
 
+/// Bytes that what is made of a file may take for each of its own, and for each thing that it may
+/// hold beside. Exporters write some hundred bytes for a node that takes six hundred here; a file
+/// built to hurt writes ten.
+const A_BYTE: u64 = 24;
+const A_THING: u64 = 4;
+/// Bytes that a tensor takes with its names and its place in the table.
+const TENSOR: u64 = size_of::<Tensor>() as u64 + 128;
+/// Bytes that an allocation takes beside its own, at most.
+const APART: u64 = 16;
+
 /// The state of one reading.
 pub(super) struct State<'a> {
     pub(super) source: Source,
@@ -27,6 +37,9 @@ pub(super) struct State<'a> {
     /// Bytes of text held so far, and things made so far.
     text: u64,
     things: u64,
+    /// Bytes that all of it takes so far, and may take.
+    made: u64,
+    makes: u64,
     /// The last number given to tensors of one name.
     twins: HashMap<String, u64>,
     /// Fields that the schema does not have, by message.
@@ -43,7 +56,11 @@ pub(super) struct Seen {
 
 impl<'a> State<'a> {
     pub(super) fn new(source: Source, external: Externals, limits: &'a Limits) -> Self {
+        let len = source.whole().len();
+        let makes = limits.objects.saturating_mul(A_THING);
         Self {
+            made: 0,
+            makes: makes.saturating_add(len.saturating_mul(A_BYTE)),
             source,
             limits,
             tensors: TensorTable::new(),
@@ -70,17 +87,34 @@ impl<'a> State<'a> {
         )
     }
 
-    /// Counts a thing that is about to be made: a node, a value, a pair. A few bytes of a file can
-    /// be one, and each takes some hundred here.
-    pub(super) fn count(&mut self) -> Result<()> {
+    /// Counts a thing that is about to be made, of a type that it is kept as: a node, a value, a
+    /// pair. A few bytes of a file can be one, and take some hundred here.
+    pub(super) fn count<T>(&mut self) -> Result<()> {
         self.things += 1;
-        Limits::check("things in a graph", self.things, self.limits.objects)
+        Limits::check("things in a graph", self.things, self.limits.objects)?;
+        self.make(size_of::<T>() as u64)
+    }
+
+    /// Counts bytes that what is about to be made takes.
+    fn make(&mut self, bytes: u64) -> Result<()> {
+        self.made = self.made.saturating_add(bytes);
+        Limits::check("bytes of a graph in memory", self.made, self.makes)
+    }
+
+    /// Keeps a record of what is not carried as it stands.
+    pub(super) fn record(&mut self, record: Record) -> Result<()> {
+        let texts = record.what.len() as u64 + record.why.len() as u64;
+        self.make(texts.saturating_add(size_of::<Record>() as u64 + 2 * APART))?;
+        self.records.push(record);
+        Ok(())
     }
 
     /// A byte string, held.
     pub(super) fn blob(&mut self, field: Field) -> Result<Vec<u8>> {
         let span = field.span()?;
         self.hold(span.len())?;
+        let apart = if span.len() == 0 { 0 } else { APART };
+        self.make(span.len().saturating_add(apart))?;
         self.source.bytes(span)
     }
 
@@ -101,7 +135,7 @@ impl<'a> State<'a> {
 
     /// A `StringStringEntryProto`.
     pub(super) fn pair(&mut self, field: Field) -> Result<(String, String)> {
-        self.count()?;
+        self.count::<(String, String)>()?;
         let mut span = field.span()?;
         let mut pair = (String::new(), String::new());
         while let Some(field) = self.source.field(&mut span)? {
@@ -163,6 +197,8 @@ impl<'a> State<'a> {
     /// Adds a tensor under a name, with a number behind it if the name is taken.
     pub(super) fn push(&mut self, tensor: Tensor, name: &str) -> Result<TensorId> {
         let count = self.tensors.len() as u64 + 1;
+        // It has a name in the table's index too, and one of a value beside.
+        self.make(TENSOR)?;
         Limits::check("tensors", count, self.limits.tensors)?;
         let free = |name: &str| !name.is_empty() && self.tensors.id_of(name).is_none();
         let name = if free(name) {
@@ -220,9 +256,9 @@ pub(super) fn once<T>(slot: &mut Option<T>, value: T, what: &'static str) -> Res
     Ok(())
 }
 
-/// Collects the spans of a repeated message.
-pub(super) fn keep(list: &mut Vec<Span>, field: Field, state: &mut State<'_>) -> Result<()> {
-    state.count()?;
+/// Collects the spans of a repeated message that becomes a `T`.
+pub(super) fn keep<T>(list: &mut Vec<Span>, field: Field, state: &mut State<'_>) -> Result<()> {
+    state.count::<(Span, T)>()?;
     list.push(field.span()?);
     Ok(())
 }

@@ -89,7 +89,7 @@ fn fields(state: &mut State<'_>, mut span: Span, raw: &mut Raw) -> Result<()> {
             field::tensor::NAME => raw.name = state.name(field)?,
             field::tensor::DOC => raw.doc = state.text(field)?,
             field::tensor::RAW_DATA => once(&mut raw.bytes, field.span()?, "raw_data")?,
-            field::tensor::STRING_DATA => keep(&mut raw.strings, field, state)?,
+            field::tensor::STRING_DATA => keep::<Bytes>(&mut raw.strings, field, state)?,
             field::tensor::EXTERNAL_DATA => raw.external.push(state.pair(field)?),
             field::tensor::DATA_LOCATION => raw.location = field.int()?,
             field::tensor::METADATA => raw.metadata.push(state.pair(field)?),

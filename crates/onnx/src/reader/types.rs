@@ -9,7 +9,7 @@ use ir::{DType, Dim, DimSize, Record, Result, Value, ValueType};
 
 /// A `ValueInfoProto`.
 pub(super) fn value_info(state: &mut State<'_>, field: Field) -> Result<Value> {
-    state.count()?;
+    state.count::<Value>()?;
     let mut span = field.span()?;
     let mut value = Value::default();
     let mut ty = None;
@@ -34,7 +34,7 @@ pub(super) fn value_type(state: &mut State<'_>, mut span: Span, depth: u64) -> R
     if depth >= MAX_DEPTH {
         return Err(OnnxError::TooDeep { limit: MAX_DEPTH }.into());
     }
-    state.count()?;
+    state.count::<ValueType>()?;
     let mut ty = ValueType::Undefined;
     let mut denotation = String::new();
     while let Some(field) = state.source.field(&mut span)? {
@@ -149,7 +149,7 @@ fn shape(state: &mut State<'_>, mut span: Span) -> Result<Vec<Dim>> {
 }
 
 fn dim(state: &mut State<'_>, mut span: Span) -> Result<Dim> {
-    state.count()?;
+    state.count::<Dim>()?;
     let mut dim = Dim {
         size: DimSize::Unknown,
         denotation: String::new(),

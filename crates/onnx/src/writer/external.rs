@@ -191,7 +191,7 @@ pub(super) fn initializers(model: &Model) -> BTreeSet<TensorId> {
     let initializers = bodies.flat_map(|body| &body.initializers);
     let dense = initializers.filter_map(|initializer| match initializer {
         Initializer::Dense(_, id) => Some(*id),
-        _ => None,
+        Initializer::Sparse(..) => None,
     });
     dense.collect()
 }

@@ -1,8 +1,13 @@
 //! What is known of each value before a graph runs, from its inputs on.
 
-use super::flat::{Flat, Step, states};
-use super::known::{Known, attribute, casts_to_bool, casts_to_whole};
+mod decided;
+mod fed;
+
+use super::flat::{Flat, Number, Step, states};
+use super::known::{Known, attribute};
 use super::ops;
+use decided::{decided, ends, paint};
+use fed::{fed, is_detector};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub(super) struct Fed {
     pub(super) layers: u8,
     /// Whether it is reduced, or one place of it.
     pub(super) few: bool,
-    /// Whether a constant was taken from it, so that zero says that both are the same.
+    /// What was done to it, after which a step more makes a yes or no of it.
     offset: Offset,
 }
 
@@ -47,7 +52,12 @@ pub(super) struct Fed {
 enum Offset {
     #[default]
     None,
+    /// A constant was taken from it.
     Taken,
+    /// It was rounded, or cut off below a number: whether anything is left says yes or no.
+    Rounded,
+    /// A constant was laid beside it: which is the larger says yes or no.
+    Beside,
     /// Looked up in a table, whose numbers mean nothing by themselves.
     Table,
 }
@@ -141,9 +151,9 @@ impl Fact {
 
 /// The facts of all values, each by its number.
 pub(super) fn forward(flat: &Flat<'_>, known: &Known<'_>, old: bool) -> Vec<Fact> {
-    let mut facts = vec![Fact::NONE; flat.values];
-    let mut set = |number: usize, fact: Fact| {
-        if let Some(slot) = facts.get_mut(number) {
+    let mut facts = flat.table(Fact::NONE);
+    let mut set = |number: Number, fact: Fact| {
+        if let Some(slot) = facts.get_mut(number.index()) {
             *slot = fact;
         }
     };
@@ -166,14 +176,14 @@ pub(super) fn forward(flat: &Flat<'_>, known: &Known<'_>, old: bool) -> Vec<Fact
         let operands: Vec<Option<Fact>> = step
             .inputs
             .iter()
-            .map(|n| n.and_then(|n| facts.get(n).copied()))
+            .map(|n| n.and_then(|n| facts.get(n.index()).copied()))
             .collect();
         let fact = fact(step, &operands, known);
         let joined = joined(step, &facts);
         for (at, &number) in step.outputs.iter().enumerate() {
             let given = joined.get(at).copied().flatten();
             let fact = given.map_or(fact, |fact| given_at(step, at, &operands, fact));
-            if let Some(slot) = facts.get_mut(number) {
+            if let Some(slot) = facts.get_mut(number.index()) {
                 *slot = fact;
             }
         }
@@ -187,7 +197,7 @@ fn joined(step: &Step<'_>, facts: &[Fact]) -> Vec<Option<Fact>> {
     let mut joined = vec![None; places];
     for list in &step.given {
         for (slot, number) in joined.iter_mut().zip(list) {
-            if let Some(fact) = facts.get(*number).copied() {
+            if let Some(fact) = facts.get(number.index()).copied() {
                 *slot = Some(slot.map_or(fact, |known: Fact| known.join(fact)));
             }
         }
@@ -293,59 +303,13 @@ fn fact(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Fact {
     fact
 }
 
-/// What a step makes of the two values of one decision.
-fn ends(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> Option<(f32, f32)> {
-    let op = step.node.op.as_str();
-    let number = |at: usize| {
-        let number = known.single(step.inputs.get(at).copied().flatten())?;
-        #[allow(clippy::cast_possible_truncation)] // what is large is large
-        Some(number as f32)
-    };
-    let of = |at: usize| {
-        operands
-            .get(at)
-            .copied()
-            .flatten()
-            .filter(|f| f.level().is_some())
-    };
-    let (one, other) = (of(0), of(1));
-    if ops::is_comparison(op) {
-        return Some((0.0, 1.0));
-    }
-    if op == "Where" {
-        return match one?.ends? {
-            (no, yes) if no == 0.0 && yes != 0.0 => Some((number(2)?, number(1)?)),
-            (no, yes) if no != 0.0 && yes == 0.0 => Some((number(1)?, number(2)?)),
-            _ => None,
-        };
-    }
-    let both = |f: &dyn Fn(f32) -> f32, fact: Fact| fact.ends.map(|(no, yes)| (f(no), f(yes)));
-    let truth = |wrong: bool| move |n: f32| f32::from(u8::from((n != 0.0) != wrong));
-    match (op, one, other) {
-        ("Not", Some(fact), _) => both(&truth(true), fact),
-        ("Neg", Some(fact), _) => both(&|n| -n, fact),
-        ("Cast", Some(fact), _) if casts_to_bool(step.node) => both(&truth(false), fact),
-        ("Add", Some(fact), None) => number(1).and_then(|b| both(&|n| n + b, fact)),
-        ("Add", None, Some(fact)) => number(0).and_then(|a| both(&|n| a + n, fact)),
-        ("Sub", Some(fact), None) => number(1).and_then(|b| both(&|n| n - b, fact)),
-        ("Sub", None, Some(fact)) => number(0).and_then(|a| both(&|n| a - n, fact)),
-        ("Mul", Some(fact), None) => number(1).and_then(|b| both(&|n| n * b, fact)),
-        ("Mul", None, Some(fact)) => number(0).and_then(|a| both(&|n| a * n, fact)),
-        ("Div", Some(fact), None) => number(1).and_then(|b| both(&|n| n / b, fact)),
-        _ if ops::is_light(op) && other.is_none() && !ops::is_mix(op) && !ops::is_reduction(op) => {
-            one?.ends
-        }
-        _ => None,
-    }
-}
-
 /// How the number of dimensions changes.
 fn dimensions(step: &Step<'_>, known: &Known<'_>, fact: &mut Fact) {
     fact.extra = match step.node.op.as_str() {
         "Unsqueeze" => fact.extra.saturating_add(1),
         "Squeeze" => fact.extra.saturating_sub(1),
         "Flatten" => 0,
-        "Reshape" => match known.dims(step.inputs.get(1).copied().flatten()) {
+        "Reshape" => match known.dims(step.inputs.get(1).copied().flatten()).as_deref() {
             Some([0 | 1]) => 0,
             _ => fact.extra.max(1),
         },
@@ -375,235 +339,4 @@ fn picks_one(step: &Step<'_>, known: &Known<'_>) -> bool {
         }
         _ => false,
     }
-}
-
-/// What a step makes of inputs, where nothing that it takes is computed.
-fn fed(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>, one: bool) -> Source {
-    let op = step.node.op.as_str();
-    let all = || operands.iter().flatten();
-    let fed = || all().filter_map(|f| f.fed().map(|fed| (f, fed)));
-    let layers = fed().map(|(_, f)| f.layers).max().unwrap_or(0);
-    let few = fed().all(|(_, f)| f.few) || one || ops::is_reduction(op);
-    // Counted once: a step may take as many values as a file has room for.
-    let kept = |f: &Fact| f.source == Source::Known || f.default;
-    let fixed = all().filter(|f| kept(f)).count();
-    let partner = fed().any(|(it, _)| fixed > usize::from(kept(it)));
-    let yes = Source::Decided(if few { Level::Bit } else { Level::Mask });
-    let near = fed().any(|(_, f)| f.offset == Offset::Taken) && layers == 0;
-    match op {
-        // These compare with constants that they have themselves.
-        "Shrink" if layers == 0 => return yes,
-        "OneHot"
-            if layers == 0
-                && operands
-                    .first()
-                    .copied()
-                    .flatten()
-                    .is_some_and(|f| f.fed().is_some()) =>
-        {
-            return Source::Decided(Level::Mask);
-        }
-        "TfIdfVectorizer" => return Source::Decided(Level::Tally),
-        "NonZero" if near => return Source::Decided(Level::Tally),
-        _ => {}
-    }
-    if matches!(op, "IsNaN" | "IsInf") || ops::is_comparison(op) && partner && layers <= 1 {
-        return yes;
-    }
-    if ops::is_layer(op) {
-        let own = fed().count() == 1 && layers == 0;
-        let few = few
-            || step
-                .inputs
-                .get(1)
-                .copied()
-                .flatten()
-                .is_some_and(|n| known.is_column(n))
-            || is_detector(step, known);
-        let fed = Fed {
-            layers: 1,
-            few,
-            offset: Offset::Table,
-        };
-        return if own {
-            Source::Fed(fed)
-        } else {
-            Source::Computed
-        };
-    }
-    if !ops::is_light(op) {
-        return Source::Computed;
-    }
-    let offsets = || fed().map(|(_, f)| f.offset);
-    let looked_up = op == "Gather" && operands.first().copied().flatten().is_some_and(Fact::fixed);
-    let moves = partner
-        && matches!(op, "Sub" | "Add" | "BitwiseXor" | "Xor" | "Mod")
-        && !step.inputs.iter().any(|n| known.single(*n) == Some(0.0));
-    let offset = if looked_up || offsets().any(|o| o == Offset::Table) {
-        Offset::Table
-    } else if moves || offsets().any(|o| o == Offset::Taken) {
-        Offset::Taken
-    } else {
-        Offset::None
-    };
-    let before = fed().any(|(_, f)| f.offset == Offset::Taken);
-    let hard = hardens(step, operands, known) || few && op == "QuantizeLinear";
-    if before && layers == 0 && offset == Offset::Taken && hard {
-        return yes;
-    }
-    Source::Fed(Fed {
-        layers,
-        few,
-        offset,
-    })
-}
-
-/// Whether a step is a product with one column, which gives one number for each sample.
-fn is_detector(step: &Step<'_>, known: &Known<'_>) -> bool {
-    let dims = known.dims(step.inputs.get(1).copied().flatten());
-    let dims = dims.filter(|dims| dims.len() > 1);
-    let across = step.node.int("transB") == Some(1);
-    match step.node.op.as_str() {
-        "Gemm" if across => dims.is_some_and(|dims| dims.first() == Some(&1)),
-        "MatMul" | "FusedMatMul" | "Gemm" => dims.is_some_and(|dims| dims.last() == Some(&1)),
-        _ => false,
-    }
-}
-
-/// Whether a step makes a yes or no of a distance.
-fn hardens(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> bool {
-    match step.node.op.as_str() {
-        "Sign" | "Not" | "Relu" | "HardSigmoid" | "ThresholdedRelu" | "Floor" | "Ceil"
-        | "Round" | "Hardmax" | "Softmax" | "Sigmoid" | "Exp" => true,
-        "Cast" => casts_to_whole(step.node),
-        // A floor under a divisor is no threshold.
-        "Clip" | "Max" | "Min" => {
-            let fixed = step
-                .inputs
-                .iter()
-                .zip(operands)
-                .filter(|(_, f)| f.is_some_and(Fact::fixed));
-            let values: Vec<f64> = fixed.filter_map(|(n, _)| known.single(*n)).collect();
-            !matches!(values.as_slice(), [small] if *small > 0.0 && *small <= 1e-3)
-        }
-        _ => false,
-    }
-}
-
-/// Whether an Einsum sums over something that all it takes has.
-fn sums(node: &ir::Node) -> bool {
-    let Some(ir::AttributeValue::Str(text)) = node.attribute("equation") else {
-        return false;
-    };
-    let text = String::from_utf8_lossy(text);
-    let Some((terms, out)) = text.split_once("->") else {
-        return false;
-    };
-    let mut letters = terms.chars().filter(char::is_ascii_alphabetic);
-    letters
-        .any(|letter| terms.split(',').all(|term| term.contains(letter)) && !out.contains(letter))
-        && out.chars().filter(char::is_ascii_alphabetic).count() <= 1
-}
-
-/// How many different numbers are in a constant that a decision meets.
-fn paint(step: &Step<'_>, operands: &[Option<Fact>], known: &Known<'_>) -> usize {
-    let op = step.node.op.as_str();
-    if !ops::is_mix(op) && !matches!(op, "And" | "Or") && !ops::is_layer(op) {
-        return 1;
-    }
-    let fixed = step.inputs.iter().zip(operands);
-    let fixed = fixed.filter(|(_, f)| f.is_some_and(Fact::fixed));
-    let most = fixed.map(|(n, f)| match f.map(|f| f.source) {
-        Some(Source::Shape) => 3,
-        _ => n.map_or(1, |n| known.different(n)),
-    });
-    most.max().unwrap_or(1)
-}
-
-/// What a step makes of decisions, where all else that it takes is fixed.
-fn decided(
-    step: &Step<'_>,
-    operands: &[Option<Fact>],
-    known: &Known<'_>,
-    level: Level,
-    one: bool,
-    numbers: usize,
-) -> Source {
-    use Level::{Bit, Count, Mask, Tally};
-    let op = step.node.op.as_str();
-    let operand = |at: usize| operands.get(at).copied().flatten();
-    let few = Fed {
-        few: true,
-        ..Fed::default()
-    };
-    let reduced = match level {
-        Mask => Bit,
-        Tally => Count,
-        level => level,
-    };
-    let shaped = operands.iter().flatten().any(|f| f.source == Source::Shape);
-    let single = || {
-        let known = step.inputs.iter().filter_map(|n| known.single(*n));
-        known.fold(f64::INFINITY, f64::min)
-    };
-    Source::Decided(match (op, level) {
-        // A number in the place of no number is a number.
-        ("Where", Bit)
-            if !operand(0).is_some_and(|f| f.painted) && {
-                let sides = operands.iter().skip(1).flatten();
-                sides.filter_map(|f| f.level()).max() == Some(Count)
-            } =>
-        {
-            Count
-        }
-        // Which of many it is says that there are many, unless they were laid side by side.
-        ("ArgMax" | "ArgMin", Bit) if !operand(0).is_some_and(|f| f.stacked) => Count,
-        (_, Bit) => Bit,
-        // A length against the positions is a mask.
-        _ if ops::is_comparison(op) => match level {
-            Count if !shaped => Bit,
-            _ => Mask,
-        },
-        ("Not" | "Sign", _) => {
-            if level == Count {
-                Bit
-            } else {
-                Mask
-            }
-        }
-        ("Cast", Count) if casts_to_bool(step.node) => Bit,
-        ("Cast", Tally) if casts_to_bool(step.node) => Mask,
-        ("Min" | "Clip", Count) if single() <= 1.0 && (op == "Min" || operand(2).is_some()) => Bit,
-        ("Relu", Count) => Count,
-        _ if ops::is_any(op) => reduced,
-        _ if ops::is_reduction(op) => Count,
-        ("Gather", _) if operand(0).is_some_and(Fact::fixed) => {
-            // A row of a table is chosen: of two, that is the decision; of many, an embedding.
-            let rows = known.dims(step.inputs.first().copied().flatten());
-            match rows.and_then(|d| d.first()) {
-                Some(2..=4) => level,
-                _ => return Source::Fed(few),
-            }
-        }
-        _ if one => reduced,
-        // An angle of positions that skip padding; what is divided by how many there are is a mean.
-        ("Sin" | "Cos", Tally) | ("Reciprocal", _) => return Source::Fed(few),
-        ("Div", _) if operand(1).is_some_and(|f| f.level().is_some()) => return Source::Fed(few),
-        ("MatMul" | "Gemm", Mask | Tally)
-            if step
-                .inputs
-                .get(1)
-                .copied()
-                .flatten()
-                .is_some_and(|n| known.is_column(n)) =>
-        {
-            Count
-        }
-        ("Einsum", _) if sums(step.node) => Count,
-        _ if ops::is_numbering(op) => level.max(Tally),
-        _ if ops::is_layer(op) => return Source::Computed,
-        _ if !ops::is_light(op) => return Source::Computed,
-        ("Mul" | "Where" | "Add" | "Sub", Mask) if numbers > 2 => Tally,
-        _ => level,
-    })
 }

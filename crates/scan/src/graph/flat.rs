@@ -4,17 +4,35 @@
 //! a number, each step an operator over numbers. A body's steps stand before the step of the node
 //! that has it. A loop's body stands there twice, the second time fed with what the first gave.
 
-use ir::{AttributeValue, Function, Graph, GraphBody, Initializer, Node, TensorId, ValueId};
+use ir::{AttributeValue, Few, Function, Graph, GraphBody, Initializer, Node, TensorId, ValueId};
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 
-/// Steps that are written out; functions that call functions can ask for any number. So many, and
-/// some for each node of the file.
+/// Steps that are written out; functions that call functions can ask for any number. So many, or
+/// some for each node of the file if that is more: a loop's body stands there twice.
 const STEPS: usize = 100_000;
-const TIMES: usize = 4;
+const TIMES: usize = 2;
 /// Bodies in bodies, calls in calls.
 const DEPTH: usize = 64;
 /// Loops in loops whose bodies are written out twice.
 const TWICE: usize = 3;
+
+/// The number of a value, in half the room of a place: a small file can make very many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Number(NonZeroU32);
+
+impl Number {
+    /// Its place in a list for all values; see [`Flat::table`].
+    pub(super) fn index(self) -> usize {
+        self.0.get() as usize
+    }
+}
+
+impl Default for Number {
+    fn default() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
 
 /// A step: a node as it would run.
 pub(super) struct Step<'a> {
@@ -23,11 +41,11 @@ pub(super) struct Step<'a> {
     /// The body it stands in.
     pub(super) body: &'a GraphBody,
     /// The values it takes.
-    pub(super) inputs: Vec<Option<usize>>,
+    pub(super) inputs: Few<Option<Number>, 2>,
     /// The values it gives.
-    pub(super) outputs: Vec<usize>,
+    pub(super) outputs: Few<Number, 2>,
     /// What its branches, or its loop's body, give in the places of its outputs.
-    pub(super) given: Vec<Vec<usize>>,
+    pub(super) given: Box<[Vec<Number>]>,
 }
 
 /// A graph written out.
@@ -36,15 +54,15 @@ pub(super) struct Flat<'a> {
     /// The steps, each after those it takes from.
     pub(super) steps: Vec<Step<'a>>,
     /// How many values there are.
-    pub(super) values: usize,
+    values: u32,
     /// What is fed.
-    pub(super) inputs: HashSet<usize>,
+    pub(super) inputs: HashSet<Number>,
     /// What comes out.
-    pub(super) outputs: Vec<usize>,
+    pub(super) outputs: Vec<Number>,
     /// What is known before it runs, and the tensor if it is a dense one.
-    pub(super) constants: HashMap<usize, Option<TensorId>>,
+    pub(super) constants: HashMap<Number, Option<TensorId>>,
     /// Counters of loops.
-    pub(super) counters: Vec<usize>,
+    pub(super) counters: Vec<Number>,
     /// Whether it was too much to write out whole.
     pub(super) cut: bool,
     functions: HashMap<(&'a str, &'a str, &'a str), &'a Function>,
@@ -57,18 +75,18 @@ pub(super) struct Flat<'a> {
 /// The number of each name that can be seen, and what a body must take back when it ends.
 #[derive(Default)]
 struct Scope<'a> {
-    numbers: HashMap<&'a str, usize>,
-    before: Vec<(&'a str, Option<usize>)>,
+    numbers: HashMap<&'a str, Number>,
+    before: Vec<(&'a str, Option<Number>)>,
     /// Bodies that are being written out inside another; the outermost takes nothing back.
     inside: usize,
 }
 
 impl<'a> Scope<'a> {
-    fn get(&self, name: &str) -> Option<usize> {
+    fn get(&self, name: &str) -> Option<Number> {
         self.numbers.get(name).copied()
     }
 
-    fn set(&mut self, name: &'a str, number: usize) {
+    fn set(&mut self, name: &'a str, number: Number) {
         let before = self.numbers.insert(name, number);
         if self.inside > 0 {
             self.before.push((name, before));
@@ -90,7 +108,7 @@ impl<'a> Scope<'a> {
 /// The numbers of one body's values, while it is written out.
 struct Frame<'a> {
     body: &'a GraphBody,
-    numbers: Vec<Option<usize>>,
+    numbers: Vec<Option<Number>>,
     /// Whether bodies inside see these values by their names.
     seen: bool,
 }
@@ -104,7 +122,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn set(&mut self, scope: &mut Scope<'a>, id: ValueId, number: usize) {
+    fn set(&mut self, scope: &mut Scope<'a>, id: ValueId, number: Number) {
         if let Some(slot) = self.numbers.get_mut(id.index()) {
             *slot = Some(number);
         }
@@ -120,7 +138,7 @@ impl<'a> Frame<'a> {
 pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
     let nodes: usize = graph.bodies().iter().map(|b| b.nodes.len()).sum();
     let mut flat = Flat {
-        most: STEPS + TIMES * nodes,
+        most: STEPS.max(TIMES * nodes),
         ..Flat::default()
     };
     for function in &graph.functions {
@@ -145,9 +163,15 @@ pub(super) fn flatten(graph: &Graph) -> Flat<'_> {
 }
 
 impl<'a> Flat<'a> {
-    fn fresh(&mut self) -> usize {
-        self.values += 1;
-        self.values - 1
+    /// A list with a place for each value.
+    pub(super) fn table<T: Clone>(&self, filled: T) -> Vec<T> {
+        vec![filled; self.values as usize + 1]
+    }
+
+    /// The next number. There are never so many that they run out: the file would be larger.
+    fn fresh(&mut self) -> Number {
+        self.values = self.values.saturating_add(1);
+        Number(NonZeroU32::MIN.saturating_add(self.values - 1))
     }
 
     /// The number of a value, a new one if it has none yet.
@@ -156,7 +180,7 @@ impl<'a> Flat<'a> {
         frame: &mut Frame<'a>,
         scope: &mut Scope<'a>,
         id: ValueId,
-    ) -> Option<usize> {
+    ) -> Option<Number> {
         if let Some(number) = frame.numbers.get(id.index())? {
             return Some(*number);
         }
@@ -167,7 +191,7 @@ impl<'a> Flat<'a> {
     }
 
     /// Writes a body out and answers the numbers of what it gives. The recursion is bounded.
-    fn body(&mut self, body: &'a GraphBody, scope: &mut Scope<'a>, depth: usize) -> Vec<usize> {
+    fn body(&mut self, body: &'a GraphBody, scope: &mut Scope<'a>, depth: usize) -> Vec<Number> {
         let mut frame = Frame::new(body);
         for initializer in &body.initializers {
             let (id, tensor) = match initializer {
@@ -200,10 +224,10 @@ impl<'a> Flat<'a> {
     fn inner(
         &mut self,
         inner: &'a GraphBody,
-        inputs: &[usize],
+        inputs: &[Number],
         scope: &mut Scope<'a>,
         depth: usize,
-    ) -> Vec<usize> {
+    ) -> Vec<Number> {
         let mark = scope.before.len();
         scope.inside += 1;
         for (id, number) in inner.inputs.iter().zip(inputs) {
@@ -222,14 +246,14 @@ impl<'a> Flat<'a> {
         &mut self,
         node: &Node,
         inner: &'a GraphBody,
-        inputs: &[Option<usize>],
+        inputs: &[Option<Number>],
         scope: &mut Scope<'a>,
         depth: usize,
-    ) -> Vec<usize> {
+    ) -> Vec<Number> {
         // A Loop's body takes the counter and the condition, and gives the condition, before its state.
         let (before, after) = if node.op == "Loop" { (2, 1) } else { (0, 0) };
         let numbers = inputs.iter().map(|n| n.unwrap_or_else(|| self.fresh()));
-        let mut numbers: Vec<usize> = numbers.collect();
+        let mut numbers: Vec<Number> = numbers.collect();
         if let Some(counter) = numbers.first_mut().filter(|_| before > 0) {
             *counter = self.fresh();
             self.counters.push(*counter);
@@ -250,10 +274,9 @@ impl<'a> Flat<'a> {
     }
 
     fn node(&mut self, node: &'a Node, frame: &mut Frame<'a>, scope: &mut Scope<'a>, depth: usize) {
-        let mut inputs = Vec::with_capacity(node.inputs.len());
-        for id in &node.inputs {
-            inputs.push(id.and_then(|id| self.number(frame, scope, id)));
-        }
+        let inputs = node.inputs.iter();
+        let inputs = inputs.map(|id| id.and_then(|id| self.number(frame, scope, id)));
+        let inputs: Few<Option<Number>, 2> = inputs.collect();
         let key = (
             node.domain.as_str(),
             node.op.as_str(),
@@ -263,7 +286,7 @@ impl<'a> Flat<'a> {
             // A function sees its parameters only.
             let mut own = Scope::default();
             let numbers = inputs.iter().map(|n| n.unwrap_or_else(|| self.fresh()));
-            let numbers: Vec<usize> = numbers.collect();
+            let numbers: Vec<Number> = numbers.collect();
             let given = self.inner(&function.body, &numbers, &mut own, depth);
             // A call gives what its function gives.
             for (at, id) in node.outputs.iter().enumerate() {
@@ -282,20 +305,20 @@ impl<'a> Flat<'a> {
                 self.turns(node, inner, &inputs, scope, depth)
             });
         }
-        let mut outputs = Vec::with_capacity(node.outputs.len());
-        for id in &node.outputs {
+        let outputs = node.outputs.iter().map(|id| {
             let number = self.fresh();
             if let Some(id) = id {
                 frame.set(scope, *id, number);
             }
-            outputs.push(number);
-        }
+            number
+        });
+        let outputs = outputs.collect();
         self.steps.push(Step {
             node,
             body: frame.body,
             inputs,
             outputs,
-            given,
+            given: given.into(),
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Where values of a graph go, from its outputs back.
 
 use super::facts::{Fact, Source};
-use super::flat::{Flat, Step};
+use super::flat::{Flat, Number, Step};
 use super::ops;
 
 /// What is known of where a value goes.
@@ -39,7 +39,7 @@ impl Way {
 
 /// The ways of all values, each by its number.
 pub(super) fn backward(flat: &Flat<'_>, facts: &[Fact]) -> Vec<Way> {
-    let mut ways = vec![Way::default(); flat.values];
+    let mut ways = flat.table(Way::default());
     let out = Way {
         leaves: true,
         closes: true,
@@ -47,18 +47,21 @@ pub(super) fn backward(flat: &Flat<'_>, facts: &[Fact]) -> Vec<Way> {
         ..Way::default()
     };
     for &number in &flat.outputs {
-        if let Some(way) = ways.get_mut(number) {
+        if let Some(way) = ways.get_mut(number.index()) {
             *way = out;
         }
     }
     for step in flat.steps.iter().rev() {
-        let after = step.outputs.iter().filter_map(|n| ways.get(*n).copied());
+        let after = step
+            .outputs
+            .iter()
+            .filter_map(|n| ways.get(n.index()).copied());
         let after = after.filter(|way| way.used).reduce(Way::and);
         let Some(after) = after else {
             continue;
         };
-        let open = |n: Option<usize>| {
-            let fact = n.and_then(|n| facts.get(n));
+        let open = |n: Option<Number>| {
+            let fact = n.and_then(|n| facts.get(n.index()));
             fact.is_some_and(|f| f.source != Source::Known)
         };
         let opened = step.inputs.iter().filter(|n| open(**n)).count();
@@ -66,15 +69,20 @@ pub(super) fn backward(flat: &Flat<'_>, facts: &[Fact]) -> Vec<Way> {
             if let Some(number) = *number {
                 let others = opened > usize::from(open(Some(number)));
                 let way = before(step, at, after, others);
-                if let (Some(way), Some(slot)) = (way, ways.get_mut(number)) {
+                if let (Some(way), Some(slot)) = (way, ways.get_mut(number.index())) {
                     *slot = slot.and(way);
                 }
             }
         }
         for body in &step.given {
             for (at, number) in body.iter().enumerate() {
-                let way = step.outputs.get(at).and_then(|n| ways.get(*n).copied());
-                if let (Some(way), Some(slot)) = (way.filter(|w| w.used), ways.get_mut(*number)) {
+                let way = step
+                    .outputs
+                    .get(at)
+                    .and_then(|n| ways.get(n.index()).copied());
+                if let (Some(way), Some(slot)) =
+                    (way.filter(|w| w.used), ways.get_mut(number.index()))
+                {
                     *slot = slot.and(way);
                 }
             }

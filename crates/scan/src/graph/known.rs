@@ -1,10 +1,11 @@
 //! Constants of a graph: their sizes, and the first of their numbers.
 
-use super::flat::Flat;
+use super::flat::{Flat, Number, Step};
 use super::ops;
 use ir::{AttributeValue, DType, Node, TensorId, TensorTable};
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 /// Numbers of a constant that are looked at.
 const LOOKED_AT: u64 = 1024;
@@ -17,9 +18,8 @@ const BACK: usize = 16;
 pub(super) struct Known<'a> {
     tensors: &'a TensorTable,
     flat: &'a Flat<'a>,
-    /// Which step makes a value.
-    maker: Vec<Option<u32>>,
-    dims: HashMap<usize, Vec<u64>>,
+    /// Which step makes a value, the first of them 1.
+    maker: Vec<Option<NonZeroU32>>,
     reads: Cell<u32>,
 }
 
@@ -28,47 +28,46 @@ impl<'a> Known<'a> {
         let mut known = Self {
             tensors,
             flat,
-            maker: vec![None; flat.values],
-            dims: HashMap::new(),
+            maker: flat.table(None),
             reads: Cell::new(0),
         };
-        for (at, step) in (0u32..).zip(&flat.steps) {
+        for (at, step) in (1u32..).zip(&flat.steps) {
             for number in &step.outputs {
-                if let Some(maker) = known.maker.get_mut(*number) {
-                    *maker = Some(at);
+                if let Some(maker) = known.maker.get_mut(number.index()) {
+                    *maker = NonZeroU32::new(at);
                 }
-            }
-        }
-        let shapes = flat.constants.iter().filter_map(|(number, tensor)| {
-            let tensor = tensors.get((*tensor)?)?;
-            Some((*number, tensor.spec.shape.to_vec()))
-        });
-        known.dims.extend(shapes);
-        for step in &flat.steps {
-            if let (Some(number), Some(dims)) = (step.outputs.first(), own(step.node, tensors)) {
-                known.dims.insert(*number, dims);
             }
         }
         known
     }
 
+    /// The step that makes a value.
+    fn maker(&self, number: Number) -> Option<&Step<'a>> {
+        let at = self.maker.get(number.index()).copied().flatten()?;
+        self.flat.steps.get(usize::try_from(at.get() - 1).ok()?)
+    }
+
     /// The sizes of a constant.
-    pub(super) fn dims(&self, number: Option<usize>) -> Option<&[u64]> {
-        self.dims.get(&number?).map(Vec::as_slice)
+    pub(super) fn dims(&self, number: Option<Number>) -> Option<Vec<u64>> {
+        let number = number?;
+        if let Some(tensor) = self.flat.constants.get(&number) {
+            return Some(self.tensors.get((*tensor)?)?.spec.shape.to_vec());
+        }
+        let step = self.maker(number)?;
+        own(step.node, self.tensors).filter(|_| step.outputs.first() == Some(&number))
     }
 
     /// The first numbers of a constant, also behind steps that keep them or compute with few.
-    pub(super) fn numbers(&self, number: usize) -> Option<Vec<f64>> {
+    pub(super) fn numbers(&self, number: Number) -> Option<Vec<f64>> {
         self.followed(number, BACK)
     }
 
     /// The same; `most` bounds the recursion, and the count of reads its breadth.
-    fn followed(&self, number: usize, most: usize) -> Option<Vec<f64>> {
+    fn followed(&self, number: Number, most: usize) -> Option<Vec<f64>> {
         if let Some(tensor) = self.flat.constants.get(&number) {
             return self.read((*tensor)?);
         }
-        let maker = self.maker.get(number).copied().flatten()?;
-        let step = self.flat.steps.get(usize::try_from(maker).ok()?)?;
+        let step = self.maker(number)?;
         if most == 0 || !ops::DOMAINS.contains(&step.node.domain.as_str()) {
             return None;
         }
@@ -192,7 +191,7 @@ impl<'a> Known<'a> {
     }
 
     /// All the whole numbers of a small constant.
-    pub(super) fn whole(&self, number: Option<usize>) -> Option<Vec<i64>> {
+    pub(super) fn whole(&self, number: Option<Number>) -> Option<Vec<i64>> {
         let number = number?;
         let dims = self.dims(Some(number));
         if dims.is_some_and(|d| d.iter().fold(1u64, |n, d| n.saturating_mul(*d)) > LOOKED_AT) {
@@ -205,7 +204,7 @@ impl<'a> Known<'a> {
     }
 
     /// The number of a constant that has one only.
-    pub(super) fn single(&self, number: Option<usize>) -> Option<f64> {
+    pub(super) fn single(&self, number: Option<Number>) -> Option<f64> {
         let numbers = self.numbers(number?)?;
         let first = *numbers.first()?;
         let same = |n: &f64| n.to_bits() == first.to_bits();
@@ -213,7 +212,7 @@ impl<'a> Known<'a> {
     }
 
     /// How many different numbers a constant has, up to three.
-    pub(super) fn different(&self, number: usize) -> usize {
+    pub(super) fn different(&self, number: Number) -> usize {
         let Some(numbers) = self.numbers(number) else {
             return 1;
         };
@@ -228,7 +227,7 @@ impl<'a> Known<'a> {
     }
 
     /// Whether a matrix adds up what it is multiplied with.
-    pub(super) fn is_column(&self, number: usize) -> bool {
+    pub(super) fn is_column(&self, number: Number) -> bool {
         self.dims(Some(number))
             .is_some_and(|d| d.len() < 2 || d.last() == Some(&1))
     }

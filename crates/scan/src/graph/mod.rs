@@ -76,3 +76,5 @@ fn domains(graph: &Graph, findings: &mut Vec<Finding>) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_arithmetic;

@@ -1,6 +1,6 @@
 //! Values larger than any memory: declared so, or computed so from constants.
 
-use super::flat::{Flat, Step};
+use super::flat::{Flat, Number, Step};
 use super::known::{Known, attribute};
 use super::{TOLD, ops};
 use crate::finding::Finding;
@@ -65,7 +65,7 @@ fn sizes(ty: &ValueType) -> Option<Sizes> {
 
 /// Steps whose constants ask for more than any memory, or for more turns than anyone can wait for.
 pub(super) fn computed(flat: &Flat<'_>, known: &Known<'_>, findings: &mut Vec<Finding>) {
-    let mut found: HashMap<usize, Sizes> = HashMap::new();
+    let mut found: HashMap<Number, Sizes> = HashMap::new();
     let mut told = BTreeSet::new();
     for step in &flat.steps {
         if told.len() >= TOLD {
@@ -130,7 +130,7 @@ fn is_constant(body: &ir::GraphBody, id: ir::ValueId) -> bool {
 }
 
 /// The sizes of what a step gives, if constants say.
-fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Option<Sizes> {
+fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<Number, Sizes>) -> Option<Sizes> {
     let node = step.node;
     let input = |at: usize| step.inputs.get(at).copied().flatten();
     let of = |at: usize| {
@@ -138,7 +138,7 @@ fn made(step: &Step<'_>, known: &Known<'_>, found: &HashMap<usize, Sizes>) -> Op
         found
             .get(&number)
             .cloned()
-            .or_else(|| known.dims(Some(number)).map(<[u64]>::to_vec))
+            .or_else(|| known.dims(Some(number)))
     };
     let whole = |at: usize| known.whole(input(at));
     let ints = |name: &str| attribute(node, name);

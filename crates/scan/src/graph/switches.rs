@@ -1,7 +1,7 @@
 //! Choices between results that are made by comparing an input with a constant.
 
 use super::facts::{Fact, Level, Source, forward};
-use super::flat::{Flat, Step};
+use super::flat::{Flat, Number, Step};
 use super::flow::{Way, backward};
 use super::known::Known;
 use super::{TOLD, ops};
@@ -46,8 +46,13 @@ fn switch(
     if !ops::DOMAINS.contains(&step.node.domain.as_str()) {
         return None;
     }
-    let fact = |at: usize| facts.get(step.inputs.get(at).copied().flatten()?);
-    let operands = || step.inputs.iter().flatten().filter_map(|n| facts.get(*n));
+    let fact = |at: usize| facts.get(step.inputs.get(at).copied().flatten()?.index());
+    let operands = || {
+        step.inputs
+            .iter()
+            .flatten()
+            .filter_map(|n| facts.get(n.index()))
+    };
     let level = |at: usize| fact(at).and_then(|f| f.level());
     match op {
         "If" => {
@@ -73,10 +78,10 @@ fn switch(
     let whole =
         operands().any(|f| matches!(f.source, Source::Fed(fed) if !fed.few && fed.layers == 0));
     let way = |test: fn(&Way) -> bool| {
-        let mut ways = step.outputs.iter().filter_map(|n| ways.get(*n));
+        let mut ways = step.outputs.iter().filter_map(|n| ways.get(n.index()));
         ways.any(test)
     };
-    let fact_of = |n: &usize| facts.get(*n).copied();
+    let fact_of = |n: &Number| facts.get(n.index()).copied();
     if way(|w| w.attends) || ops::is_attention(op) {
         // Masks take positions out of sight. One that raises scores draws all attention to its own.
         let raised = step.inputs.iter().flatten().filter_map(fact_of);
@@ -95,14 +100,18 @@ fn switch(
             .iter()
             .skip(at)
             .flatten()
-            .filter_map(|n| facts.get(*n));
+            .filter_map(|n| facts.get(n.index()));
         let by = by.filter_map(|f| f.level()).max()?;
         return (by == Level::Bit && computed || stacked)
             .then_some("one of several results is picked by comparing an input with a constant");
     }
     let fills = || {
         let sides = step.inputs.iter().skip(1).flatten();
-        sides.filter(|n| facts.get(**n).is_some_and(|f| f.source == Source::Known))
+        sides.filter(|n| {
+            facts
+                .get(n.index())
+                .is_some_and(|f| f.source == Source::Known)
+        })
     };
     let fill = |test: fn(f64) -> bool| fills().any(|n| known.single(Some(*n)).is_some_and(test));
     let chosen = op == "Where" && fact(0).is_some_and(|f| f.level().is_some());

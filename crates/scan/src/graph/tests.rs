@@ -13,8 +13,8 @@ fn model() -> ir::Model {
 
 /// A body made node by node.
 #[derive(Default)]
-struct Draft {
-    body: GraphBody,
+pub(super) struct Draft {
+    pub(super) body: GraphBody,
 }
 
 impl Draft {
@@ -35,7 +35,7 @@ impl Draft {
     }
 
     /// `out = Op(a, b)`
-    fn node(&mut self, line: &str) -> &mut Node {
+    pub(super) fn node(&mut self, line: &str) -> &mut Node {
         let (out, call) = line.split_once(" = ").unwrap();
         let (op, inputs) = call.trim_end_matches(')').split_once('(').unwrap();
         let inputs = inputs.split(", ").filter(|name| !name.is_empty());
@@ -51,7 +51,12 @@ impl Draft {
         self.body.nodes.last_mut().unwrap()
     }
 
-    fn of(inputs: &[&str], constants: &[&str], outputs: &[&str], lines: &[&str]) -> Self {
+    pub(super) fn of(
+        inputs: &[&str],
+        constants: &[&str],
+        outputs: &[&str],
+        lines: &[&str],
+    ) -> Self {
         let tensor = model().tensors.id_of("c").unwrap();
         let mut draft = Self::default();
         for name in inputs {
@@ -73,7 +78,7 @@ impl Draft {
     }
 }
 
-fn found(draft: Draft) -> Vec<(&'static str, String)> {
+pub(super) fn found(draft: Draft) -> Vec<(&'static str, String)> {
     let graph = Graph {
         body: draft.body,
         ..Graph::default()

@@ -1,8 +1,14 @@
 //! One file, layer by layer: what it is packed in, what it holds, and what each part would do.
 
-use crate::{detect, registry};
+mod names;
+mod part;
+
+use crate::detect;
 use foreign::{Kind, Wrapping};
 use ir::{Anomaly, AnomalyKind, Class, Context, Error, Input, Limits, Region, Survey, Text};
+pub(super) use names::promises;
+use names::{is_exported, is_long, is_settings, unpacked_name};
+use part::Part;
 use scan::{Finding, Judgement, Verdict};
 
 /// Layers of compression and archives around a file.
@@ -22,42 +28,6 @@ const TIMES: u64 = 48;
 /// Parts of one file that are looked at by themselves.
 const PARTS: u64 = 100_000;
 
-/// JSON documents that a loader reads whatever their size: transformers, diffusers, PEFT,
-/// sentence-transformers, Keras. Those of real models have
-/// at most 2 MB.
-const SETTINGS: &[&str] = &[
-    "adapter_config.json",
-    "chat_template.json",
-    "config.json",
-    "config_sentence_transformers.json",
-    "feature_extractor_config.json",
-    "generation_config.json",
-    "image_processor_config.json",
-    "metadata.json",
-    "model_index.json",
-    "modules.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "quantization_config.json",
-    "quantize_config.json",
-    "router_config.json",
-    "scheduler_config.json",
-    "sentence_bert_config.json",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-    "video_preprocessor_config.json",
-];
-
-/// Whether a name is one of those; `config.4.0.0.json` is read by that version of transformers.
-fn is_settings(base: &str) -> bool {
-    let version = |name: &str| {
-        name.strip_prefix("config.")?
-            .strip_suffix(".json")
-            .map(str::len)
-    };
-    SETTINGS.contains(&base) || version(base).is_some()
-}
-
 /// Looks at one file and all it holds.
 pub(super) struct Looker {
     cx: Context,
@@ -74,7 +44,9 @@ pub(super) struct Looker {
 }
 
 impl Looker {
-    pub(super) fn new(cx: Context, len: u64) -> Self {
+    pub(super) fn new(mut cx: Context, len: u64) -> Self {
+        // What is packed may ask for no more than the file around it.
+        cx.limits = cx.limits.for_file(len);
         Self {
             cx,
             depth: 0,
@@ -476,70 +448,28 @@ fn whole(region: &Region, place: &str, language: &'static str) -> ir::Result<Sur
     })
 }
 
-/// Whether a document is read however long it is: the index of a set of shards, with the paths in
-/// it, and notebooks.
-fn is_long(base: &str) -> bool {
-    let base = base.to_ascii_lowercase();
-    match base.rsplit_once('.') {
-        Some((_, "ipynb")) => true,
-        Some((stem, "json")) => stem.contains(".index"),
-        _ => false,
-    }
-}
-
-/// Whether an entry of an archive has the name of a graph of `torch.export`, of today or before 2.7.
-fn is_exported(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let mut parts = name.rsplit('/');
-    parts.next() == Some("serialized_exported_program.json") || parts.next() == Some("models")
-}
-
-/// The way ckpt's walk of an archive hands over what is no pickle.
-struct Part<'a> {
-    looker: &'a mut Looker,
-    outer: &'a str,
-}
-
-impl ckpt::Beside for Part<'_> {
-    fn look(&mut self, place: &str, name: &str, bytes: &Region) -> bool {
-        let Ok(head) = head(bytes) else { return false };
-        // Pickles, archives of them and arrays are the caller's own.
-        let kind = foreign::kind(name, &head);
-        let closed = ir::sniff(&head).is_some_and(|it| it.closed);
-        let theirs = kind == Kind::Other && !closed;
-        let input = Input::from_region(name, bytes.clone());
-        let others = || {
-            let found = detect(&input).ok().filter(|found| found.points >= 50);
-            found.is_some_and(|found| found.format.id != ckpt::FORMAT.id)
-        };
-        if theirs && !others() {
-            return false;
-        }
-        let here = join(self.outer, place);
-        self.looker.look(&input, &here)
-    }
-
-    fn unpack(&mut self, method: u16, packed: &Region, len: u64) -> Option<ckpt::Unpacked> {
-        let looker = &mut *self.looker;
-        // Not once more for each entry that follows.
-        let spent = Limits::check("bytes unpacked of one file", looker.unpacked, looker.most);
-        if let Err(error) = spent {
-            return foreign::unpacks(method).then_some(Err(error));
-        }
-        let unpacked = foreign::unpack_entry(packed, method, len, &looker.cx.scratch)?;
-        Some(unpacked.and_then(|(region, stopped)| {
-            looker.unpacked = looker.unpacked.saturating_add(region.len());
-            Limits::check("bytes unpacked of one file", looker.unpacked, looker.most)?;
-            Ok((region, stopped))
-        }))
-    }
-}
-
 fn head(region: &Region) -> ir::Result<bytes::Bytes> {
     let len = usize::try_from(region.len())
         .unwrap_or(usize::MAX)
         .min(8192);
     region.bytes(0, len)
+}
+
+fn language_place(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Json => "JSON",
+        Kind::Yaml => "YAML",
+        Kind::Template => "template",
+        _ => "code",
+    }
+}
+
+fn join(place: &str, part: &str) -> String {
+    if place.is_empty() {
+        part.to_owned()
+    } else {
+        format!("{place}: {part}")
+    }
 }
 
 /// Text in UTF-8, or in UTF-16 with its mark.
@@ -558,43 +488,4 @@ fn decode(bytes: &[u8]) -> Option<String> {
         _ if bytes.contains(&0) => None,
         _ => Some(String::from_utf8_lossy(bytes).into_owned()),
     }
-}
-
-fn language_place(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Json => "JSON",
-        Kind::Yaml => "YAML",
-        Kind::Template => "template",
-        _ => "code",
-    }
-}
-
-fn unpacked_name(input: &Input) -> String {
-    let name = input.path().to_string_lossy().into_owned();
-    let ends = [".gz", ".bz2", ".xz", ".lzma", ".z", ".zlib"];
-    let lower = name.to_ascii_lowercase();
-    let end = ends.iter().find(|end| lower.ends_with(**end));
-    let keep = name.len() - end.map_or(0, |end| end.len());
-    name.get(..keep).unwrap_or(&name).to_owned()
-}
-
-fn join(place: &str, part: &str) -> String {
-    if place.is_empty() {
-        part.to_owned()
-    } else {
-        format!("{place}: {part}")
-    }
-}
-
-/// Whether an extension says that a file is a model.
-pub(super) fn promises(path: &std::path::Path) -> bool {
-    const OTHERS: [&str; 12] = [
-        "h5", "hdf5", "keras", "npy", "npz", "joblib", "pkl", "pickle", "dill", "dat", "p", "nemo",
-    ];
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    let extension = extension.to_ascii_lowercase();
-    OTHERS.contains(&extension.as_str())
-        || registry()
-            .iter()
-            .any(|format| format.extensions.contains(&extension.as_str()))
 }

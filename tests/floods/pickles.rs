@@ -1,0 +1,143 @@
+//! Pickles, as they are and packed.
+
+use super::{SIZE, alone, over};
+use flate2::{Compression, write::GzEncoder};
+use std::io::Write as _;
+use weightbridge_tests::filled;
+
+/// A tensor of PyTorch's, its storage not in the file.
+const TENSOR: &[u8] = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n\
+    FloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tR";
+
+/// A name, how the pickle begins, what is said again and again, and how it ends.
+type Flood = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
+
+const FLOODS: [Flood; 27] = [
+    ("lists left on the stack", b"", b"]", b"."),
+    ("a list of lists", b"(", b"]", b"l."),
+    ("a list of dicts", b"](", b"}", b"e."),
+    ("a list of made dicts", b"(", b"(d", b"l."),
+    ("a list of pairs in dicts", b"(", b"(NNd", b"l."),
+    ("tuples in a tuple", b"]", b"\x85", b"."),
+    ("tuples of one", b"(", b"K\x01\x85", b"l."),
+    ("tuples of two", b"(", b"K\x01K\x02\x86", b"l."),
+    ("tuples of four", b"(", b"(NNNNt", b"l."),
+    ("numbers", b"(", b"J\x01\x02\x03\x04", b"l."),
+    ("empty numbers", b"(", b"\x8a\0", b"l."),
+    ("lines of numbers", b"(", b"I9\n", b"l."),
+    ("texts", b"(", b"\x8c\x01a", b"l."),
+    ("bytes", b"(", b"C\x01a", b"l."),
+    ("calls of calls", b"cbuiltins\nlist\n", b")R", b"."),
+    ("calls", b"(cos\nsystem\nq\0", b"h\0)R", b"l."),
+    ("calls with a name", b"(cos\nsystem\nq\0", b"h\0h\0R", b"l."),
+    (
+        "objects with a state",
+        b"(cos\nsystem\nq\0",
+        b"h\0)\x81}b",
+        b"l.",
+    ),
+    ("states of a name", b"(cos\nsystem\nq\0", b"h\0}b", b"l."),
+    ("instances", b"((", b"ios\nsystem\n(", b"tl."),
+    ("names", b"(", b"cos\nx\n", b"l."),
+    ("persistent ids", b"(", b"NQ", b"l."),
+    ("a list that holds itself", b"]q\0", b"h\0a", b"."),
+    ("memo slots", b"", b"N\x94", b"."),
+    ("pickles one after another", b"", b"N.", b"."),
+    ("things beside a state dict", b"", b"", b""),
+    ("dicts of the same dict, six deep", b"", b"", b""),
+];
+
+/// Pairs with a number as key.
+fn pairs(n: usize, value: &[u8]) -> Vec<u8> {
+    let pair = |i: usize| [b"J", &(i as u32).to_le_bytes()[..], value].concat();
+    (0..n).flat_map(pair).collect()
+}
+
+fn pickle(name: &str, start: &[u8], unit: &[u8], end: &[u8]) -> Vec<u8> {
+    let mut out = b"\x80\x04".to_vec();
+    match name {
+        "things beside a state dict" => {
+            out.extend(b"}(X\x0a\0\0\0state_dict}K\x01");
+            out.extend(TENSOR);
+            out.extend(b"s");
+            out.extend(pairs(160_000, b"]"));
+            out.extend(b"u.");
+        }
+        "dicts of the same dict, six deep" => {
+            out.extend(b"}K\0");
+            out.extend(TENSOR);
+            out.extend(b"sq\0");
+            for level in 1..=6u8 {
+                out.extend(b"}(");
+                out.extend(pairs(20_000, &[b'h', level - 1]));
+                out.extend([b'u', b'q', level]);
+            }
+            out.extend(b".");
+        }
+        _ => {
+            out.extend(start);
+            out = filled(&out, unit, end, SIZE);
+        }
+    }
+    out
+}
+
+#[test]
+fn a_megabyte_of_anything_is_judged_in_little_memory() {
+    let _alone = alone();
+    let floods = FLOODS
+        .iter()
+        .map(|(name, start, unit, end)| (*name, pickle(name, start, unit, end)));
+    let over = over("model.bin", floods);
+    assert!(over.is_empty(), "{over:#?}");
+}
+
+/// What packs to a few kilobytes may unpack to more than a megabyte.
+const PACKED: [(&str, &[u8], &[u8], &[u8]); 9] = [
+    ("names", b"(", b"cos\nx\n", b"l."),
+    ("different names", b"(", b"", b"l."),
+    ("memo slots", b"", b"}\x94", b"."),
+    ("memo slots of one", b"", b"N\x94", b"."),
+    ("lists of lists", b"(", b"]", b"l."),
+    ("tuples of four", b"(", b"(NNNNt", b"l."),
+    ("texts", b"(", b"\x8c\x01a", b"l."),
+    ("calls with a name", b"(cos\nsystem\nq\0", b"h\0h\0R", b"l."),
+    (
+        "objects with a state",
+        b"(cos\nsystem\nq\0",
+        b"h\0)\x81}b",
+        b"l.",
+    ),
+];
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+#[test]
+fn a_packed_pickle_is_judged_in_little_memory() {
+    let _alone = alone();
+    let mut floods = Vec::new();
+    for (name, start, unit, end) in PACKED {
+        for times in [2, 4, 8, 20] {
+            let mut out = [b"\x80\x04", start].concat();
+            if unit.is_empty() {
+                out.extend((0..80_000 * times).flat_map(|n| format!("co\n{n}\n").into_bytes()));
+            }
+            let all = filled(
+                &out,
+                if unit.is_empty() { b"N" } else { unit },
+                end,
+                times * SIZE,
+            );
+            floods.push((name, packed(&all)));
+        }
+    }
+    let over = over(
+        "model.bin",
+        floods.into_iter().filter(|it| it.1.len() <= SIZE),
+    );
+    assert!(over.is_empty(), "{over:#?}");
+}
