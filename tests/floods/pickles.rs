@@ -93,7 +93,7 @@ fn a_megabyte_of_anything_is_judged_in_little_memory() {
 }
 
 /// What packs to a few kilobytes may unpack to more than a megabyte.
-const PACKED: [(&str, &[u8], &[u8], &[u8]); 9] = [
+const PACKED: [Flood; 9] = [
     ("names", b"(", b"cos\nx\n", b"l."),
     ("different names", b"(", b"", b"l."),
     ("memo slots", b"", b"}\x94", b"."),
