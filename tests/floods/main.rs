@@ -16,8 +16,9 @@ use weightbridge_tests::folder;
 static PEAK: PeakAlloc = PeakAlloc;
 
 const SIZE: usize = 1_000_000;
-/// What is promised is 64 MiB for the process; without anything to read it takes some 10.
-const MOST: f32 = 54.0;
+/// What is promised is 64 MiB for the process; without anything to read it takes some 10. A list that
+/// grows counts twice here, and once in the process.
+const MOST: f32 = 56.0;
 /// A second is promised, of a release build on a machine with nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(15);
 

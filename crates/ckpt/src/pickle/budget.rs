@@ -21,6 +21,10 @@ const REFERENCES_AN_OBJECT: u64 = 4;
 /// Places on the stack, marks, and slots of the memo, for each object allowed.
 const SLOTS_AN_OBJECT: u64 = 2;
 
+/// References that what stands in a place of its own costs beside its own: more than two items, what is
+/// done to a call's result.
+pub(crate) const APART: usize = 8;
+
 /// Bytes a string takes in memory beside its own.
 const HELD_COST: u64 = 32;
 

@@ -5,6 +5,7 @@
 //! what follows.
 
 use super::COMPUTED_GLOBAL;
+use super::budget::APART;
 use super::machine::Machine;
 use ir::{CallKind, Object, ObjectId, PatchKind, Result};
 use std::sync::Arc;
@@ -149,7 +150,7 @@ impl Machine<'_> {
     // Changes.
 
     pub(super) fn build(&mut self, target: ObjectId, state: ObjectId) -> Result<()> {
-        self.budget.reference(1)?;
+        self.budget.reference(1 + APART)?;
         match self.objects.get_mut(target) {
             Some(Object::Call(call)) => {
                 call.changes().states.push(state);

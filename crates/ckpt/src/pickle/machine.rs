@@ -1,6 +1,6 @@
 //! The loop over opcodes.
 
-use super::budget::Budget;
+use super::budget::{APART, Budget};
 use super::cursor::Cursor;
 use super::literal::byte_string;
 use super::number;
@@ -495,7 +495,8 @@ impl Machine<'_> {
     }
 
     fn push_items(&mut self, items: Vec<ObjectId>, kind: impl FnOnce(Ids) -> Object) -> Result<()> {
-        self.budget.reference(items.len())?;
+        let apart = if items.len() > 2 { APART } else { 0 };
+        self.budget.reference(items.len() + apart)?;
         self.push(kind(items.into()))
     }
 
