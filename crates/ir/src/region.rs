@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Something that holds bytes which can be read in any order from any thread.
 pub trait ByteSource: Send + Sync + fmt::Debug {
@@ -35,6 +36,11 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     fn path(&self) -> Option<&Path> {
         None
     }
+
+    /// An error if the bytes are known to be others than when it was opened.
+    fn unchanged(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A file read by position. It is never mapped: a file cut short under a reader is an error here,
@@ -44,6 +50,8 @@ pub struct FileSource {
     file: File,
     path: PathBuf,
     len: u64,
+    /// When it was last written to, where the system tells.
+    modified: Option<SystemTime>,
 }
 
 impl FileSource {
@@ -61,11 +69,14 @@ impl FileSource {
 
     /// Takes a file that is open already; `path` is for messages.
     pub fn from_file(file: File, path: PathBuf) -> Result<Self> {
-        let len = file
-            .metadata()
-            .map_err(|source| Error::io("open", &path, source))?
-            .len();
-        Ok(Self { file, path, len })
+        let meta = file.metadata();
+        let meta = meta.map_err(|source| Error::io("open", &path, source))?;
+        Ok(Self {
+            len: meta.len(),
+            modified: meta.modified().ok(),
+            file,
+            path,
+        })
     }
 }
 
@@ -94,6 +105,20 @@ impl ByteSource for FileSource {
 
     fn path(&self) -> Option<&Path> {
         Some(&self.path)
+    }
+
+    fn unchanged(&self) -> Result<()> {
+        let meta = self.file.metadata();
+        let meta = meta.map_err(|source| Error::io("look at", &self.path, source))?;
+        if meta.modified().ok() == self.modified {
+            return Ok(());
+        }
+        let what = "it was written to while it was read: what came of it may be of neither state";
+        let error = Error::from(Fault::Invalid {
+            what: what.to_owned(),
+        })
+        .in_file(&self.path);
+        Err(error.with_help("Run it again when nothing else writes to it"))
     }
 }
 
@@ -187,6 +212,11 @@ impl Region {
         self.source.path()
     }
 
+    /// An error if the file behind it was written to since it was opened.
+    pub fn unchanged(&self) -> Result<()> {
+        self.source.unchanged()
+    }
+
     /// A part of it. An error if that leaves the region.
     pub fn slice(&self, offset: u64, len: u64) -> Result<Self> {
         match offset.checked_add(len) {
@@ -278,6 +308,27 @@ impl fmt::Debug for Region {
 mod tests {
     use super::*;
     use crate::Class;
+
+    #[test]
+    fn a_file_that_was_written_to_is_told() {
+        let dir = std::env::temp_dir().join(format!("weightbridge-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("a");
+        std::fs::write(&path, b"before").unwrap();
+        let region = Region::open(&path).unwrap();
+        // One that takes its place is another file.
+        std::fs::write(dir.join("b"), b"other").unwrap();
+        std::fs::rename(dir.join("b"), &path).unwrap();
+        assert!(region.unchanged().is_ok());
+        let region = Region::open(&path).unwrap();
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(later).unwrap();
+        let error = region.unchanged().unwrap_err();
+        assert_eq!(error.class(), Class::Refused);
+        assert!(error.to_string().contains("written to"), "{error}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn slices_stay_inside() {

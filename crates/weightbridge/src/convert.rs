@@ -10,9 +10,10 @@ use crate::{attest, carry, edit, keep_graph, llm, open_input, policy};
 use convert::recipe::QuantizeOptions;
 use convert::{CastCounts, DTypeChoice, DiffOptions, DiffReport, NameFilter, PlanOptions, Rename};
 use ir::{
-    Context, DType, Error, Fault, Format, MetaValue, Model, Output, ReadOptions, Record, Report,
-    Result, WriteOptions, Writer, ns,
+    Context, DType, Error, Fault, Format, MetaValue, Model, Output, ReadOptions, Record, Region,
+    Report, Result, Tensor, WriteOptions, Writer, ns,
 };
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a conversion did, or would do.
@@ -125,6 +126,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if request.verify {
         convert::verify(&opened.model, &pump, &cx).map_err(named)?;
     }
+    let sources = sources(&opened.model);
     let attest = request.attest.as_ref().filter(|_| !request.dry_run);
     let read = attest.map(|_| attest::inputs(request, &input, &opened.model));
     let made = make(request, &target, opened.model, writer, &cx).map_err(named)?;
@@ -155,6 +157,9 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         attest::add(attest, request, read, &mut outs, session, &cx)?;
     }
     cx.cancel.check()?;
+    for source in sources {
+        source.unchanged()?;
+    }
     for out in outs {
         let files = out.commit()?;
         done.report.file_bytes += files.iter().map(|(_, len)| len).sum::<u64>();
@@ -168,6 +173,19 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         records.extend(stale(&done.files, read, &session.places));
     }
     Ok(done)
+}
+
+/// A region of each file that tensors lie in.
+fn sources(model: &Model) -> Vec<Region> {
+    let mut found: BTreeMap<PathBuf, Region> = BTreeMap::new();
+    for view in model.tensors.iter().filter_map(Tensor::view) {
+        if let Some(path) = view.region.path()
+            && !found.contains_key(path)
+        {
+            found.insert(path.to_owned(), view.region.clone());
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The side files of an ONNX model's repository, which lie beside it or one folder up.
