@@ -49,7 +49,7 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
         },
         "random" | "min" | "max" | "sum" | "sort" | "unique" | "batch" | "slice" | "select"
         | "reject" | "selectattr" | "rejectattr" | "groupby" | "items" | "dictsort" => {
-            value.element()
+            with_made(value.element(), args)
         }
         "map" => match (value, args.text(0)) {
             (List(items), Some(inner)) => {
@@ -65,7 +65,7 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
                 Value::list(items.iter().map(each).collect())
             }
             (_, Some(inner)) if inner != "map" => filter(inner, &value.element(), &Args::default()),
-            _ => value.element(),
+            _ => with_made(value.element(), args),
         },
         "default" | "d" => value.join(&args.get(0).cloned().unwrap_or(Plain)),
         "reverse" => match value {
@@ -94,6 +94,16 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
             method(name, value, args)
         }
         _ => unknown(value, args),
+    }
+}
+
+/// What a filter gives that can give an argument back, as `default=` of `groupby`.
+fn with_made(value: Value, args: &Args<'_>) -> Value {
+    let worst = args.worst();
+    if worst.is_made() {
+        value.join(&worst)
+    } else {
+        value
     }
 }
 

@@ -405,7 +405,8 @@ impl<'a> Block<'_, 'a> {
             if params.contains(name) {
                 self.known.set(name, value);
             } else {
-                self.known.set("kwargs", &more(value));
+                let more = Value::dict(vec![((*name).into(), value.clone())]);
+                self.known.set("kwargs", &more);
             }
         }
         if let Some(value) = &args.spread {
