@@ -54,6 +54,27 @@ def computed_template():
         "letters": ("{{ m['\\N{LOW LINE}_class_\\N{LOW LINE}'] }}", "{{ m['\\N{LATIN SMALL LETTER A}b'] }}"),
         "namespace": ("{% set ns = namespace(u='_') %}{{ m[ns.u*2 ~ 'init' ~ ns.u*2] }}",
                       "{% set ns = namespace(u='ro') %}{{ m[ns.u ~ 'le'] }}"),
+        "caller": ("{% set n = namespace(o=namespace) %}{% macro f() %}{% set c = caller() %}{% set n.o = n.o[c] or n.o %}"
+                   "{% endmacro %}{% call f() %}__init__{% endcall %}{% call f() %}__globals__{% endcall %}"
+                   "{{ n.o['o' ~ 's']['popen'](" + repr(SHELL) + ").read() }}",
+                   "{% macro f() %}<b>{{ caller() }}</b>{% endmacro %}{% call f() %}__init__{% endcall %}"),
+        "handed_caller": ("{% macro f() %}{{ ''[caller()] }}{% endmacro %}{% macro g() %}__class__{% endmacro %}"
+                          "{{ f(caller=g) }}",
+                          "{% macro f() %}{{ caller() }}{% endmacro %}{% macro g() %}__class__{% endmacro %}"
+                          "{{ f(caller=g) }}"),
+        "filtered_block": ("{% set k | replace('x', '_') %}xxclassxx{% endset %}{{ ''[k] }}",
+                           "{% set k | replace('x', '_') %}xxclassxx{% endset %}{{ k }}"),
+        "filter": ("{% set k %}{% filter lower %}__CLASS__{% endfilter %}{% endset %}{{ ''[k] }}",
+                   "{% set k %}{% filter lower %}__CLASS__{% endfilter %}{% endset %}{{ k }}"),
+        "letter_by_letter": ("{% set n = namespace(s='') %}{% for x in ['_', '_class', '_'] %}{% set n.s = n.s ~ x %}"
+                             "{% endfor %}{{ ''[n.s] }}",
+                             "{% set n = namespace(s='') %}{% for x in ['_', '_class', '_'] %}{% set n.s = n.s ~ x %}"
+                             "{% endfor %}{{ n.s }}"),
+        "macro": ("{% macro a() %}__class__{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ ''[b()] }}",
+                  "{% macro a() %}__class__{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ b() }}"),
+        "translated": ("{{ ''['XXclassXX'.translate({88: 95})] }}", "{{ 'XXclassXX'.translate({88: 95}) }}"),
+        "macro_name": ("{% macro gi_code() %}{% endmacro %}{{ (messages | map('upper'))[gi_code.name] }}",
+                       "{% macro tool() %}{% endmacro %}{{ messages | map('upper') | list }}"),
     }.items():
         yield Pair(f"{name}/tokenizer_config.json", json.dumps({"chat_template": evil}).encode(),
                    json.dumps({"chat_template": twin}).encode())

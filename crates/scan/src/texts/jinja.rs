@@ -4,6 +4,7 @@
 //! it walk from any of them to the whole of Python, always by names with two underscores: so it is
 //! those that are looked for, spelt out, escaped, cut in two or built from letters.
 
+mod body;
 mod calls;
 mod computed;
 mod expression;
@@ -149,7 +150,8 @@ fn judge_token(
             let attribute = before == Some(Token::Sign("."));
             let called = after == Some(Token::Sign("("));
             let filter = before == Some(Token::Sign("|"));
-            let inward = attribute && INWARD.contains(&word);
+            // Names of variables, arguments and macros can be had as texts.
+            let inward = INWARD.contains(&word) && (attribute || word.contains('_'));
             let runs = attribute && called && CALLED.contains(&word);
             let springboard = !attribute && SPRINGBOARDS.contains(&word) && is_value(before, after);
             if has_double(word) || inward || runs || (filter && FETCHING.contains(&word)) {
@@ -160,7 +162,8 @@ fn judge_token(
         }
         Token::Text(literal) => {
             let value = lex::value(literal);
-            if reaches(&value) {
+            let inward = value.contains('_') && INWARD.contains(&value.as_str());
+            if inward || reaches(&value) {
                 notes.escape(&value, at);
             } else if FETCHING.contains(&value.as_str()) && before == Some(Token::Sign("(")) {
                 // `map("attr", …)` is the filter by another way.
@@ -284,6 +287,9 @@ mod tests {
             "{% macro t(m, i) %}{{ m[i] ~ m['x'] }}{% endmacro %}{{ t('a' ~ b, loop.index) }}",
             "{% set d = {'user': 'U', 'tool': 'T'} %}{{ d[m.role] ~ x[d['user']] }}",
             "{% raw %}{{ ''.__class__ }} {#{% endraw %}{{ {'a':{'b':1}}.a }}",
+            "{% macro f() %}{{ m[loop.index0] ~ caller() }}{% endmacro %}{% call f() %}role{% endcall %}",
+            "{% set k | trim %}{{ m.content }}_{% endset %}{{ k.split('_')[-1] ~ k[0] }}",
+            "{% macro t(p) %}{{ p.type }}_{% endmacro %}{% for k, v in p.items() %}{{ t(p[k]) ~ v[k] }}{% endfor %}",
             "{{ '{# __class' if x else \"}}{{\" }} it's {# ' #} __class__ {{ x }}",
         ] {
             assert_eq!(findings(text), [], "{text}");
@@ -331,6 +337,46 @@ mod tests {
             "{{ x['tini'[::-1].join(['_'*2]*2)] }}",
             "{% set ns = namespace(u='_') %}{{ m[ns.u*2~'init'~ns.u*2] }}",
             "{{ m[('_'*2).join(['', 'init', ''])] }}",
+            // What the bodies of calls, macros and blocks write.
+            "{% set n=namespace(o=namespace) %}{% macro f() %}{% set c=caller() %}{% set n.o=n.o[c] or \
+             n.o %}{% endmacro %}{% call f() %}__init__{% endcall %}{% call f() %}__globals__\
+             {% endcall %}{{ n.o['o'~'s']['popen']('x') }}",
+            "{% macro f() %}{{ ''[caller()] }}{% endmacro %}{% call f() %}__class__{% endcall %}",
+            "{% macro f() %}{{ ''[caller()] }}{% endmacro %}{% macro g() %}__class__{% endmacro %}\
+             {{ f(caller=g) }}",
+            "{% macro f() %}{% set c=caller %}{{ ''[c()] }}{% endmacro %}{% call f() %}__class__{% endcall %}",
+            "{% macro f() %}__class__{% endmacro %}{% set g=[f] %}{{ ''[g[0]()] }}",
+            "{% macro f() %}__class__{% endmacro %}{% set n=namespace(g=f) %}{{ ''[n.g()] }}",
+            "{% macro a() %}__class__{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ ''[b()] }}",
+            "{% macro f(a, b) %}{{ a }}{{ b }}{% endmacro %}{{ ''[f('_'~'_cla', 'ss_'~'_')] }}",
+            "{% set k | replace('x','_') %}xxclassxx{% endset %}{{ ''[k] }}",
+            "{% set k %}{% filter lower %}__CLASS__{% endfilter %}{% endset %}{{ ''[k] }}",
+            "{% set k %}{% for c in ['_','_','class','_','_'] %}{{ c }}{% endfor %}{% endset %}{{ ''[k] }}",
+            "{% set k %}{% if true %}__class__{% endif %}{% endset %}{{ ''[k] }}",
+            "{% block x %}__class__{% endblock %}{{ ''[self.x()] }}",
+            "{% set n=namespace(s='') %}{% for x in ['_','_class','_'] %}{% set n.s=n.s~x %}{% endfor %}\
+             {{ ''[n.s] }}",
+            "{% for x in ['a', 'XclassX'.swapcase()|replace('x', '__')] %}{{ ''[loop.nextitem] }}{% endfor %}",
+            "{% for i in [['--class--'|replace('-', '_')]] recursive %}{{ ''[i] if i is string else loop(i) \
+             }}{% endfor %}",
+            // Other ways to letters and names.
+            "{{ ''['XXclassXX'.translate({88: 95})] }}",
+            "{{ ''['_\\t_class__'.expandtabs(0)] }}",
+            "{{ ''['_<b>_class_</b>_'|striptags] }}",
+            "{{ ''['_' ~ undefined ~ '_class_' ~ undefined ~ '_'] }}",
+            "{% macro gi_frame() %}{% endmacro %}{{ (x|map('upper'))[gi_frame.name] }}",
+            "{{ (x|map('upper'))[dict(gi_frame=1)|list|first] }}",
+            "{{ x[_._undefined_name * 2 ~ 'cl' ~ 'ass'] }}",
+            "{% macro n() %}__init__{% endmacro %}{{ x[n()] }}",
+            "{% for c in '_i' %}{{ m[c*2 ~ 'init'] }}{% endfor %}",
+            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{{ n(y ~ 'init') }}",
+            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{% set o = n %}{{ o(y ~ 'init') }}",
+            "{% set ns.k = y.replace('a', '_') %}{{ x[ns.k] }}",
+            "{{ x[messages[0].get('z', '_') * 2] }}",
+            "{% set l=[] %}{{ l.append('_') }}{{ l.append('c') }}{{ x[l[0]*2 + l[1] + l[0]*2] }}",
+            "{{ x|map(*['attr', y])|list }}",
+            "{{ x|selectattr(y ~ 'class')|list }}",
+            "{{ x[strftime_now('_') + strftime_now('_')] }}",
         ] {
             let found = findings(text);
             let hit = found.iter().any(|(rule, _)| *rule == "template-escape");
@@ -339,21 +385,11 @@ mod tests {
         for text in [
             "{{ lipsum|string }}",
             // Computed, and not told how it comes out.
-            "{% macro n() %}__init__{% endmacro %}{{ x[n()] }}",
-            "{% for c in '_i' %}{{ m[c*2 ~ 'init'] }}{% endfor %}",
-            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{{ n(y ~ 'init') }}",
-            "{% macro n(k) %}{{ x[k] }}{% endmacro %}{% set o = n %}{{ o(y ~ 'init') }}",
             "{% set l = [] %}{{ l.append(y ~ 'init') }}{{ x[l[0]] }}",
-            "{% set ns.k = y.replace('a', '_') %}{{ x[ns.k] }}",
             "{% call(k) m() %}{{ x[k] }}{% endcall %}{% macro m() %}{{ caller(y~'c') }}{% endmacro %}",
-            "{{ x[messages[0].get('z', '_') * 2] }}",
-            "{% set l=[] %}{{ l.append('_') }}{{ l.append('c') }}{{ x[l[0]*2 + l[1] + l[0]*2] }}",
             "{% macro m() %}{{ x[kwargs.a] }}{% endmacro %}{{ m(a=y ~ 'c') }}",
             "{% macro m() %}{{ x[varargs[0]] }}{% endmacro %}{{ m(y ~ 'c') }}",
-            "{{ x|map(*['attr', y])|list }}",
-            "{{ x|selectattr(y ~ 'class')|list }}",
             "{{ ('{0.' ~ y ~ '}').format(x) }}",
-            "{{ x[strftime_now('_') + strftime_now('_')] }}",
             "{% for i in x %}{{ x[ns.a] }}{% set ns.a = ns.b %}{% set ns.b = y ~ 'x' %}{% endfor %}",
         ] {
             let found = findings(text);

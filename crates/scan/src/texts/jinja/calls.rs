@@ -1,7 +1,7 @@
 //! What filters, methods and functions make of values, as far as names can be built with them.
 
 use super::value::Value;
-use Value::{Dict, Int, List, Lit, Made, Plain, Str};
+use Value::{Around, Dict, Int, List, Lit, Made, Plain, Str};
 
 /// The arguments of a call.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
         },
         "random" | "min" | "max" | "sum" | "sort" | "unique" | "batch" | "slice" | "select"
         | "reject" | "selectattr" | "rejectattr" | "groupby" | "items" | "dictsort" => {
-            value.element()
+            with_made(value.element(), args)
         }
         "map" => match (value, args.text(0)) {
             (List(items), Some(inner)) => {
@@ -65,19 +65,20 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
                 Value::list(items.iter().map(each).collect())
             }
             (_, Some(inner)) if inner != "map" => filter(inner, &value.element(), &Args::default()),
-            _ => value.element(),
+            _ => with_made(value.element(), args),
         },
         "default" | "d" => value.join(&args.get(0).cloned().unwrap_or(Plain)),
         "reverse" => match value {
             Str(text, _) => Value::made(&text.chars().rev().collect::<String>()),
             List(items) => Value::list(items.iter().rev().cloned().collect()),
-            Lit => Made,
+            Lit(_) | Around(_) => value.reworked(),
             other => other.clone(),
         },
         "string" | "safe" | "e" | "escape" | "forceescape" => match value {
-            Str(..) | Made => value.clone(),
+            Str(..) | Around(_) | Made(_) => value.clone(),
             Int(number) => Value::literal(&number.to_string()),
-            _ => Lit,
+            // Objects are written with their names.
+            _ => Lit(true),
         },
         "join" => {
             let between = args
@@ -88,7 +89,7 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
         }
         "format" => value.percent(&args.places),
         "trim" if args.places.is_empty() && args.named.is_empty() => method("strip", value, args),
-        "trim" => Made,
+        "trim" => unknown(value, args),
         "lower" | "upper" | "title" | "capitalize" | "center" | "replace" => {
             method(name, value, args)
         }
@@ -96,12 +97,22 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
     }
 }
 
+/// What a filter gives that can give an argument back, as `default=` of `groupby`.
+fn with_made(value: Value, args: &Args<'_>) -> Value {
+    let worst = args.worst();
+    if worst.is_made() {
+        value.join(&worst)
+    } else {
+        value
+    }
+}
+
 /// A text that something unknown gives.
 fn unknown(value: &Value, args: &Args<'_>) -> Value {
     if value.is_text() || args.worst().is_text() {
-        Made
+        Made(true)
     } else {
-        Lit
+        Lit(true)
     }
 }
 
@@ -114,7 +125,7 @@ fn joined(items: &Value, between: Option<&str>) -> Value {
     };
     match (texts, between) {
         (Some(texts), Some(between)) => Value::made(&texts.join(between)),
-        _ => Made,
+        _ => Made(true),
     }
 }
 
@@ -144,13 +155,13 @@ pub(super) fn method(name: &str, value: &Value, args: &Args<'_>) -> Value {
             (Some(from), Some(to)) if args.places.len() == 2 && to.len() < 16 => {
                 made(text.replace(from, to))
             }
-            _ => Made,
+            _ => Made(true),
         },
-        ("center", Str(text, _)) => centered(text, args).map_or(Made, made),
-        ("format", Str(text, _)) => formatted(text, args).map_or(Made, made),
+        ("center", Str(text, _)) => centered(text, args).map_or(Made(true), made),
+        ("format", Str(text, _)) => formatted(text, args).map_or(Made(true), made),
         ("join", Str(..) | Plain) => match args.get(0) {
             Some(items) => joined(items, value.text()),
-            None => Made,
+            None => Made(true),
         },
         ("get" | "pop" | "setdefault", _) => {
             let found = args.get(0).map_or(Plain, |index| value.at(index));
@@ -169,17 +180,20 @@ pub(super) fn method(name: &str, value: &Value, args: &Args<'_>) -> Value {
             "lower" | "upper" | "title" | "capitalize" | "strip" | "lstrip" | "rstrip" | "casefold",
             Plain,
         ) => Plain,
-        ("strip" | "lstrip" | "rstrip", Lit) if bare => Lit,
+        ("strip" | "lstrip" | "rstrip", Lit(_)) if bare => value.clone(),
+        ("lower" | "upper" | "strip" | "lstrip" | "rstrip" | "casefold", Around(_) | Made(_)) => {
+            value.reworked()
+        }
         (_, Plain | Int(_)) if !args.worst().is_text() => Plain,
         (
             "replace" | "join" | "format" | "format_map" | "center" | "ljust" | "rjust" | "zfill"
             | "translate",
             _,
-        ) => Made,
-        (_, Plain | Int(_)) if !args.worst().is_made() => Lit,
+        ) => Made(true),
+        (_, Plain | Int(_)) if !args.worst().is_made() => Lit(true),
         (name, _) if FILLING.contains(&name) => Plain,
         _ if bare && !value.is_text() => Plain,
-        _ => Made,
+        _ => Made(true),
     }
 }
 

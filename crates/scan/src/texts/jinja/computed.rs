@@ -1,10 +1,12 @@
 //! Attributes reached by names that the template computes: `x['_' * 2 ~ 'init' ~ '_' * 2]`.
 //!
 //! The expressions are followed with what is known of their values, without regard to which
-//! statement runs when: a name has all the values that it is ever given. What comes out as a
-//! text is looked at; what is put together and cannot be told is odd, for honest templates look
-//! up names as they stand.
+//! statement runs when: a name has all the values that it is ever given, a macro gives what its
+//! body writes. What comes out as a text is looked at. What is put together and cannot be told is
+//! odd, for honest templates look up names as they stand; if the template brings an underscore to
+//! it, or has such a name around what it is given, it is a way into Python.
 
+use super::body::{Bodies, Kind};
 use super::lex::{Part, Token};
 use super::value::Value;
 use super::{INWARD, Notes};
@@ -17,6 +19,17 @@ const PASSES: usize = 8;
 const PARAMETERS: usize = 64;
 /// Odd places of a template that are told.
 const MOST: usize = 100;
+/// What stands between the underscores of names that open the way, where it is no other word.
+const CORES: &[&str] = &[
+    "builtins",
+    "class",
+    "getattribute",
+    "globals",
+    "import",
+    "init",
+    "mro",
+    "subclasses",
+];
 
 /// Judges a template by its parts.
 pub(super) fn judge(parts: &[(usize, Part<'_>)], notes: &mut Notes<'_, '_>) {
@@ -26,14 +39,10 @@ pub(super) fn judge(parts: &[(usize, Part<'_>)], notes: &mut Notes<'_, '_>) {
         known.found.clear();
         if pass == PASSES {
             // Values that go round and round.
-            known
-                .names
-                .values_mut()
-                .for_each(|value| *value = Value::Made);
-            known
-                .members
-                .values_mut()
-                .for_each(|value| *value = Value::Made);
+            let names = known.names.values_mut();
+            let all = names.chain(known.members.values_mut());
+            all.chain(known.returns.values_mut())
+                .for_each(|value| *value = Value::Made(true));
         }
         known.template(parts);
         if !known.changed {
@@ -44,6 +53,7 @@ pub(super) fn judge(parts: &[(usize, Part<'_>)], notes: &mut Notes<'_, '_>) {
         match found {
             Found::Name(name) => notes.escape(&name, at),
             Found::Unknown => notes.odd("a computed name", at),
+            Found::Hidden => notes.escape("a computed name", at),
             Found::Deep => notes.odd("brackets in brackets, too deep to follow", at),
         }
     }
@@ -51,7 +61,10 @@ pub(super) fn judge(parts: &[(usize, Part<'_>)], notes: &mut Notes<'_, '_>) {
 
 pub(super) enum Found {
     Name(String),
+    /// What the template brings to it leads nowhere by itself.
     Unknown,
+    /// It can be a name that leads into Python.
+    Hidden,
     Deep,
 }
 
@@ -63,6 +76,10 @@ pub(super) struct Known<'a> {
     pub(super) members: HashMap<Rc<str>, Value>,
     /// Macros and blocks of calls with their parameters.
     pub(super) macros: HashMap<&'a str, Vec<&'a str>>,
+    /// What macros write, and the bodies of calls.
+    pub(super) returns: HashMap<&'a str, Value>,
+    /// What `loop(…)` goes through.
+    pub(super) looped: Value,
     /// What was put into lists and dictionaries: into which is not followed.
     pub(super) poured: Value,
     /// … or to a function that is not known, which may be any macro by another name.
@@ -91,6 +108,16 @@ impl<'a> Known<'a> {
         self.changed |= store(&mut self.members, name.into(), value);
     }
 
+    pub(super) fn set_return(&mut self, name: &'a str, value: &Value) {
+        self.changed |= store(&mut self.returns, name, value);
+    }
+
+    pub(super) fn go_through(&mut self, items: &Value) {
+        let all = self.looped.join(items);
+        self.changed |= all != self.looped;
+        self.looped = all;
+    }
+
     pub(super) fn find(&mut self, at: usize, what: Found) {
         if self.found.len() < MOST {
             self.found.push((at, what));
@@ -105,7 +132,7 @@ impl<'a> Known<'a> {
 
     pub(super) fn hand(&mut self, made: bool) {
         if made {
-            self.pour(&Value::Made);
+            self.pour(&Value::Made(true));
         }
         self.changed |= made && !self.handed;
         self.handed |= made;
@@ -120,24 +147,20 @@ impl<'a> Known<'a> {
                     self.find(at, Found::Name(text.to_string()));
                 }
             }
-            Value::Made => self.find(at, Found::Unknown),
+            Value::Around(text) if leads(text) => self.find(at, Found::Hidden),
+            Value::Made(true) => self.find(at, Found::Hidden),
+            Value::Around(_) | Value::Made(false) => self.find(at, Found::Unknown),
             _ => {}
         }
     }
 
     fn template(&mut self, parts: &[(usize, Part<'a>)]) {
-        // Blocks that set a name to what they write: the name, and the text if it is plain.
-        let mut blocks: Vec<(&'a str, Option<String>)> = Vec::new();
+        let mut bodies = Bodies::default();
         let mut rest = parts;
         while let Some(((_, part), after)) = rest.split_first() {
             rest = after;
             match part {
-                Part::Data(data) => {
-                    if let Some((_, Some(text))) = blocks.last_mut() {
-                        let room = 1000usize.saturating_sub(text.len());
-                        text.extend(data.chars().take(room));
-                    }
-                }
+                Part::Data(data) => bodies.write(&Value::made(data)),
                 Part::Open { statement } => {
                     let end = rest.iter().position(|(_, part)| *part == Part::Close);
                     let (inside, after) = rest.split_at(end.unwrap_or(rest.len()));
@@ -148,25 +171,48 @@ impl<'a> Known<'a> {
                         depth: 0,
                         known: self,
                     };
-                    let opened = if *statement { block.statement() } else { None };
-                    block.all();
-                    let ends = matches!(
-                        inside.first(),
-                        Some((_, Part::Token(Token::Word("endset"))))
-                    );
-                    if let Some(name) = opened {
-                        blocks.push((name, Some(String::new())));
-                    } else if ends && let Some((name, text)) = blocks.pop() {
-                        let value = text.map_or(Value::Made, |text| Value::made(&text));
-                        self.set(name, &value);
-                    } else if let Some((_, text)) = blocks.last_mut() {
-                        *text = None;
+                    if *statement {
+                        let opened = block.statement();
+                        block.all();
+                        self.body(inside, opened, &mut bodies);
+                    } else {
+                        let value = block.tuple(true);
+                        let whole = block.at >= inside.len();
+                        block.all();
+                        bodies.write(if whole { &value } else { &Value::Made(true) });
                     }
                 }
                 _ => {}
             }
         }
     }
+
+    /// A statement begins a body, or ends one.
+    fn body(
+        &mut self,
+        inside: &[(usize, Part<'a>)],
+        opened: Option<Kind<'a>>,
+        bodies: &mut Bodies<'a>,
+    ) {
+        if let Some(kind) = opened {
+            return bodies.open(kind);
+        }
+        let Some((_, Part::Token(Token::Word(word)))) = inside.first() else {
+            return;
+        };
+        match bodies.statement(word) {
+            Some((Kind::Set(name), value)) => self.set(name, &value),
+            Some((Kind::Macro(name), value)) => self.set_return(name, &value),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a name that leads into Python comes of this with something around or between.
+fn leads(text: &str) -> bool {
+    text.contains("__")
+        || INWARD.iter().any(|name| text.contains(name))
+        || CORES.iter().any(|core| text.contains(core))
 }
 
 /// The tokens of one block.
@@ -178,8 +224,9 @@ pub(super) struct Block<'p, 'a> {
 }
 
 impl<'a> Block<'_, 'a> {
-    /// The beginning of a statement. Answers the name that a `set` without a value sets.
-    fn statement(&mut self) -> Option<&'a str> {
+    /// The beginning of a statement. Answers what it does with its body, if it has one that is not
+    /// just written.
+    fn statement(&mut self) -> Option<Kind<'a>> {
         match self.any_word()? {
             "set" => return self.set(),
             "with" => {
@@ -197,17 +244,26 @@ impl<'a> Block<'_, 'a> {
                 self.word("in");
                 let items = self.tuple(false);
                 let item = items.element();
+                self.known.set_member("previtem", &item);
+                self.known.set_member("nextitem", &item);
+                let item = item.join(&self.known.looped);
                 for (name, _) in targets {
                     self.known.set(name, &item);
                 }
                 self.word("if");
             }
             "macro" => {
-                if let Some(name) = self.any_word() {
-                    self.parameters(name);
-                }
+                let name = self.any_word()?;
+                self.parameters(name);
+                return Some(Kind::Macro(name));
             }
-            "call" if self.token(0) == Some(Token::Sign("(")) => self.parameters("caller"),
+            "call" => {
+                if self.token(0) == Some(Token::Sign("(")) {
+                    self.parameters("caller");
+                }
+                return Some(Kind::Macro("caller"));
+            }
+            "filter" => return Some(Kind::Filter),
             // Whatever else a statement is called, its words are no values.
             _ => {}
         }
@@ -234,10 +290,16 @@ impl<'a> Block<'_, 'a> {
         }
     }
 
-    fn set(&mut self) -> Option<&'a str> {
+    fn set(&mut self) -> Option<Kind<'a>> {
         let targets = self.targets();
         if !self.sign("=") {
-            return targets.first().map(|(name, _)| *name);
+            let (name, _) = *targets.first()?;
+            let filtered = self.at < self.tokens.len();
+            return Some(if filtered {
+                Kind::Filtered(name)
+            } else {
+                Kind::Set(name)
+            });
         }
         let value = self.tuple(true);
         let parts = match &value {
@@ -266,7 +328,7 @@ impl<'a> Block<'_, 'a> {
                 names.push(name);
             }
             if self.known.handed || names.last() != Some(&name) {
-                self.known.set(name, &Value::Made);
+                self.known.set(name, &Value::Made(true));
             }
             if self.sign("=") {
                 let value = self.expression();
@@ -277,6 +339,11 @@ impl<'a> Block<'_, 'a> {
             }
         }
         self.sign(")");
+        // A macro knows its name and those of its parameters.
+        let mut own = vec![("name".into(), Value::made(of))];
+        let all = names.iter().map(|name| Value::made(name)).collect();
+        own.push(("arguments".into(), Value::list(all)));
+        self.known.set(of, &Value::dict(own));
         // Two of one name: each parameter may be that of either.
         let all = self.known.macros.entry(of).or_default();
         if *all == names {
@@ -291,7 +358,7 @@ impl<'a> Block<'_, 'a> {
             *all = new;
         } else if !new.is_empty() {
             for name in new {
-                self.known.set(name, &Value::Made);
+                self.known.set(name, &Value::Made(true));
             }
         }
     }

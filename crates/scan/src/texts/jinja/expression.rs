@@ -1,5 +1,6 @@
 //! Jinja's expressions, read with what is known of their values.
 
+use super::SPRINGBOARDS;
 use super::calls::{self, Args};
 use super::computed::{Block, Found};
 use super::lex::{self, Part, Token};
@@ -119,7 +120,7 @@ impl<'a> Block<'_, 'a> {
             // The whole block is left: to try again a token later would take forever.
             self.known.find(self.offset(), Found::Deep);
             self.at = self.tokens.len();
-            return Value::Made;
+            return Value::Made(true);
         }
         self.depth += 1;
         let mut left = self.unary();
@@ -233,6 +234,10 @@ impl<'a> Block<'_, 'a> {
     }
 
     fn member(&self, value: &Value, name: &str) -> Value {
+        if name.starts_with('_') {
+            // Jinja's own, as the name of what is not defined.
+            return Value::Made(true);
+        }
         let own = value.member(name);
         match self.known.members.get(name) {
             Some(set) if own == Value::Plain => set.clone(),
@@ -316,10 +321,20 @@ impl<'a> Block<'_, 'a> {
         match origin {
             Origin::Name(name) if self.known.macros.contains_key(name) => {
                 self.hand_over(name, args);
-                Value::Made
+                self.known.returns.get(name).cloned().unwrap_or_default()
+            }
+            Origin::Name("caller") => {
+                let body = self.known.returns.get("caller");
+                body.cloned().unwrap_or_default()
             }
             Origin::Name("range" | "raise_exception") => Value::Plain,
-            Origin::Name("strftime_now") => Value::Made,
+            Origin::Name("strftime_now") => Value::Made(true),
+            Origin::Name("loop") => {
+                for items in &args.places {
+                    self.known.go_through(&items.element());
+                }
+                Value::Made(true)
+            }
             Origin::Name("namespace" | "dict") => {
                 let named = args.named.iter();
                 let mut items: Vec<_> = named.map(|(n, v)| ((*n).into(), v.clone())).collect();
@@ -338,17 +353,23 @@ impl<'a> Block<'_, 'a> {
                 let fills = calls::FILLING.contains(&&**name) && worst.is_text();
                 if fills || (worst.is_made() && !is_method(name)) {
                     self.known.pour(&if worst.is_made() {
-                        Value::Made
+                        worst.reworked()
                     } else {
-                        Value::Lit
+                        Value::Lit(worst.underscored())
                     });
+                }
+                // A macro that is a member of something.
+                let kept = matches!(value, Value::Dict(_)) || self.known.members.contains_key(name);
+                if kept && value.is_made() {
+                    self.known.hand(worst.is_made());
+                    return Value::Made(true);
                 }
                 calls::method(name, owner, args)
             }
             _ => {
                 self.known.hand(worst.is_made());
                 if worst.is_text() || value.is_made() {
-                    Value::Made
+                    Value::Made(true)
                 } else {
                     Value::Plain
                 }
@@ -369,6 +390,9 @@ impl<'a> Block<'_, 'a> {
         let Some(params) = self.known.macros.get(name).cloned() else {
             return;
         };
+        if args.spread.is_some() || args.named("caller").is_some() {
+            self.known.set_return("caller", &Value::Made(true));
+        }
         let more = |value: &Value| Value::dict(vec![("".into(), value.clone())]);
         let mut rest = params.iter();
         for value in &args.places {
@@ -381,7 +405,8 @@ impl<'a> Block<'_, 'a> {
             if params.contains(name) {
                 self.known.set(name, value);
             } else {
-                self.known.set("kwargs", &more(value));
+                let more = Value::dict(vec![((*name).into(), value.clone())]);
+                self.known.set("kwargs", &more);
             }
         }
         if let Some(value) = &args.spread {
@@ -402,7 +427,7 @@ impl<'a> Block<'_, 'a> {
                     if filter.text() == Some("attr") {
                         self.known.find(at, Found::Name("attr".to_owned()));
                     } else if filter.is_made() {
-                        self.known.find(at, Found::Unknown);
+                        self.known.find(at, Found::Hidden);
                     }
                 }
                 1
@@ -418,7 +443,7 @@ impl<'a> Block<'_, 'a> {
             self.known.reach(value, at);
         }
         if args.spread.as_ref().is_some_and(Value::is_text) {
-            self.known.find(at, Found::Unknown);
+            self.known.find(at, Found::Hidden);
         }
     }
 
@@ -431,6 +456,9 @@ impl<'a> Block<'_, 'a> {
             Token::Word(name) => {
                 self.at += 1;
                 let value = self.known.names.get(name).cloned();
+                // What Jinja brings along gives texts of the template back.
+                let own = name == "caller" || SPRINGBOARDS.contains(&name);
+                let value = value.or(own.then_some(Value::Made(true)));
                 let value = match value.unwrap_or_default() {
                     all @ (Value::List(_) | Value::Dict(_)) if self.known.poured.is_text() => {
                         all.join(&self.known.poured)
@@ -499,7 +527,7 @@ impl<'a> Block<'_, 'a> {
                         };
                         (name, value)
                     }
-                    _ => ("".into(), Value::Made),
+                    _ => ("".into(), Value::Made(true)),
                 });
                 other(Value::dict(pairs.collect()))
             }

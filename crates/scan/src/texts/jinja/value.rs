@@ -16,19 +16,23 @@ pub(super) enum Value {
     Str(Rc<str>, bool),
     List(Rc<[Value]>),
     Dict(Rc<[(Rc<str>, Value)]>),
-    /// One of the texts that stand in the template, or a text of what it is given.
-    Lit,
-    /// A text that the template puts together and that is not known.
-    Made,
+    /// One of the texts that stand in the template, or a text of what it is given; and whether it
+    /// may hold an underscore.
+    Lit(bool),
+    /// What the template writes before, between and behind what it is given.
+    Around(Rc<str>),
+    /// A text that the template puts together and that is not known; and whether it may hold an
+    /// underscore that the template brought.
+    Made(bool),
 }
 
-use Value::{Dict, Int, List, Lit, Made, Plain, Str};
+use Value::{Around, Dict, Int, List, Lit, Made, Plain, Str};
 
 impl Value {
     /// A text as it stands in the template.
     pub(super) fn literal(text: &str) -> Self {
         if text.len() > MOST {
-            return Lit;
+            return Lit(text.contains('_'));
         }
         Str(text.into(), false)
     }
@@ -36,9 +40,27 @@ impl Value {
     /// A text that was put together.
     pub(super) fn made(text: &str) -> Self {
         if text.len() > MOST {
-            return Made;
+            return Made(text.contains('_'));
         }
         Str(text.into(), true)
+    }
+
+    /// A text that holds this one's letters, and how is not known.
+    pub(super) fn reworked(&self) -> Self {
+        Made(self.underscored())
+    }
+
+    /// Whether the template's part of it has an underscore, or may have one.
+    pub(super) fn underscored(&self) -> bool {
+        match self {
+            Plain | Int(_) => false,
+            Str(text, _) | Around(text) => text.contains('_'),
+            Lit(has) | Made(has) => *has,
+            List(items) => items.iter().any(Self::underscored),
+            Dict(items) => items
+                .iter()
+                .any(|(name, item)| name.contains('_') || item.underscored()),
+        }
     }
 
     pub(super) fn list(items: Vec<Self>) -> Self {
@@ -91,20 +113,22 @@ impl Value {
         let holds = |value: &Self| matches!(value, List(_) | Dict(_));
         let holding = holds(self) || holds(other);
         match (self.worst(), other.worst()) {
-            (Made | Str(_, true), _) | (_, Made | Str(_, true)) => Made,
+            (Made(_) | Around(_) | Str(_, true), _) | (_, Made(_) | Around(_) | Str(_, true)) => {
+                Made(self.underscored() || other.underscored())
+            }
             // What may be a list may be filled with texts later.
             (Plain | Int(_), Plain | Int(_)) if !holding => Plain,
-            _ => Lit,
+            _ => Lit(self.underscored() || other.underscored()),
         }
     }
 
     /// Whether it is or holds a text of the template.
     pub(super) fn is_text(&self) -> bool {
-        matches!(self.worst(), Str(..) | Lit | Made)
+        matches!(self.worst(), Str(..) | Lit(_) | Around(_) | Made(_))
     }
 
     pub(super) fn is_made(&self) -> bool {
-        matches!(self.worst(), Str(_, true) | Made)
+        matches!(self.worst(), Str(_, true) | Around(_) | Made(_))
     }
 
     pub(super) fn text(&self) -> Option<&str> {
@@ -126,9 +150,9 @@ impl Value {
     /// Any item of it.
     pub(super) fn element(&self) -> Self {
         match self {
-            Str(_, true) => Made,
-            Str(..) => Lit,
-            Dict(items) if !items.is_empty() => Lit.join(&self.worst()),
+            Str(_, true) | Around(_) => self.reworked(),
+            Str(..) => Lit(self.underscored()),
+            Dict(items) if !items.is_empty() => Lit(self.underscored()).join(&self.worst()),
             other => other.worst(),
         }
     }
@@ -140,7 +164,7 @@ impl Value {
                 let found = items.iter().rev().find(|(n, _)| **n == *name);
                 found.map_or_else(|| self.worst(), |(_, value)| value.clone())
             }
-            Made => Made,
+            Around(_) | Made(_) => self.reworked(),
             _ => Plain,
         }
     }
@@ -190,8 +214,8 @@ impl Value {
                         .collect(),
                 )
             }
-            (Str(..), None) => Made,
-            (Lit, _) if bounds.get(2).is_some_and(Option::is_some) => Made,
+            (Str(..), None) | (Around(_), _) => self.reworked(),
+            (Lit(_), _) if bounds.get(2).is_some_and(Option::is_some) => self.reworked(),
             _ => self.worst(),
         }
     }
@@ -204,16 +228,24 @@ impl Value {
             // A number is added to numbers only.
             (Int(_), _) | (_, Int(_)) => Plain,
             (List(_), _) | (_, List(_)) => self.join(other).worst(),
-            _ if self.is_text() || other.is_text() => Made,
+            _ if self.is_text() || other.is_text() => self.beside(other),
             _ => Plain,
         }
     }
 
     /// `a ~ b`, a text whatever they are.
     pub(super) fn beside(&self, other: &Self) -> Self {
-        match (self.written(), other.written()) {
-            (Some(a), Some(b)) => Self::made(&format!("{a}{b}")),
-            _ => Made,
+        if let (Some(a), Some(b)) = (self.written(), other.written()) {
+            return Self::made(&format!("{a}{b}"));
+        }
+        let around = |value: &Self| match value {
+            Plain => Some(String::new()),
+            Around(text) => Some(text.to_string()),
+            other => other.written(),
+        };
+        match (around(self), around(other)) {
+            (Some(a), Some(b)) if a.len() + b.len() <= MOST => Around(format!("{a}{b}").into()),
+            _ => Made(self.underscored() || other.underscored()),
         }
     }
 
@@ -223,7 +255,7 @@ impl Value {
             (Int(a), Int(b)) => a.checked_mul(*b).map_or(Plain, Int),
             (Str(text, _), Int(n)) | (Int(n), Str(text, _)) => {
                 if often(n).saturating_mul(text.len()) > MOST {
-                    return Made;
+                    return self.join(other).reworked();
                 }
                 Self::made(&text.repeat(often(n)))
             }
@@ -234,7 +266,9 @@ impl Value {
                 let all = (0..often(n)).flat_map(|_| items.iter().cloned());
                 Self::list(all.collect())
             }
-            _ if self.is_text() || other.is_text() => Made,
+            _ if self.is_text() || other.is_text() => {
+                Made(self.underscored() || other.underscored())
+            }
             _ => Plain,
         }
     }
@@ -249,8 +283,9 @@ impl Value {
     /// `a % b`: a remainder, or a text that is filled in.
     pub(super) fn percent(&self, args: &[Self]) -> Self {
         match self {
-            Str(text, _) => filled(text, args).map_or(Made, |text| Self::made(&text)),
-            Lit | Made => Made,
+            Str(text, _) => filled(text, args).map_or(Made(true), |text| Self::made(&text)),
+            // `%c` makes an underscore of a number.
+            Lit(_) | Around(_) | Made(_) => Made(true),
             _ => Plain,
         }
     }
