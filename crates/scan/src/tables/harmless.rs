@@ -1008,6 +1008,13 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "_ParameterMeta",
         ],
     ),
+    (
+        "torch.optim.lr_scheduler",
+        &[
+            "CyclicLR._triangular2_scale_fn",
+            "CyclicLR._triangular_scale_fn",
+        ],
+    ),
     ("torch.optim.optimizer", &["_RequiredParameter"]),
     (
         "torch.return_types",
