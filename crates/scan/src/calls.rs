@@ -7,6 +7,8 @@ use crate::persistent::module_in_pid;
 use crate::render::render;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing};
+use crate::states;
+use crate::tables::loaders::loads;
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -23,6 +25,9 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
     let at = bench.at(id);
     for state in call.states() {
         planted_methods(bench, *state, at);
+    }
+    if !call.states().is_empty() {
+        states::judge(bench, call, at);
     }
     let Some(standing) = bench.standing(call.callee) else {
         let rule = match objects.get(call.callee) {
@@ -137,11 +142,22 @@ fn known_class(objects: &Objects, call: &Call, signs: Signs) -> Option<Rule> {
     if signs.code {
         return Some(rules::CODE_ARGUMENT);
     }
-    let plain = match call.kind {
-        CallKind::New | CallKind::NewEx(_) => true,
-        _ => takes_plain(objects, call),
-    };
-    (!plain).then_some(rules::CLASS_ARGUMENTS)
+    match call.kind {
+        // `__new__` alone: what it is handed may be a named tuple's values, and only text could
+        // name something to load.
+        CallKind::New | CallKind::NewEx(_) => {
+            hands_text(objects, call).then_some(rules::CLASS_ARGUMENTS)
+        }
+        _ if takes_plain(objects, call) => None,
+        _ => Some(loader(objects, call).unwrap_or(rules::CLASS_ARGUMENTS)),
+    }
+}
+
+/// The rule for a class known to load what its constructor is named.
+fn loader(objects: &Objects, call: &Call) -> Option<Rule> {
+    let (module, name) = name_of(objects, call.callee)?;
+    let package = module.split('.').next().unwrap_or(module);
+    loads(package, name.rsplit('.').next().unwrap_or(&name))
 }
 
 fn unknown_class(signs: Signs) -> Rule {
@@ -172,23 +188,58 @@ fn is_bare_new(objects: &Objects, call: &Call) -> bool {
 
 /// Whether text, bytes, a callable or a call's result is among the arguments.
 fn takes_text(objects: &Objects, call: &Call) -> bool {
+    takes_any(objects, call, |object| {
+        !matches!(
+            object,
+            Object::None
+                | Object::Bool(_)
+                | Object::Int(_)
+                | Object::BigInt(_)
+                | Object::Float(_)
+                | Object::Tensor(_)
+        )
+    })
+}
+
+/// Whether text itself is among the arguments; what calls made of text is judged there.
+fn hands_text(objects: &Objects, call: &Call) -> bool {
+    takes_any(objects, call, is_text)
+}
+
+pub(crate) fn is_text(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::Str(_) | Object::WildStr(_) | Object::Bytes(_) | Object::ByteArray(_)
+    )
+}
+
+/// Whether an argument, or an item of a sequence among them, is of a kind; so it counts if there
+/// are too many to look at.
+fn takes_any(objects: &Objects, call: &Call, kind: impl Fn(&Object) -> bool) -> bool {
     let keywords = call.kwargs().and_then(|kwargs| objects.pairs(kwargs));
     let keywords = keywords.unwrap_or_default().iter().map(|(_, value)| *value);
-    let mut todo: Vec<ObjectId> = keywords.take(MAX_ARGS).chain([call.args]).collect();
+    let start: Vec<ObjectId> = keywords.take(MAX_ARGS).chain([call.args]).collect();
+    holds_any(objects, start, kind)
+}
+
+/// The same for objects and what the sequences and mappings among them hold.
+pub(crate) fn holds_any(
+    objects: &Objects,
+    mut todo: Vec<ObjectId>,
+    kind: impl Fn(&Object) -> bool,
+) -> bool {
     let mut looked_at = 0;
     while let Some(id) = todo.pop() {
         looked_at += 1;
         match objects.get(id) {
-            Object::None
-            | Object::Bool(_)
-            | Object::Int(_)
-            | Object::BigInt(_)
-            | Object::Float(_)
-            | Object::Tensor(_) => {}
             Object::Tuple(items) | Object::List(items) => {
                 todo.extend(items.iter().take(MAX_ARGS));
             }
-            _ => return true,
+            object if kind(object) => return true,
+            Object::Dict(pairs) => {
+                todo.extend(pairs.iter().map(|(_, value)| *value).take(MAX_ARGS))
+            }
+            _ => {}
         }
         if looked_at + todo.len() > MAX_ARGS {
             return true;
@@ -197,12 +248,12 @@ fn takes_text(objects: &Objects, call: &Call) -> bool {
     false
 }
 
-/// Whether the arguments are numbers and tensors, or one plain word: an enum's value.
+/// Whether the arguments are numbers and tensors.
 fn takes_plain(objects: &Objects, call: &Call) -> bool {
     let no_keywords = call
         .kwargs()
         .is_none_or(|kwargs| objects.pairs(kwargs).is_some_and(<[_]>::is_empty));
-    no_keywords && (is_plain_word(objects, call) || !takes_text(objects, call))
+    no_keywords && !takes_text(objects, call)
 }
 
 /// Whether the one argument is a plain word.

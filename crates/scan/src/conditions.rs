@@ -9,7 +9,7 @@ use crate::code::explain;
 use crate::objects::Bench;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing, is_class_like};
-use ir::{Call, Object, ObjectId, Objects};
+use ir::{Call, CallKind, Object, ObjectId, Objects};
 
 /// A name whose arguments decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,12 @@ pub(crate) enum Condition {
     Encode,
     /// A function that calls the first of its arguments, which must be a known name.
     CallsFirst,
+    /// `tokenizers.models.BPE.__new__(BPE)` and a state: with arguments, the constructor opens files.
+    Bare,
+    /// `mmengine.config.Config(settings, text)`: a third argument names a file to open.
+    Config,
+    /// `torch.ScriptObject` with a state of PyTorch's own packed weights.
+    ScriptObject,
     /// `logging.getLogger("name")`: how loggers are pickled. The logger is shared by the process.
     GetLogger,
 }
@@ -51,6 +57,11 @@ impl Condition {
             ("torch._tensor" | "torch.tensor", "_rebuild_from_type" | "_rebuild_from_type_v2")
             | ("jax._src.array", "_reconstruct_array")
             | ("pandas.core.indexes.base", "_new_Index") => Self::CallsFirst,
+            ("tokenizers.models", "BPE" | "Unigram" | "WordLevel" | "WordPiece") => Self::Bare,
+            ("mmcv.utils.config" | "mmengine.config.config" | "mmengine.config", "Config") => {
+                Self::Config
+            }
+            ("torch" | "torch._C", "ScriptObject") => Self::ScriptObject,
             ("logging", "getLogger") => Self::GetLogger,
             _ => return None,
         })
@@ -60,6 +71,8 @@ impl Condition {
     pub(crate) fn rule(self) -> Rule {
         match self {
             Self::LoadFromBytes => rules::NESTED_PICKLE,
+            Self::Bare | Self::Config => rules::FILE_ACCESS,
+            Self::ScriptObject => rules::UNKNOWN_GLOBAL,
             Self::GetLogger => rules::STATE_POISONING,
             _ => rules::INDIRECTION,
         }
@@ -68,7 +81,15 @@ impl Condition {
     /// Whether it may lie around uncalled or be handed to another call: as a class or function it
     /// cannot do more there than its callers, which are judged.
     pub(crate) fn may_be_held(self) -> bool {
-        matches!(self, Self::Partial | Self::Encode | Self::GetLogger)
+        matches!(
+            self,
+            Self::Partial | Self::Encode | Self::GetLogger | Self::Bare | Self::Config
+        )
+    }
+
+    /// Whether it is a class whose instances are harmless without its constructor.
+    fn is_class(self) -> bool {
+        matches!(self, Self::Bare | Self::Config)
     }
 }
 
@@ -152,6 +173,18 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
             let fine = first.is_some_and(|callee| is_builder(objects, callee));
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
+        Condition::Bare | Condition::Config => {
+            let fine = match call.kind {
+                CallKind::New | CallKind::NewEx(_) if condition == Condition::Config => true,
+                CallKind::NewEx(_) => false,
+                _ => args.len() <= if condition == Condition::Config { 2 } else { 0 },
+            };
+            ((!fine).then_some(condition.rule()), String::new())
+        }
+        Condition::ScriptObject => {
+            let fine = args.is_empty() && call.states().iter().all(|s| is_packed(objects, *s));
+            ((!fine).then_some(rules::UNKNOWN_GLOBAL), String::new())
+        }
         Condition::GetLogger => {
             let named = only.is_some_and(|arg| objects.str(arg).is_some());
             let fine = named && untouched;
@@ -206,6 +239,9 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
         return Some((rule, subject));
     }
     // A bound method: of an instance of some class that may be in a checkpoint, and left alone.
+    if is_schedule(objects, target, attribute) && !used {
+        return None;
+    }
     let instance = match objects.get(target) {
         Object::Call(made) => name_of(objects, made.callee).is_some_and(|(module, name)| {
             matches!(
@@ -236,11 +272,10 @@ fn may_be_kept(objects: &Objects, callee: ObjectId, unseen: bool) -> bool {
 
 /// Whether it is a class, or may be one, whose instances are made without its constructor.
 fn makes_class(objects: &Objects, class: ObjectId) -> bool {
-    name_of(objects, class).is_some_and(|(module, name)| {
-        !matches!(
-            standing::standing(module, &name),
-            Standing::Dangerous(_) | Standing::Conditional(_) | Standing::LibraryFunction
-        )
+    name_of(objects, class).is_some_and(|(module, name)| match standing::standing(module, &name) {
+        Standing::Conditional(condition) => condition.is_class(),
+        Standing::Dangerous(_) | Standing::LibraryFunction => false,
+        _ => true,
     })
 }
 
@@ -264,6 +299,47 @@ fn is_builder(objects: &Objects, callee: ObjectId) -> bool {
 fn is_text(objects: &Objects, id: ObjectId) -> bool {
     matches!(objects.get(id), Object::Str(_) | Object::WildStr(_))
 }
+
+/// Whether a method is one of those that `CyclicLR` keeps of itself.
+fn is_schedule(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
+    let cyclic = match objects.get(target) {
+        Object::Call(made) => {
+            objects.global(made.callee) == Some(("torch.optim.lr_scheduler", "CyclicLR"))
+        }
+        _ => false,
+    };
+    let methods = [
+        "_exp_range_scale_fn",
+        "_triangular2_scale_fn",
+        "_triangular_scale_fn",
+    ];
+    cyclic && methods.contains(&attribute)
+}
+
+/// Whether the state of a C++ object is that of packed weights: what else is registered under such
+/// names, in PyTorch or by whoever loaded a library, is not known here.
+fn is_packed(objects: &Objects, state: ObjectId) -> bool {
+    let Some([_, class]) = objects.sequence(state) else {
+        return false;
+    };
+    objects.str(*class).is_some_and(|class| {
+        let own = class.strip_prefix("__torch__.torch.classes.");
+        own.is_some_and(|own| PACKED.contains(&own))
+    })
+}
+
+/// Classes of PyTorch's that unpack weights from tensors and numbers.
+const PACKED: &[&str] = &[
+    "quantized.Conv2dPackedParamsBase",
+    "quantized.Conv3dPackedParamsBase",
+    "quantized.EmbeddingPackedParamsBase",
+    "quantized.LinearPackedParamsBase",
+    "rnn.CellParamsBase",
+    "sparse.LinearPackedParamsBase",
+    "xnnpack.Conv2dOpContext",
+    "xnnpack.LinearOpContext",
+    "xnnpack.TransposeConv2dOpContext",
+];
 
 fn is_plain_codec(codec: &str) -> bool {
     let folded = codec.to_ascii_lowercase().replace(['_', ' '], "-");

@@ -46,6 +46,7 @@ mod render;
 mod rules;
 mod script;
 mod standing;
+mod states;
 mod tables;
 #[cfg(test)]
 mod testing;

@@ -70,6 +70,7 @@ rules! {
     UNKNOWN_GLOBAL = suspicious("unknown-global", "is a class or function nobody here knows");
     UNKNOWN_CALL = suspicious("unknown-call", "calls a function nobody here knows");
     CLASS_ARGUMENTS = suspicious("class-arguments", "hands arguments to the constructor of a class that checkpoints hold without any");
+    STATE_FILE = suspicious("state-file", "gives an object a state that names a file, which its class opens while it is loaded");
     ATTRIBUTE_LOOKUP = suspicious("attribute-lookup", "takes a method from a class or an object without calling it");
     ODD_PERSISTENT_ID = suspicious("odd-persistent-id", "is a persistent id that names no storage");
     ODD_OBJECT = suspicious("odd-object", "does what no pickle written by a program does");

@@ -26,6 +26,10 @@ GHSA = [
 
 # Those of no advisory: resolvers, evaluators, writers.
 UNLISTED = [
+    ("tokenizers.models", "WordPiece"), ("sentencepiece", "SentencePieceProcessor"),
+    ("sentence_transformers", "SentenceTransformer"), ("torchtext.vocab.vectors", "GloVe"),
+    ("lightning.pytorch.cli", "LightningCLI"), ("mmengine.config.lazy", "LazyObject"),
+    ("onnxruntime", "InferenceSession"), ("lmdb", "Environment"), ("debugpy", "listen"),
     ("logging.config", "_resolve"), ("logging.config", "dictConfig"), ("jinja2.utils", "import_string"),
     ("pydantic.utils", "import_string"), ("numpy.testing", "measure"), ("sympy", "sympify"),
     ("dataclasses", "_create_fn"), ("torch.fx.graph_module", "_exec_with_source"), ("torch", "save"),

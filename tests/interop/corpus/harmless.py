@@ -17,6 +17,7 @@ import random
 import types
 import uuid
 import zipfile
+import zoneinfo
 
 import numpy
 import torch
@@ -71,6 +72,10 @@ def state_dicts(shelf):
     torch.save(torch.quantize_per_channel(torch.ones(2, 2), torch.ones(2), torch.zeros(2), 0, torch.quint8),
                shelf.path(family, "quantized_channels.pt"))
     torch.save([], shelf.path(family, "empty.pt"))
+    torch.save(torch.nested.nested_tensor([torch.ones(2, 2), torch.ones(3, 2)], layout=torch.jagged),
+               shelf.path(family, "jagged.pt"))
+    torch.save(torch.max(torch.ones(2, 2), 0), shelf.path(family, "named_result.pt"))
+    torch.save(torch.linalg.svd(torch.eye(2)), shelf.path(family, "svd.pt"))
     # Weights whose bytes look like a pickle: data, all the same.
     words = b"cos\nsystem\n(S'true'\ntR." * 8
     torch.save({"w": torch.frombuffer(bytearray(words), dtype=torch.uint8)},
@@ -124,7 +129,10 @@ def values(shelf):
             "strings": numpy.array(["a", "bc"]), "structured": numpy.zeros(2, "i4,f8"),
             "masked": numpy.ma.array([1, 2], mask=[0, 1]), "datetime64": numpy.datetime64("2024-01-01"),
             "size": torch.Size([1, 2]), "device": torch.device("cpu"), "torch_dtype": torch.float16,
-            "layout": torch.strided, "array_array": array.array("d", [1.0]), "ellipsis": ...}.items():
+            "layout": torch.strided, "array_array": array.array("d", [1.0]), "ellipsis": ...,
+            "zone_named": zoneinfo.ZoneInfo("UTC"), "poly1d": numpy.poly1d([1, 2]),
+            "integers": numpy.iinfo("i4"), "chebyshev": numpy.polynomial.Chebyshev([1]),
+            "words": numpy.array(["a"], dtype=numpy.dtypes.StringDType())}.items():
         for protocol in (2, 5):
             with open(shelf.path(family, f"{name}{protocol}.pkl"), "wb") as file:
                 pickle.dump(value, file, protocol)

@@ -1,8 +1,10 @@
 //! Libraries whose classes real checkpoints hold by the hundred: too many to list, and all of one
 //! kind. A name that looks like a class here counts as harmless as long as it is made without
 //! arguments, as pickles of modules, configurations and their kind do: then nothing of it runs
-//! but `__new__` and `__setstate__`. A single plain word or number is fine too: that is how enums
-//! are pickled. With more, the constructor runs, and the finding is `class-arguments`.
+//! but `__new__` and `__setstate__`. Numbers and tensors are fine too. With text, even one word, the
+//! constructor may fetch or open what it is named, and the finding is `class-arguments`, or what
+//! `loaders.rs` knows of the class. Enums, which are pickled by such a call, are listed one by one
+//! in `harmless.rs`.
 //!
 //! An entry that ends in a dot covers every module below it; one that does not is a single module.
 //! Sorted; a test holds it to that.

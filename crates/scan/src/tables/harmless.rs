@@ -4,7 +4,7 @@
 //! The rule for a line here: with any arguments a pickle can make, it imports nothing, opens
 //! nothing, starts nothing, calls nothing that is not judged by itself, and changes nothing outside
 //! its own result. Where that holds for some arguments only, the name is in `conditions.rs`
-//! instead. The 144 names of `weights_only.rs` count as well and are not repeated.
+//! instead. Enums are here because they only look their argument up. The 144 names of `weights_only.rs` count as well and are not repeated.
 //!
 //! Spelling: one module name stands for its aliases, see `standing.rs`. Sorted; a test holds it to
 //! that.
@@ -22,7 +22,18 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("_weakrefset", &["WeakSet"]),
     (
         "accelerate.utils.dataclasses",
-        &["DistributedType", "DynamoBackend", "PrecisionType"],
+        &[
+            "ComputeEnvironment",
+            "CustomDtype",
+            "DDPCommunicationHookType",
+            "DistributedType",
+            "DynamoBackend",
+            "FP8BackendType",
+            "LoggerType",
+            "PrecisionType",
+            "RNGType",
+            "SageMakerDistributedType",
+        ],
     ),
     ("addict", &["Dict"]),
     ("addict.addict", &["Dict"]),
@@ -177,6 +188,10 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ),
     ("deepspeed.runtime.zero.config", &["ZeroStageEnum"]),
     (
+        "deepspeed.runtime.zero.offload_config",
+        &["OffloadDeviceEnum"],
+    ),
+    (
         "deepspeed.utils.tensor_fragment",
         &["fragment_address", "tensor_fragment"],
     ),
@@ -186,6 +201,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "fairseq.data.dictionary",
         &["Dictionary", "TruncatedDictionary"],
     ),
+    ("fairseq.dataclass.constants", &["Choices"]),
     ("flax.core.frozen_dict", &["FrozenDict"]),
     ("fractions", &["Fraction"]),
     ("fvcore.common.config", &["CfgNode"]),
@@ -199,9 +215,32 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         &["chain", "count", "cycle", "islice", "repeat"],
     ),
     ("lightning.fabric.utilities.data", &["AttributeDict"]),
+    (
+        "lightning.fabric.utilities.enums",
+        &["AMPType", "LightningEnum", "PrecisionType"],
+    ),
+    (
+        "lightning.pytorch.trainer.states",
+        &["RunningStage", "TrainerFn", "TrainerStatus"],
+    ),
     ("lightning.pytorch.utilities.data", &["AttributeDict"]),
+    (
+        "lightning.pytorch.utilities.enums",
+        &[
+            "AMPType",
+            "DeviceType",
+            "DistributedType",
+            "GradClipAlgorithmType",
+            "LightningEnum",
+            "ModelSummaryMode",
+        ],
+    ),
     ("lightning.pytorch.utilities.parsing", &["AttributeDict"]),
     ("lightning_fabric.utilities.data", &["AttributeDict"]),
+    (
+        "lightning_fabric.utilities.enums",
+        &["AMPType", "LightningEnum", "PrecisionType"],
+    ),
     (
         "math",
         &[
@@ -251,9 +290,9 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "uint4",
         ],
     ),
-    ("mmcv.utils.config", &["Config", "ConfigDict"]),
+    ("mmcv.utils.config", &["ConfigDict"]),
     ("mmengine.config", &["ConfigDict"]),
-    ("mmengine.config.config", &["Config", "ConfigDict"]),
+    ("mmengine.config.config", &["ConfigDict"]),
     ("mmengine.logging.history_buffer", &["HistoryBuffer"]),
     ("munch", &["DefaultMunch", "Munch"]),
     (
@@ -286,6 +325,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "floating",
             "generic",
             "half",
+            "iinfo",
             "inexact",
             "int16",
             "int32",
@@ -302,6 +342,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "ndarray",
             "number",
             "object_",
+            "poly1d",
             "recarray",
             "record",
             "short",
@@ -327,6 +368,8 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("numpy._globals", &["_NoValueType"]),
+    ("numpy.core._internal", &["_convert_to_stringdtype_kwargs"]),
+    ("numpy.core.getlimits", &["iinfo"]),
     (
         "numpy.core.multiarray",
         &["_reconstruct", "dtype", "ndarray", "scalar"],
@@ -373,12 +416,19 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "VoidDType",
         ],
     ),
+    ("numpy.lib._polynomial_impl", &["poly1d"]),
+    ("numpy.lib.polynomial", &["poly1d"]),
     ("numpy.ma", &["MaskedArray", "MaskedConstant"]),
     (
         "numpy.ma.core",
         &["MaskedArray", "MaskedConstant", "_mareconstruct"],
     ),
     ("numpy.matrixlib.defmatrix", &["matrix"]),
+    ("numpy.polynomial.chebyshev", &["Chebyshev"]),
+    ("numpy.polynomial.hermite", &["Hermite"]),
+    ("numpy.polynomial.hermite_e", &["HermiteE"]),
+    ("numpy.polynomial.laguerre", &["Laguerre"]),
+    ("numpy.polynomial.legendre", &["Legendre"]),
     ("numpy.polynomial.polynomial", &["Polynomial"]),
     (
         "numpy.random",
@@ -499,7 +549,38 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "WindowsPath",
         ],
     ),
+    (
+        "peft.tuners.multitask_prompt_tuning.config",
+        &["MultitaskPromptTuningInit"],
+    ),
+    (
+        "peft.tuners.p_tuning",
+        &["PromptEncoderReparameterizationType"],
+    ),
+    (
+        "peft.tuners.p_tuning.config",
+        &["PromptEncoderReparameterizationType"],
+    ),
+    ("peft.tuners.prompt_tuning", &["PromptTuningInit"]),
+    ("peft.tuners.prompt_tuning.config", &["PromptTuningInit"]),
+    ("peft.utils.config", &["PeftType", "TaskType"]),
+    ("peft.utils.peft_types", &["PeftType", "TaskType"]),
+    (
+        "pytorch_lightning.trainer.states",
+        &["RunningStage", "TrainerFn", "TrainerStatus"],
+    ),
     ("pytorch_lightning.utilities.data", &["AttributeDict"]),
+    (
+        "pytorch_lightning.utilities.enums",
+        &[
+            "AMPType",
+            "DeviceType",
+            "DistributedType",
+            "GradClipAlgorithmType",
+            "LightningEnum",
+            "ModelSummaryMode",
+        ],
+    ),
     ("pytorch_lightning.utilities.parsing", &["AttributeDict"]),
     ("pytz", &["_UTC", "_p"]),
     ("random", &["Random"]),
@@ -513,9 +594,36 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("scipy.sparse.csc", &["csc_matrix"]),
     ("scipy.sparse.csr", &["csr_matrix"]),
     (
+        "sentence_transformers.base.training_args",
+        &["BatchSamplers", "MultiDatasetBatchSamplers"],
+    ),
+    (
+        "sentence_transformers.sentence_transformer.training_args",
+        &["BatchSamplers", "MultiDatasetBatchSamplers"],
+    ),
+    (
+        "sentence_transformers.similarity_functions",
+        &["SimilarityFunction"],
+    ),
+    (
+        "sentence_transformers.training_args",
+        &["BatchSamplers", "MultiDatasetBatchSamplers"],
+    ),
+    ("sentence_transformers.util", &["SimilarityFunction"]),
+    (
+        "sentence_transformers.util.similarity",
+        &["SimilarityFunction"],
+    ),
+    (
+        "stable_baselines3.common.type_aliases",
+        &["TrainFrequencyUnit"],
+    ),
+    (
         "time",
         &["monotonic", "perf_counter", "struct_time", "time"],
     ),
+    ("timm.layers.format", &["Format"]),
+    ("timm.models.layers.format", &["Format"]),
     (
         "tokenizers",
         &[
@@ -542,10 +650,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "WordPiece",
         ],
     ),
-    (
-        "tokenizers.models",
-        &["BPE", "Model", "Unigram", "WordLevel", "WordPiece"],
-    ),
+    ("tokenizers.models", &["Model"]),
     (
         "tokenizers.normalizers",
         &[
@@ -754,6 +859,10 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         &["OptState", "_refresh_per_optimizer_state"],
     ),
     (
+        "torch.distributed._mesh_layout",
+        &["_FlatLayout", "_MeshLayout"],
+    ),
+    (
         "torch.distributed._shard.sharded_tensor.api",
         &["ShardedTensor", "ShardedTensor.ProcessGroupState"],
     ),
@@ -762,13 +871,17 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         &["DTensorSpec", "Partial", "Replicate", "Shard", "TensorMeta"],
     ),
     (
+        "torch.distributed.algorithms._quantization.quantization",
+        &["DQuantType"],
+    ),
+    (
         "torch.distributed.checkpoint.filesystem",
         &["_StorageInfo", "_StoragePrefix"],
     ),
     ("torch.distributed.tensor", &["DTensor"]),
     (
         "torch.distributed.tensor._dtensor_spec",
-        &["DTensorSpec", "TensorMeta"],
+        &["DTensorSpec", "ShardOrderEntry", "TensorMeta"],
     ),
     (
         "torch.distributed.tensor.placement_types",
@@ -784,6 +897,10 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "build_tensorlist",
             "restore_type_tag",
         ],
+    ),
+    (
+        "torch.nested._internal.nested_tensor",
+        &["NestedTensor", "_rebuild_njt"],
     ),
     ("torch.nn", &["Buffer", "Parameter"]),
     (
@@ -891,7 +1008,56 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "_ParameterMeta",
         ],
     ),
+    (
+        "torch.optim.lr_scheduler",
+        &[
+            "CyclicLR._triangular2_scale_fn",
+            "CyclicLR._triangular_scale_fn",
+        ],
+    ),
     ("torch.optim.optimizer", &["_RequiredParameter"]),
+    (
+        "torch.return_types",
+        &[
+            "aminmax",
+            "cummax",
+            "cummin",
+            "eig",
+            "frexp",
+            "geqrf",
+            "histogram",
+            "histogramdd",
+            "kthvalue",
+            "linalg_cholesky_ex",
+            "linalg_eig",
+            "linalg_eigh",
+            "linalg_inv_ex",
+            "linalg_ldl_factor",
+            "linalg_ldl_factor_ex",
+            "linalg_lstsq",
+            "linalg_lu",
+            "linalg_lu_factor",
+            "linalg_lu_factor_ex",
+            "linalg_polar",
+            "linalg_qr",
+            "linalg_slogdet",
+            "linalg_solve_ex",
+            "linalg_svd",
+            "lu_unpack",
+            "max",
+            "median",
+            "min",
+            "mode",
+            "nanmedian",
+            "qr",
+            "slogdet",
+            "sort",
+            "svd",
+            "symeig",
+            "topk",
+            "triangular_solve",
+        ],
+    ),
     ("torch.serialization", &["_get_layout"]),
     (
         "torch.storage",
@@ -916,6 +1082,14 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "torch.utils.hooks",
         &["BackwardHook", "RemovableHandle", "unserializable_hook"],
     ),
+    (
+        "torchao.float8.config",
+        &[
+            "Float8LinearRecipeName",
+            "ScalingGranularity",
+            "ScalingType",
+        ],
+    ),
     ("torchmetrics.metric", &["jit_distributed_available"]),
     (
         "torchmetrics.utilities.data",
@@ -927,6 +1101,19 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "dim_zero_sum",
         ],
     ),
+    (
+        "torchmetrics.utilities.enums",
+        &[
+            "AverageMethod",
+            "ClassificationTask",
+            "ClassificationTaskNoBinary",
+            "ClassificationTaskNoMultilabel",
+            "DataType",
+            "EnumStr",
+            "MDMCAverageMethod",
+        ],
+    ),
+    ("torchvision.transforms.autoaugment", &["AutoAugmentPolicy"]),
     ("torchvision.transforms.functional", &["InterpolationMode"]),
     (
         "transformers.activations",
@@ -945,10 +1132,40 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("transformers.debug_utils", &["DebugOption"]),
+    (
+        "transformers.file_utils",
+        &["ExplicitEnum", "PaddingStrategy", "TensorType"],
+    ),
+    (
+        "transformers.generation.configuration_utils",
+        &["GenerationMode"],
+    ),
+    (
+        "transformers.image_utils",
+        &["AnnotationFormat", "AnnotionFormat", "ChannelDimension"],
+    ),
+    (
+        "transformers.models.mgp_str.processing_mgp_str",
+        &["DecodeType"],
+    ),
+    (
+        "transformers.models.tapas.modeling_tapas",
+        &["AverageApproximationFunction"],
+    ),
+    (
+        "transformers.models.tapas.tokenization_tapas",
+        &["TapasTruncationStrategy"],
+    ),
     ("transformers.tokenization_utils", &["AddedToken"]),
     (
         "transformers.tokenization_utils_base",
-        &["AddedToken", "BatchEncoding"],
+        &[
+            "AddedToken",
+            "BatchEncoding",
+            "PaddingStrategy",
+            "TensorType",
+            "TruncationStrategy",
+        ],
     ),
     ("transformers.trainer_pt_utils", &["AcceleratorConfig"]),
     (
@@ -956,6 +1173,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         &[
             "EvaluationStrategy",
             "FSDPOption",
+            "HPSearchBackend",
             "HubStrategy",
             "IntervalStrategy",
             "SaveStrategy",
@@ -971,6 +1189,17 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "transformers.utils.generic",
         &["ExplicitEnum", "PaddingStrategy", "TensorType"],
     ),
+    (
+        "transformers.utils.quantization_config",
+        &[
+            "AWQLinearVersion",
+            "AwqBackend",
+            "AwqBackendPackingMethod",
+            "AwqFormat",
+            "QuantizationMethod",
+        ],
+    ),
+    ("trl.trainer.dpo_config", &["FDivergenceType"]),
     (
         "types",
         &[
@@ -1060,5 +1289,5 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("uuid", &["SafeUUID", "UUID"]),
     ("weakref", &["WeakSet"]),
     ("yacs.config", &["CfgNode"]),
-    ("zoneinfo", &["ZoneInfo._unpickle"]),
+    ("zoneinfo", &["ZoneInfo", "ZoneInfo._unpickle"]),
 ];

@@ -4,6 +4,7 @@ pub(crate) mod classes;
 pub(crate) mod dangerous;
 pub(crate) mod harmless;
 pub(crate) mod libraries;
+pub(crate) mod loaders;
 pub(crate) mod stdlib;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests {
         dangerous::{ANYWHERE, DANGEROUS, SOFT},
         harmless::HARMLESS,
         libraries::LIBRARIES,
+        loaders::LOADERS,
         stdlib::STANDARD,
     };
 
@@ -29,6 +31,8 @@ mod tests {
                 .iter()
                 .all(|(_, names)| !names.is_empty() && sorted(names))
         );
+        assert!(LOADERS.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+        assert!(LOADERS.iter().all(|(_, names, _)| sorted(names)));
         assert!(ANYWHERE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for pair in DANGEROUS.windows(2) {
             let ((a, a_names, _), (b, b_names, _)) = (&pair[0], &pair[1]);

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod honest;
+mod verdicts;
 
 use ir::{CallKind, Object, ObjectId, Objects, PatchKind};
 

@@ -7,7 +7,7 @@
 use super::json::Json;
 use crate::ledger::Ledger;
 use crate::rules;
-use crate::standing::{Standing, standing};
+use crate::standing::{Standing, is_listed, standing};
 
 const DEPTH: u8 = 120;
 
@@ -28,6 +28,83 @@ const COMPUTING: &[&str] = &[
 /// Classes of Python that stand for plain values.
 const VALUES: &[&str] = &[
     "bool", "bytes", "complex", "dict", "float", "int", "list", "set", "str", "tuple",
+];
+
+/// Functions of Keras that a configuration names without a module: what Keras 3 exports from the
+/// modules it searches for them, and the short names of older versions.
+const FUNCTIONS: &[&str] = &[
+    "MAE",
+    "MAPE",
+    "MSE",
+    "MSLE",
+    "bce",
+    "binary_accuracy",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_accuracy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "categorical_hinge",
+    "celu",
+    "circle",
+    "concordance_correlation",
+    "cosine_similarity",
+    "ctc",
+    "dice",
+    "elu",
+    "exponential",
+    "gelu",
+    "glu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "kld",
+    "leaky_relu",
+    "linear",
+    "log_cosh",
+    "log_sigmoid",
+    "log_softmax",
+    "logcosh",
+    "mae",
+    "mape",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "mish",
+    "mse",
+    "msle",
+    "pearson_correlation",
+    "poisson",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "sparse_top_k_categorical_accuracy",
+    "sparsemax",
+    "squared_hinge",
+    "squareplus",
+    "swish",
+    "tanh",
+    "tanh_shrink",
+    "threshold",
+    "top_k_categorical_accuracy",
+    "tversky",
 ];
 
 /// Judges a configuration, whatever surrounds it.
@@ -122,6 +199,14 @@ fn imported(
     let what = format!("{module}.{name}");
     let shown = || value.shown();
     let (first, rest) = module.split_once('.').unwrap_or((module, ""));
+    // Keras writes its own functions as Python's. It looks them up in its own modules and among its
+    // user's objects; versions before the advisories also in Python's.
+    if module == "builtins" && function && FUNCTIONS.binary_search(&name).is_ok() {
+        return;
+    }
+    if module == "builtins" && function && !is_builtin(name) {
+        return ledger.note(rules::KERAS_CUSTOM, &what, 0, shown);
+    }
     if module == "builtins" && !function && VALUES.contains(&class) {
         return;
     }
@@ -152,6 +237,102 @@ fn imported(
     }
 }
 
+/// Whether Python's module `builtins` has a name, in any version; any name with underscores around
+/// it counts.
+fn is_builtin(name: &str) -> bool {
+    name.starts_with("__")
+        || name.contains('.')
+        || BUILTINS.contains(&name)
+        || is_listed("builtins", name)
+}
+
+/// What `builtins` has beside classes of errors and values.
+const BUILTINS: &[&str] = &[
+    "abs",
+    "aiter",
+    "all",
+    "anext",
+    "any",
+    "apply",
+    "ascii",
+    "bin",
+    "bool",
+    "breakpoint",
+    "buffer",
+    "bytearray",
+    "bytes",
+    "callable",
+    "chr",
+    "classmethod",
+    "cmp",
+    "coerce",
+    "compile",
+    "complex",
+    "delattr",
+    "dict",
+    "dir",
+    "divmod",
+    "enumerate",
+    "eval",
+    "exec",
+    "execfile",
+    "exit",
+    "file",
+    "filter",
+    "float",
+    "format",
+    "frozenset",
+    "getattr",
+    "globals",
+    "hasattr",
+    "hash",
+    "help",
+    "hex",
+    "id",
+    "input",
+    "int",
+    "intern",
+    "isinstance",
+    "issubclass",
+    "iter",
+    "len",
+    "list",
+    "locals",
+    "map",
+    "max",
+    "memoryview",
+    "min",
+    "next",
+    "object",
+    "oct",
+    "open",
+    "ord",
+    "pow",
+    "print",
+    "property",
+    "quit",
+    "range",
+    "raw_input",
+    "reduce",
+    "reload",
+    "repr",
+    "reversed",
+    "round",
+    "set",
+    "setattr",
+    "slice",
+    "sorted",
+    "staticmethod",
+    "str",
+    "sum",
+    "super",
+    "tuple",
+    "type",
+    "unichr",
+    "vars",
+    "zip",
+];
+
 #[cfg(test)]
 mod tests {
     use super::super::json;
@@ -174,6 +355,7 @@ mod tests {
             r#"{"module": "builtins", "class_name": "float", "config": 1}"#,
             r#"{"module": "keras.activations", "class_name": "function", "config": "relu"}"#,
             r#"{"module": "keras.activations", "class_name": "relu", "config": {}}"#,
+            r#"{"module": "builtins", "class_name": "function", "config": "mean_squared_error"}"#,
             r#"{"module": "keras.src.models.functional", "class_name": "Functional", "config": {}}"#,
             r#"{"module": "keras.src.utils.module_utils", "class_name": "__tensor__", "config": 1}"#,
             r#"{"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}"#,
@@ -200,6 +382,18 @@ mod tests {
             (
                 r#"{"module": "builtins", "class_name": "function", "config": "exec"}"#,
                 "keras-import",
+            ),
+            (
+                r#"{"module": "builtins", "class_name": "function", "config": "input"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "builtins", "class_name": "function", "config": "__import__"}"#,
+                "keras-import",
+            ),
+            (
+                r#"{"module": "builtins", "class_name": "function", "config": "my_loss"}"#,
+                "keras-custom-object",
             ),
             (
                 r#"{"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"}"#,

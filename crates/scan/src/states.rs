@@ -1,0 +1,185 @@
+//! States that name files: some classes open them while `__setstate__` runs.
+
+use crate::calls::{full_name, holds_any, is_text, name_of};
+use crate::objects::{Bench, DETAIL_CHARS};
+use crate::render::render;
+use crate::rules;
+use ir::{Call, Object, ObjectId, Objects};
+use std::borrow::Cow;
+
+/// Modules of tokenizers whose `__setstate__` opens files, in the versions that can still be
+/// installed as well as in old ones.
+const OPENERS: &[&str] = &[
+    "transformers.models.bert_japanese.",
+    "transformers.models.cpm.",
+    "transformers.models.m2m_100.",
+    "transformers.models.marian.",
+    "transformers.models.siglip.",
+    "transformers.models.speech_to_text.",
+];
+
+/// Keys of states that name files, beside those that end in [`ENDINGS`].
+const KEYS: &[&str] = &[
+    "jumanpp_kwargs",
+    "mecab_kwargs",
+    "source_spm",
+    "sudachi_kwargs",
+    "target_spm",
+];
+const ENDINGS: &[&str] = &["_file", "_files", "_option", "_path"];
+
+/// Notes a tokenizer of transformers whose state names a file.
+///
+/// A tokenizer that keeps a `tokenizers.Tokenizer` opens nothing: it remembers where it came from.
+pub(crate) fn judge(bench: &mut Bench<'_>, call: &Call, at: u64) {
+    let objects = bench.objects;
+    let Some((module, name)) = class_of(objects, call) else {
+        return;
+    };
+    if !module.starts_with("transformers.") || !name.contains("Tokenizer") {
+        return;
+    }
+    let opens = OPENERS.iter().any(|opener| module.starts_with(opener));
+    for state in call.states() {
+        let pairs = objects.pairs(*state).unwrap_or_default();
+        let carried = pairs.iter().any(|(key, value)| {
+            objects.str(*key) == Some("_tokenizer")
+                && objects
+                    .named_call(*value)
+                    .is_some_and(|(module, _, _)| module == "tokenizers")
+        });
+        if carried && !opens {
+            continue;
+        }
+        let named = pairs.iter().find(|(key, value)| {
+            objects.str(*key).is_some_and(names_file)
+                && holds_any(objects, vec![*value], |object| !is_blank(object))
+        });
+        if let Some((key, value)) = named {
+            let (key, value) = (*key, *value);
+            bench
+                .ledger
+                .note(rules::STATE_FILE, &full_name(module, &name), at, || {
+                    format!(
+                        "{} = {}",
+                        render(objects, key, 60),
+                        render(objects, value, DETAIL_CHARS)
+                    )
+                });
+        }
+    }
+}
+
+fn names_file(key: &str) -> bool {
+    KEYS.contains(&key) || ENDINGS.iter().any(|ending| key.ends_with(ending))
+}
+
+/// Whether it is neither text nor made by a call that may give text.
+fn is_blank(object: &Object) -> bool {
+    !is_text(object) && !matches!(object, Object::Call(_))
+}
+
+/// The class of an instance, also where a function of `copyreg` makes it.
+fn class_of<'a>(objects: &'a Objects, call: &'a Call) -> Option<(&'a str, Cow<'a, str>)> {
+    let (module, name) = name_of(objects, call.callee)?;
+    let made = matches!(
+        (module, &*name),
+        (
+            "copyreg" | "copy_reg",
+            "_reconstructor" | "__newobj__" | "__newobj_ex__"
+        )
+    );
+    if !made {
+        return Some((module, name));
+    }
+    let class: ObjectId = *objects.sequence(call.args)?.first()?;
+    name_of(objects, class)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Builder;
+    use ir::CallKind;
+
+    fn tokenizer(module: &str, name: &str, key: &str) -> Builder {
+        let mut b = Builder::new();
+        let object = b.new_object(module, name);
+        let file = b.str("/etc/passwd");
+        let state = b.dict(&[(key, file)]);
+        b.build(object, state);
+        b
+    }
+
+    #[test]
+    fn tokenizers_that_open_files_are_told() {
+        for (module, name, key) in [
+            (
+                "transformers.models.cpm.tokenization_cpm",
+                "CpmTokenizer",
+                "vocab_file",
+            ),
+            (
+                "transformers.models.marian.tokenization_marian",
+                "MarianTokenizer",
+                "spm_files",
+            ),
+            (
+                "transformers.models.bert_japanese.tokenization_bert_japanese",
+                "BertJapaneseTokenizer",
+                "mecab_kwargs",
+            ),
+            (
+                "transformers.models.albert.tokenization_albert",
+                "AlbertTokenizer",
+                "vocab_file",
+            ),
+        ] {
+            let found = tokenizer(module, name, key).only();
+            assert_eq!(found, format!("state-file {module}.{name}"));
+        }
+        let harmless = tokenizer(
+            "transformers.models.bert.tokenization_bert",
+            "BertTokenizer",
+            "name",
+        );
+        assert_eq!(harmless.findings(), [""; 0]);
+    }
+
+    #[test]
+    fn also_where_copyreg_makes_them() {
+        let mut b = Builder::new();
+        let class = b.global("transformers.models.cpm.tokenization_cpm", "CpmTokenizer");
+        let object = b.global("builtins", "object");
+        let none = b.none();
+        let made = b.global("copyreg", "_reconstructor");
+        let made = b.call_of(CallKind::Reduce, made, &[class, object, none]);
+        let file = b.str("/etc/passwd");
+        let state = b.dict(&[("vocab_file", file)]);
+        b.build(made, state);
+        assert!(b.only().starts_with("state-file"));
+    }
+
+    #[test]
+    fn a_tokenizer_that_carries_its_own_opens_nothing() {
+        for (module, name, flagged) in [
+            (
+                "transformers.models.bert.tokenization_bert",
+                "BertTokenizer",
+                false,
+            ),
+            (
+                "transformers.models.cpm.tokenization_cpm",
+                "CpmTokenizer",
+                true,
+            ),
+        ] {
+            let mut b = Builder::new();
+            let object = b.new_object(module, name);
+            let file = b.str("vocab.txt");
+            let inner = b.new_object("tokenizers", "Tokenizer");
+            let state = b.dict(&[("vocab_file", file), ("_tokenizer", inner)]);
+            b.build(object, state);
+            assert_eq!(!b.findings().is_empty(), flagged, "{name}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Classes of the modules in `classes.rs` whose constructors do what no checkpoint needs: they
+//! fetch, open or import what they are named. Real checkpoints hold some of them, made without a
+//! constructor; called with text they are as dangerous as the functions they stand for.
+//!
+//! A class is looked up by its package and its own name, because libraries export one class under
+//! several modules. Sorted by package; a test holds it to that.
+
+use crate::rules::{
+    CODE_EXECUTION as CODE, FILE_ACCESS as FILES, IMPORT_RESOLUTION as IMPORT, NETWORK, Rule,
+};
+
+/// Package, names of classes in it, rule.
+pub(crate) static LOADERS: &[(&str, &[&str], Rule)] = &[
+    ("TTS", &["TTS"], NETWORK),
+    ("fairseq", &["IndexedDataset", "MMapIndexedDataset"], FILES),
+    (
+        "ldm",
+        &["FrozenCLIPEmbedder", "FrozenOpenCLIPEmbedder"],
+        NETWORK,
+    ),
+    (
+        "lightning",
+        &[
+            "CometLogger",
+            "MLFlowLogger",
+            "NeptuneLogger",
+            "WandbLogger",
+        ],
+        NETWORK,
+    ),
+    ("mmengine", &["LazyAttr", "LazyObject"], IMPORT),
+    ("mmengine", &["LocalVisBackend"], FILES),
+    ("mmengine", &["WandbVisBackend"], NETWORK),
+    // `parse_model` evaluates the names of layers.
+    ("models", &["DetectionModel", "Model"], CODE),
+    ("pyannote", &["Inference", "Pipeline"], NETWORK),
+    (
+        "pytorch_lightning",
+        &[
+            "CometLogger",
+            "MLFlowLogger",
+            "NeptuneLogger",
+            "WandbLogger",
+        ],
+        NETWORK,
+    ),
+    (
+        "sentence_transformers",
+        &[
+            "CrossEncoder",
+            "SentenceTransformer",
+            "SparseEncoder",
+            "Transformer",
+        ],
+        NETWORK,
+    ),
+    (
+        "sentencepiece",
+        &["SentencePieceProcessor", "SentencePieceTrainer"],
+        FILES,
+    ),
+    ("sgm", &["FrozenCLIPEmbedder"], NETWORK),
+    (
+        "speechbrain",
+        &["DeprecatedModuleRedirect", "LazyModule"],
+        IMPORT,
+    ),
+    (
+        "tokenizers",
+        &[
+            "BertWordPieceTokenizer",
+            "ByteLevelBPETokenizer",
+            "CharBPETokenizer",
+            "SentencePieceBPETokenizer",
+        ],
+        FILES,
+    ),
+    (
+        "torchtext",
+        &["CharNGram", "FastText", "GloVe", "Vectors"],
+        NETWORK,
+    ),
+    ("ultralytics", &["AutoBackend"], NETWORK),
+    ("ultralytics", &["YOLO"], NETWORK),
+    ("ultralytics", &["DetectionModel"], CODE),
+    ("yolov5", &["DetectMultiBackend", "Model"], CODE),
+];
+
+/// The rule for a class of `package` that loads what it is named.
+pub(crate) fn loads(package: &str, class: &str) -> Option<Rule> {
+    let from = LOADERS.partition_point(|(p, _, _)| *p < package);
+    let mut same = LOADERS
+        .iter()
+        .skip(from)
+        .take_while(|(p, _, _)| *p == package);
+    same.find(|(_, names, _)| names.contains(&class))
+        .map(|(_, _, rule)| *rule)
+}
