@@ -325,7 +325,7 @@ mod tests {
         let file = File::options().write(true).open(&path).unwrap();
         file.set_modified(later).unwrap();
         let error = region.unchanged().unwrap_err();
-        assert_eq!(error.class(), Class::Refused);
+        assert_eq!(error.class(), Class::Malformed);
         assert!(error.to_string().contains("written to"), "{error}");
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -237,7 +237,7 @@ pub(crate) fn holds_any(
             }
             object if kind(object) => return true,
             Object::Dict(pairs) => {
-                todo.extend(pairs.iter().map(|(_, value)| *value).take(MAX_ARGS))
+                todo.extend(pairs.iter().map(|(_, value)| *value).take(MAX_ARGS));
             }
             _ => {}
         }

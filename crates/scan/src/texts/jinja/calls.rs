@@ -89,7 +89,6 @@ pub(super) fn filter(name: &str, value: &Value, args: &Args<'_>) -> Value {
         }
         "format" => value.percent(&args.places),
         "trim" if args.places.is_empty() && args.named.is_empty() => method("strip", value, args),
-        "trim" => unknown(value, args),
         "lower" | "upper" | "title" | "capitalize" | "center" | "replace" => {
             method(name, value, args)
         }
