@@ -186,7 +186,7 @@ pub(crate) fn guess(dtypes: impl Iterator<Item = DType>) -> u32 {
 }
 
 /// What `general.file_type` says of a model whose matrices have these types: the type that most of
-/// them have, as [`guess`] has it, but as a file says it that is sure. MXFP4, of which a runtime
+/// them have, as `guess` has it, but as a file says it that is sure. MXFP4, of which a runtime
 /// guesses nothing, is `MXFP4_MOE`.
 pub fn file_type_of(matrices: impl Iterator<Item = DType>) -> u32 {
     let dtype = most(matrices);
