@@ -303,3 +303,25 @@ fn what_describes_a_model_comes_back() {
         assert!(a == b, "{}: {}", format.id, parts(&a, &b));
     }
 }
+
+/// A graph goes along where there is nothing else to carry.
+#[test]
+fn a_graph_without_tensors_comes_back() {
+    let dir = folder();
+    let start = weightbridge_tests::testdata().join("onnx/good/no_tensors.onnx");
+    let nodes = |path: &Path| open(path).graph.unwrap().body.nodes.len();
+    for format in writers().filter(|format| format.id != "onnx") {
+        let there = dir.path().join(format!("there.{}", format.extensions[0]));
+        let back = dir.path().join(format!("{}.onnx", format.id));
+        for (from, to) in [(&start, &there), (&there, &back)] {
+            let request = ConvertRequest {
+                intent: (from == &start).then_some(Intent::Container),
+                carry: "graph".parse().unwrap(),
+                ..ConvertRequest::new(from, to)
+            };
+            let done = weightbridge::convert(&request, &Session::default());
+            done.unwrap_or_else(|e| panic!("{}: {e}", format.id));
+        }
+        assert_eq!(nodes(&back), nodes(&start), "{}", format.id);
+    }
+}
