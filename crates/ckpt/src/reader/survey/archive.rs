@@ -291,6 +291,7 @@ impl Surveyor<'_> {
             self.rest(&member.region, end, &here, sound);
         }
         // What looks for a zip archive's end does not see the tar.
+        let end = end.min(region.len());
         let behind = region.slice(end, region.len() - end);
         if behind.is_ok_and(|behind| container::is_zip(&behind, b"").unwrap_or(false)) {
             let here = join(place, "as the zip archive it ends as");
