@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::time::Instant;
 use weightbridge_tests::targets::{self, TARGETS, Target};
-use weightbridge_tests::{files, filled};
+use weightbridge_tests::{TENSOR, files, filled, gzipped};
 
 /// Counts what is allocated, and the most there was at once.
 #[global_allocator]
@@ -220,7 +220,7 @@ fn pickles() -> Vec<(String, Vec<u8>)> {
         all.push((name.to_owned(), filled(start, part, end, HEADER)));
     }
     // One tensor, by half a million names.
-    let mut shared = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tR".to_vec();
+    let mut shared = [b"\x80\x02", TENSOR].concat();
     for _ in 0..19 {
         shared.extend(b"q\x010}X\x01\0\0\0ah\x01sX\x01\0\0\0bh\x01s");
     }
@@ -273,12 +273,6 @@ fn zip(
 
 fn deflated(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn gzipped(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }

@@ -525,6 +525,21 @@ WHOLE = {"t-linear", "t-matrix", "T-product", "t-twice", "copy", "copy-across", 
 LIKE_LAYERS = {("t-linear", False), ("gates", False), ("softmax", False), ("cat", False)}
 
 
+def carried(model, sample, dynamo, folder):
+    """What came through the exporter and a conversion, what the model has, names that look like a parameter's and are none,
+    and what the conversion said. No tensor has a wrong name."""
+    try:
+        export(model, (sample,), folder / "m.onnx", dynamo)
+    except torch.onnx.errors.OnnxExporterError as error:
+        pytest.skip(f"the exporter does not know it: {error}")
+    done = convert(folder / "m.onnx", folder / "m.safetensors")
+    found, state = all_of(folder / "m.safetensors"), model.state_dict()
+    wrong = [key for key, value in found.items() if key in state and not torch.equal(value, state[key])]
+    assert not wrong, (wrong, done.stderr)
+    invented = {key for key in found if key not in state and "." in key and "::" not in key and not key.startswith("/")}
+    return found, state, invented, done.stderr
+
+
 @pytest.mark.parametrize("dynamo", [False, True], ids=["traced", "dynamo"])
 @pytest.mark.parametrize("name", COMPUTED)
 def test_what_code_computed_has_no_parameters_name(name, dynamo, tmp_path):
@@ -534,18 +549,10 @@ def test_what_code_computed_has_no_parameters_name(name, dynamo, tmp_path):
         pytest.skip("the graph is that of a layer: docs/shortcomings.md")
     model = make().eval()
     shake(model)
-    try:
-        export(model, (sample,), tmp_path / "m.onnx", dynamo)
-    except torch.onnx.errors.OnnxExporterError as error:
-        pytest.skip(f"the exporter does not know it: {error}")
-    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
-    found, state = all_of(tmp_path / "m.safetensors"), model.state_dict()
-    wrong = [key for key, value in found.items() if key in state and not torch.equal(value, state[key])]
-    assert not wrong, (wrong, done.stderr)
-    invented = {key for key in found if key not in state and "." in key and "::" not in key and not key.startswith("/")}
-    assert not invented, (invented, done.stderr)
+    found, state, invented, told = carried(model, sample, dynamo, tmp_path)
+    assert not invented, (invented, told)
     if dynamo and name in WHOLE:
-        assert set(state) <= set(found), (sorted(found), done.stderr)
+        assert set(state) <= set(found), (sorted(found), told)
 
 
 # What a traced graph cannot tell: a parameter that stands where a layer of that path would have its weight.
@@ -565,18 +572,10 @@ def test_a_name_is_right_or_not_there(name, dynamo, fresh, tmp_path):
     model = make().eval()
     if not fresh:
         shake(model)
-    try:
-        export(model, (sample,), tmp_path / "m.onnx", dynamo)
-    except torch.onnx.errors.OnnxExporterError as error:
-        pytest.skip(f"the exporter does not know it: {error}")
-    done = convert(tmp_path / "m.onnx", tmp_path / "m.safetensors")
-    found, state = all_of(tmp_path / "m.safetensors"), model.state_dict()
-    wrong = [key for key, value in found.items() if key in state and not torch.equal(value, state[key])]
-    assert not wrong, (wrong, done.stderr)
+    found, state, invented, told = carried(model, sample, dynamo, tmp_path)
     untold = UNTOLD.get((name, dynamo), set())
-    invented = {key for key in found if key not in state and "." in key and "::" not in key and not key.startswith("/")}
-    assert invented <= untold, (invented, list(state), done.stderr)
+    assert invented <= untold, (invented, list(state), told)
     if dynamo:
         merged = MERGED.get((name, fresh), "num_batches_tracked")
         missing = [key for key in state if key not in found and merged not in key and not key.endswith("num_batches_tracked")]
-        assert not missing, (missing, sorted(found), done.stderr)
+        assert not missing, (missing, sorted(found), told)

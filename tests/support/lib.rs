@@ -8,6 +8,7 @@ pub mod targets;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The folder of test files.
@@ -54,6 +55,17 @@ pub fn filled(start: &[u8], part: &[u8], end: &[u8], size: usize) -> Vec<u8> {
     }
     out.extend(end);
     out
+}
+
+/// A tensor of PyTorch's within a pickle, its storage not in the file.
+pub const TENSOR: &[u8] = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n\
+    FloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tR";
+
+/// The bytes as a gzip file, packed as small as it goes.
+pub fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
 }
 
 /// Test files that the original tools described, with what they said.

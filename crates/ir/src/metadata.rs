@@ -182,6 +182,18 @@ impl Metadata {
         Self::default()
     }
 
+    /// Pairs of one namespace, whose keys the caller knows to differ.
+    pub fn from_pairs<K: Into<String>>(
+        namespace: &'static str,
+        pairs: impl IntoIterator<Item = (K, MetaValue)>,
+    ) -> Self {
+        let mut metadata = Self::new();
+        for (key, value) in pairs {
+            metadata.push_new(namespace, key.into(), value);
+        }
+        metadata
+    }
+
     /// Sets a value: in its place if the key is there, at the end if not.
     pub fn set(&mut self, namespace: &'static str, key: impl Into<String>, value: MetaValue) {
         let key = key.into();

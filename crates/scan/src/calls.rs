@@ -156,7 +156,8 @@ fn known_class(objects: &Objects, call: &Call, signs: Signs) -> Option<Rule> {
 /// The rule for a class known to load what its constructor is named.
 fn loader(objects: &Objects, call: &Call) -> Option<Rule> {
     let (module, name) = name_of(objects, call.callee)?;
-    let package = module.split('.').next().unwrap_or(module);
+    let module = standing::canonical(module);
+    let package = module.split('.').next().unwrap_or(&module);
     loads(package, name.rsplit('.').next().unwrap_or(&name))
 }
 

@@ -15,7 +15,7 @@
 use crate::conditions::Condition;
 use crate::rules::{self, Rule};
 use crate::tables::classes::CLASS_MODULES;
-use crate::tables::dangerous::{ANYWHERE, DANGEROUS, SOFT};
+use crate::tables::dangerous::{ANYWHERE, DANGEROUS, Danger, SOFT};
 use crate::tables::harmless::HARMLESS;
 use crate::tables::libraries::LIBRARIES;
 use crate::tables::stdlib::STANDARD;
@@ -109,16 +109,27 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     }
 }
 
-/// The name a module has in the tables: Python 2's and numpy 2's spellings are folded.
+/// Packages under the name they had before or have since, and the name they have in the tables.
+const RENAMED: [(&str, &str); 6] = [
+    ("__builtin__", "builtins"),
+    ("copy_reg", "copyreg"),
+    ("exceptions", "builtins"),
+    ("lightning_fabric", "lightning.fabric"),
+    ("numpy._core", "numpy.core"),
+    ("pytorch_lightning", "lightning.pytorch"),
+];
+
+/// The name a module has in the tables: spellings of older and newer Pythons and libraries are
+/// folded.
 pub(crate) fn canonical(module: &str) -> Cow<'_, str> {
-    match module {
-        "__builtin__" | "exceptions" => Cow::Borrowed("builtins"),
-        "copy_reg" => Cow::Borrowed("copyreg"),
-        "numpy._core" => Cow::Borrowed("numpy.core"),
-        _ => match module.strip_prefix("numpy._core.") {
-            Some(rest) => Cow::Owned(format!("numpy.core.{rest}")),
-            None => Cow::Borrowed(module),
-        },
+    let renamed = RENAMED.iter().find_map(|(from, to)| {
+        let rest = module.strip_prefix(from)?;
+        (rest.is_empty() || rest.starts_with('.')).then_some((*to, rest))
+    });
+    match renamed {
+        Some((to, "")) => Cow::Borrowed(to),
+        Some((to, rest)) => Cow::Owned(format!("{to}{rest}")),
+        None => Cow::Borrowed(module),
     }
 }
 
@@ -130,6 +141,18 @@ pub(crate) fn is_listed(module: &str, name: &str) -> bool {
             .ok()
             .and_then(|at| HARMLESS.get(at))
             .is_some_and(|(_, names)| names.binary_search(&name).is_ok())
+}
+
+/// Whether a table says something of exactly this name, harmless or dangerous.
+pub(crate) fn is_told(module: &str, name: &str) -> bool {
+    is_listed(module, name) || dangers_of(module).any(|(_, names, _)| names.contains(&name))
+}
+
+/// What the table of dangerous names says of a module itself.
+fn dangers_of(module: &str) -> impl Iterator<Item = &'static Danger> {
+    let from = DANGEROUS.partition_point(|(m, _, _)| *m < module);
+    let rest = DANGEROUS.iter().skip(from);
+    rest.take_while(move |(m, _, _)| *m == module)
 }
 
 /// Whether it is an object of PyTorch that pickles itself by its full name, `torch.channels_last`,
@@ -155,12 +178,7 @@ fn known_danger(module: &str, name: &str) -> Option<Standing> {
     let first = first_part(name);
     let mut scope = module;
     loop {
-        let from = DANGEROUS.partition_point(|(m, _, _)| *m < scope);
-        let same = DANGEROUS
-            .iter()
-            .skip(from)
-            .take_while(|(m, _, _)| *m == scope);
-        for (_, names, rule) in same {
+        for (_, names, rule) in dangers_of(scope) {
             if names.is_empty() {
                 let guarded = is_in(SOFT, first_part(module))
                     && is_class_like(last)

@@ -67,10 +67,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", json!([key, told(value)]));
     }
     let Some(out) = back else { return Ok(()) };
-    let mut metadata = Metadata::new();
-    for (key, value) in made.pairs {
-        metadata.push_new(ns::GGUF, key, value);
-    }
+    let metadata = Metadata::from_pairs(ns::GGUF, made.pairs);
     let start = Instant::now();
     for (name, bytes) in
         from_gguf(&metadata, serde_json::Map::new(), &limits).map_err(|error| error.to_string())?

@@ -61,18 +61,10 @@ fn the_fingerprint_is_the_reference_s() {
     assert!(n > 8, "{n} fingerprints");
 }
 
-fn metadata(pairs: Vec<(String, MetaValue)>) -> Metadata {
-    let mut metadata = Metadata::new();
-    for (key, value) in pairs {
-        metadata.push_new(ns::GGUF, key, value);
-    }
-    metadata
-}
-
 fn back(case: &Case) -> Vec<(String, Bytes)> {
     let made = case.run(case.pre.as_deref()).unwrap();
     let files = from_gguf(
-        &metadata(made.pairs),
+        &Metadata::from_pairs(ns::GGUF, made.pairs),
         serde_json::Map::new(),
         &Limits::default(),
     );
@@ -146,10 +138,10 @@ fn templates_come_back() {
 
 #[test]
 fn no_tokenizer_no_files() {
-    let none = metadata(vec![(
-        "tokenizer.ggml.model".to_owned(),
-        MetaValue::text("none"),
-    )]);
+    let none = Metadata::from_pairs(
+        ns::GGUF,
+        [("tokenizer.ggml.model".to_owned(), MetaValue::text("none"))],
+    );
     assert!(
         from_gguf(&none, serde_json::Map::new(), &Limits::default())
             .unwrap()

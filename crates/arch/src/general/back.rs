@@ -158,14 +158,6 @@ fn sampling(metadata: &Metadata) -> Map<String, Value> {
 mod tests {
     use super::*;
 
-    fn metadata(pairs: &[(&str, MetaValue)]) -> Metadata {
-        let mut metadata = Metadata::new();
-        for (key, value) in pairs {
-            metadata.set(ns::GGUF, *key, value.clone());
-        }
-        metadata
-    }
-
     #[test]
     fn a_card_gives_its_keys_again() {
         let text = MetaValue::text;
@@ -199,7 +191,7 @@ mod tests {
             ("general.tags", list(&["a", "no"])),
             ("general.languages", list(&["en", "no"])),
         ];
-        let described = describe(&metadata(&told));
+        let described = describe(&Metadata::from_pairs(ns::GGUF, told.clone()));
         assert_eq!(described.left, Vec::<String>::new());
         assert_eq!(
             described.card.as_deref(),
@@ -226,7 +218,7 @@ mod tests {
             ("general.sampling.temp", MetaValue::F64(0.5)),
             ("other.key", MetaValue::text("x")),
         ];
-        let described = describe(&metadata(&told));
+        let described = describe(&Metadata::from_pairs(ns::GGUF, told.clone()));
         let left = [
             "general.quantized_by",
             "general.license",

@@ -179,25 +179,20 @@ mod tests {
         }
     }
 
-    fn metadata(pairs: &[(&str, MetaValue)]) -> Metadata {
-        let mut metadata = Metadata::new();
-        for (key, value) in pairs {
-            metadata.set(ns::GGUF, *key, value.clone());
-        }
-        metadata
-    }
-
     #[test]
     fn keys_come_first_and_overrides_before_them() {
-        let metadata = metadata(&[
-            ("general.architecture", MetaValue::text("llama")),
-            ("llama.block_count", MetaValue::U32(80)),
-            ("llama.attention.head_count", MetaValue::U32(64)),
-            (
-                "llama.attention.head_count_kv",
-                MetaValue::Array(Array::I32(vec![8, 16])),
-            ),
-        ]);
+        let metadata = Metadata::from_pairs(
+            ns::GGUF,
+            [
+                ("general.architecture", MetaValue::text("llama")),
+                ("llama.block_count", MetaValue::U32(80)),
+                ("llama.attention.head_count", MetaValue::U32(64)),
+                (
+                    "llama.attention.head_count_kv",
+                    MetaValue::Array(Array::I32(vec![8, 16])),
+                ),
+            ],
+        );
         let none: &[Named] = &[];
         let facts = ModelFacts::of(&metadata, &[], none);
         assert_eq!((facts.n_layer, facts.n_gqa, facts.is_70b), (80, 8, true));

@@ -19,7 +19,9 @@ use crate::rules::{
 };
 
 /// Module, names in it (none: all, and all modules below), rule.
-pub(crate) static DANGEROUS: &[(&str, &[&str], Rule)] = &[
+pub(crate) type Danger = (&'static str, &'static [&'static str], Rule);
+
+pub(crate) static DANGEROUS: &[Danger] = &[
     ("BaseHTTPServer", &[], NETWORK),
     ("CGIHTTPServer", &[], NETWORK),
     ("ConfigParser", &[], FILES),
@@ -374,6 +376,7 @@ pub(crate) static DANGEROUS: &[(&str, &[&str], Rule)] = &[
         PICKLE,
     ),
     ("lightning.pytorch.cli", &["LightningCLI"], CODE),
+    ("lightning.pytorch.utilities.cli", &["LightningCLI"], CODE),
     ("line_profiler", &[], CODE),
     ("linecache", &[], FILES),
     ("llama_cpp", &["Llama", "LlamaGrammar"], FILES),
@@ -931,8 +934,6 @@ pub(crate) static DANGEROUS: &[(&str, &[&str], Rule)] = &[
     ("pymysql", &[], NETWORK),
     ("pyramid.path", &[], IMPORT),
     ("pytest", &[], CODE),
-    ("pytorch_lightning.cli", &["LightningCLI"], CODE),
-    ("pytorch_lightning.utilities.cli", &["LightningCLI"], CODE),
     ("pyximport", &[], CODE),
     ("ray.cloudpickle", &[], PICKLE),
     ("readline", &[], CODE),

@@ -236,11 +236,6 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("lightning.pytorch.utilities.parsing", &["AttributeDict"]),
-    ("lightning_fabric.utilities.data", &["AttributeDict"]),
-    (
-        "lightning_fabric.utilities.enums",
-        &["AMPType", "LightningEnum", "PrecisionType"],
-    ),
     (
         "math",
         &[
@@ -565,23 +560,6 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("peft.tuners.prompt_tuning.config", &["PromptTuningInit"]),
     ("peft.utils.config", &["PeftType", "TaskType"]),
     ("peft.utils.peft_types", &["PeftType", "TaskType"]),
-    (
-        "pytorch_lightning.trainer.states",
-        &["RunningStage", "TrainerFn", "TrainerStatus"],
-    ),
-    ("pytorch_lightning.utilities.data", &["AttributeDict"]),
-    (
-        "pytorch_lightning.utilities.enums",
-        &[
-            "AMPType",
-            "DeviceType",
-            "DistributedType",
-            "GradClipAlgorithmType",
-            "LightningEnum",
-            "ModelSummaryMode",
-        ],
-    ),
-    ("pytorch_lightning.utilities.parsing", &["AttributeDict"]),
     ("pytz", &["_UTC", "_p"]),
     ("random", &["Random"]),
     ("re", &["RegexFlag", "_compile"]),

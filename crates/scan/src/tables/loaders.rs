@@ -35,16 +35,6 @@ pub(crate) static LOADERS: &[(&str, &[&str], Rule)] = &[
     ("models", &["DetectionModel", "Model"], CODE),
     ("pyannote", &["Inference", "Pipeline"], NETWORK),
     (
-        "pytorch_lightning",
-        &[
-            "CometLogger",
-            "MLFlowLogger",
-            "NeptuneLogger",
-            "WandbLogger",
-        ],
-        NETWORK,
-    ),
-    (
         "sentence_transformers",
         &[
             "CrossEncoder",

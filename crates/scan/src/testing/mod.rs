@@ -4,6 +4,7 @@ mod attacks;
 mod honest;
 mod verdicts;
 
+use crate::ledger::Ledger;
 use ir::{CallKind, Object, ObjectId, Objects, PatchKind};
 
 /// Puts objects together the way a reader would.
@@ -106,4 +107,21 @@ impl Builder {
         assert_eq!(all.len(), 1, "{all:?}");
         all.into_iter().next().unwrap()
     }
+}
+
+/// Rule and what of each finding of a judge of texts.
+pub(crate) fn noted(
+    place: &str,
+    judge: impl FnOnce(&mut Ledger<'_>),
+) -> Vec<(&'static str, String)> {
+    let mut ledger = Ledger::new(place);
+    judge(&mut ledger);
+    let all = ledger.close().into_iter();
+    all.map(|f| (f.rule, f.what)).collect()
+}
+
+/// The rules alone.
+pub(crate) fn noted_rules(place: &str, judge: impl FnOnce(&mut Ledger<'_>)) -> Vec<&'static str> {
+    let all = noted(place, judge).into_iter();
+    all.map(|(rule, _)| rule).collect()
 }

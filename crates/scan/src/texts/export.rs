@@ -261,15 +261,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::noted_rules;
 
     fn findings(target: &str, size: &str) -> Vec<&'static str> {
         let text = format!(
             r#"{{"graph_module": {{"graph": {{"nodes": [{{"target": "{target}", "inputs": [],
                "x": {{"as_expr": {{"expr_str": "{size}"}}, "n": [1, null, NaN, true]}}}}]}}}}}}"#
         );
-        let mut ledger = Ledger::new("models/model.json");
-        judge(&text, &mut ledger);
-        ledger.close().into_iter().map(|f| f.rule).collect()
+        noted_rules("models/model.json", |ledger| judge(&text, ledger))
     }
 
     #[test]

@@ -255,15 +255,10 @@ fn shown(text: &str, at: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::noted;
 
     fn findings(text: &str) -> Vec<(&'static str, String)> {
-        let mut ledger = Ledger::new("chat_template");
-        judge(text, 0, &mut ledger);
-        ledger
-            .close()
-            .into_iter()
-            .map(|f| (f.rule, f.what))
-            .collect()
+        noted("chat_template", |ledger| judge(text, 0, ledger))
     }
 
     #[test]

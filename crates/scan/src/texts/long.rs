@@ -127,11 +127,12 @@ impl<'de> Visitor<'de> for Cell<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::noted_rules;
 
     fn findings(text: &str) -> Vec<&'static str> {
-        let mut ledger = Ledger::new("model.safetensors.index.json");
-        judge(text, &mut ledger);
-        ledger.close().into_iter().map(|f| f.rule).collect()
+        noted_rules("model.safetensors.index.json", |ledger| {
+            judge(text, ledger);
+        })
     }
 
     #[test]

@@ -308,12 +308,10 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::noted;
 
     fn findings(text: &str) -> Vec<(&'static str, String)> {
-        let mut ledger = Ledger::new("a.yaml");
-        judge(text, &mut ledger);
-        let all = ledger.close().into_iter();
-        all.map(|f| (f.rule, f.what)).collect()
+        noted("a.yaml", |ledger| judge(text, ledger))
     }
 
     #[test]

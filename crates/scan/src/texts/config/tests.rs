@@ -2,15 +2,11 @@
 
 use super::super::json;
 use super::*;
+use crate::testing::noted;
 
 fn findings(text: &str) -> Vec<(&'static str, String)> {
-    let mut ledger = Ledger::new("config.json");
-    judge(&json::parse(text).unwrap(), &mut ledger);
-    ledger
-        .close()
-        .into_iter()
-        .map(|f| (f.rule, f.what))
-        .collect()
+    let value = json::parse(text).unwrap();
+    noted("config.json", |ledger| judge(&value, ledger))
 }
 
 #[test]
