@@ -78,13 +78,17 @@ fn rope_freqs(root: &mut Map<String, Value>, factors: &[f64]) {
     };
     let base = number("freq_base").unwrap_or(10000.0);
     let dim = number("dimension_count").unwrap_or(factors.len() as f64 * 2.0);
+    // One factor for two dimensions: any other number was not made of these figures.
+    if (dim / 2.0).ceil() != factors.len() as f64 {
+        return;
+    }
     let factor = factors.iter().copied().fold(1.0, f64::max);
     let near = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs() <= 1e-5 * a.abs();
     // Nearly all models began with 8192; others, like that, with a power of two.
     let contexts = std::iter::once(8192).chain((5..=17).map(|bits| 1u32 << bits));
     for context in contexts {
         let made = llama3_factors(base, dim, factor, 1.0, 4.0, f64::from(context));
-        if made.len() == factors.len() && factors.iter().zip(&made).all(near) {
+        if factors.iter().zip(&made).all(near) {
             let scaling = json!({
                 "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0, "original_max_position_embeddings": context,

@@ -30,6 +30,9 @@ pub(crate) fn values(extra: &Generate, scope: &Scope<'_>) -> Result<Option<Vec<f
     Ok(Some(numbers))
 }
 
+/// How many dimensions a head may have: real ones have up to 512. Steps of two stay exact in F32.
+const MAX_DIM: f64 = 65_536.0;
+
 /// Llama 3's smoothing: frequencies of long waves are divided by a factor, those of short ones
 /// are left alone, and in between it goes over smoothly.
 ///
@@ -51,10 +54,15 @@ fn llama3(scope: &Scope<'_>) -> Result<Vec<f32>, String> {
     let low = given("low_freq_factor")?;
     let high = given("high_freq_factor")?;
     let context = number("rope.original_max_position_embeddings ?? 8192")?;
+    if !(dim <= MAX_DIM) {
+        return Err(format!(
+            "the heads have {dim} dimensions, over the limit of {MAX_DIM}"
+        ));
+    }
     Ok(llama3_factors(base, dim, factor, low, high, context))
 }
 
-/// See [`llama3`].
+/// See [`llama3`]. One factor for two of the `dim` dimensions, which the caller has bounded.
 #[allow(clippy::cast_possible_truncation)] // F32 is what torch reckons in
 pub(crate) fn llama3_factors(
     base: f64,

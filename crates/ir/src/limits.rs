@@ -24,7 +24,8 @@ pub struct Limits {
     pub held_bytes: u64,
     /// Entries of an archive.
     pub entries: u64,
-    /// How many times larger than its packed form an entry may unpack, beyond the first 16 MiB.
+    /// How many times larger than its packed form an entry may unpack, or than what holds them
+    /// tensors may be that share it, beyond the first 16 MiB.
     pub expansion: u64,
     /// Dimensions of a tensor.
     pub rank: u64,
@@ -32,6 +33,9 @@ pub struct Limits {
     /// as they are. Nothing is refused by it, so that it has no name on the command line.
     pub summed_bytes: u64,
 }
+
+/// Anything may unpack or expand to this many bytes, however few it is made of.
+const ALWAYS: u64 = 16 << 20;
 
 /// Bytes below which a file may make a part of the objects only.
 const SMALL: u64 = 1 << 20;
@@ -108,6 +112,12 @@ impl Limits {
             held_bytes: within(self.held_bytes, 32, 64),
             ..self.clone()
         }
+    }
+
+    /// `Ok` while `size` bytes are no more than `held` bytes may become.
+    pub fn check_expansion(&self, what: &'static str, held: u64, size: u64) -> Result<()> {
+        let most = held.saturating_mul(self.expansion).saturating_add(ALWAYS);
+        Self::check(what, size, most)
     }
 
     /// `Ok` while `found` is at most `limit`.

@@ -284,6 +284,11 @@ impl Region {
         Arc::ptr_eq(&self.source, &other.source)
     }
 
+    /// How many bytes the whole source has.
+    pub fn source_len(&self) -> u64 {
+        self.source.len()
+    }
+
     /// A number that is the same for regions of one source as long as one of them lives.
     pub fn source_key(&self) -> usize {
         Arc::as_ptr(&self.source).cast::<()>() as usize

@@ -14,14 +14,14 @@ impl Shape {
         Self(dims.into())
     }
 
-    /// How many elements it holds, if that fits 64 bits. A zero anywhere makes it 0.
+    /// How many elements it holds, if that fits 64 bits. The other dimensions of an empty tensor
+    /// must fit as well: loaders multiply them one by one, each in its own order.
     pub fn elements(&self) -> Option<u64> {
-        if self.0.contains(&0) {
-            return Some(0);
-        }
-        self.0
+        let filled = self
+            .0
             .iter()
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+            .try_fold(1u64, |product, &dim| product.checked_mul(dim.max(1)))?;
+        Some(if self.0.contains(&0) { 0 } else { filled })
     }
 
     /// Strides in elements of a row-major tensor of this shape, `None` on overflow.
@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn counts_with_care() {
         assert_eq!(Shape::from([]).elements(), Some(1));
-        assert_eq!(Shape::from([u64::MAX, 0, u64::MAX]).elements(), Some(0));
+        assert_eq!(Shape::from([u64::MAX, 0]).elements(), Some(0));
+        assert_eq!(Shape::from([1 << 62, 8, 0]).elements(), None);
         assert_eq!(Shape::from([u64::MAX, 2]).elements(), None);
     }
 

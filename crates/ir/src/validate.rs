@@ -3,8 +3,9 @@
 use crate::graph::Training;
 use crate::{
     AttributeValue, DType, Error, Fault, Function, GraphBody, Initializer, Limits, Model, Object,
-    Payload, Result, SparseTensor, Tensor, TensorId, ValueId,
+    Payload, Result, SparseTensor, Tensor, TensorId, ValueId, View,
 };
+use std::collections::HashSet;
 
 impl Model {
     /// Checks every invariant; a writer may trust a model that passed.
@@ -14,6 +15,7 @@ impl Model {
             check_tensor(tensor, limits)
                 .map_err(|error| error.at(format!("tensor {:?}", tensor.name)))?;
         }
+        self.check_expansion(limits)?;
         if let Some(objects) = &self.objects {
             for (id, node) in objects.iter() {
                 if let Object::Tensor(tensor) = node.object {
@@ -67,6 +69,21 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// Tensors may share what holds them, so that a small file could ask for very much.
+    fn check_expansion(&self, limits: &Limits) -> Result<()> {
+        let mut sources = HashSet::new();
+        let (mut held, mut size) = (0u64, 0u64);
+        for tensor in &self.tensors {
+            if let Payload::Stored(View { region, .. }) = &tensor.payload {
+                if sources.insert(region.source_key()) {
+                    held = held.saturating_add(region.source_len());
+                }
+                size = size.saturating_add(tensor.spec.byte_len().unwrap_or(0));
+            }
+        }
+        limits.check_expansion("bytes of tensors that share what holds them", held, size)
     }
 
     fn check_id(&self, id: TensorId, by: impl Fn() -> String) -> Result<()> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const CHUNK: usize = 64 << 10;
-/// An entry may unpack to this many bytes however small it is packed.
+/// As much as `scan` unpacks of what it takes as it is.
 const ALWAYS: u64 = 16 << 20;
 
 /// What a decoder's error means: a source that cannot be read is not damaged data.
@@ -36,12 +36,9 @@ pub(crate) fn checksum(region: &Region) -> Result<u32> {
     Ok(hasher.finalize())
 }
 
-/// An error if `size` bytes are more than `packed` bytes may honestly hold.
-fn check_ratio(packed: u64, size: u64, limits: &Limits) -> Result<()> {
-    let most = packed
-        .saturating_mul(limits.expansion)
-        .saturating_add(ALWAYS);
-    Limits::check("unpacked bytes of a deflated entry", size, most)
+/// An error if `size` bytes are more than what is packed may honestly hold.
+fn check_ratio(packed: &Region, size: u64, limits: &Limits) -> Result<()> {
+    limits.check_expansion("unpacked bytes of a deflated entry", packed.len(), size)
 }
 
 /// Unpacks deflated bytes that are said to be `size` long, handing over chunk by chunk.
@@ -79,7 +76,7 @@ fn unpack(packed: &Region, size: u64, mut put: impl FnMut(&[u8]) -> Result<()>) 
 
 /// Unpacks into memory.
 pub(crate) fn to_memory(packed: &Region, size: u64, limits: &Limits) -> Result<Vec<u8>> {
-    check_ratio(packed.len(), size, limits)?;
+    check_ratio(packed, size, limits)?;
     Limits::check(
         "bytes of an entry unpacked at once",
         size,
@@ -170,7 +167,7 @@ impl Pool {
         crc: u32,
         place: String,
     ) -> Result<Region> {
-        check_ratio(packed.len(), size, &self.limits)?;
+        check_ratio(&packed, size, &self.limits)?;
         let at = self.len;
         self.len = at.saturating_add(size);
         Ok(Region::new(Arc::new(Spilled {

@@ -323,6 +323,7 @@ fn long_bytes_stay_in_the_file() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "millions of steps, each some hundred times slower")]
 fn nothing_grows_beyond_the_limits() {
     let n = 1_000_000;
     let cases: [(&str, Vec<u8>); 10] = [

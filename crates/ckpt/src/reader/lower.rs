@@ -12,9 +12,6 @@ use ir::{
     View,
 };
 
-/// A tensor may be expanded from a storage to this many bytes whatever the storage's size.
-const ALWAYS: u64 = 16 << 20;
-
 /// One tensor that a record gives, and its name within the record: empty, or `.indices`.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -446,11 +443,10 @@ pub(crate) fn view(
         ))
         .into());
     }
-    let most = have.saturating_mul(limits.expansion).saturating_add(ALWAYS);
-    Limits::check(
+    limits.check_expansion(
         "bytes of a tensor expanded from its storage",
+        have,
         byte_len,
-        most,
     )?;
     // Of no elements there is nothing to find anywhere.
     let byte_offset = if byte_len == 0 { 0 } else { offset * width };

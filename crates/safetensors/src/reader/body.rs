@@ -77,12 +77,10 @@ fn check_size(entry: &Entry) -> Result<()> {
     }
 }
 
-/// The bytes of a tensor. As in the reference, a product that overflows is an error even where a
-/// later dimension is zero.
+/// The bytes of a tensor.
 fn size(dtype: DType, shape: &Shape) -> Result<u64, &'static str> {
     let elements = shape
-        .iter()
-        .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+        .elements()
         .ok_or("the number of elements does not fit 64 bits")?;
     Some(elements)
         .filter(|elements| dtype.fills_bytes(*elements))
