@@ -110,7 +110,7 @@ fn safetensors_hold_what_the_library_says() {
 
 #[test]
 fn gguf_files_hold_what_gguf_py_says() {
-    check("gguf/good", "gguf", 35);
+    check("gguf/good", "gguf", 36);
 }
 
 #[test]

@@ -35,7 +35,7 @@ def main():
     home = os.path.expanduser("~").encode()
     root = str(common.TESTDATA.parent.parent).encode()
     problems = []
-    for folder in ("ckpt", "safetensors", "gguf", "onnx"):
+    for folder in ("ckpt", "safetensors", "gguf", "onnx", "scan"):
         for path in sorted((common.TESTDATA / folder).rglob("*")):
             if not path.is_file():
                 continue

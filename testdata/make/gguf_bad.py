@@ -105,6 +105,10 @@ def keys():
         "length of the key is 18446744073709551615")
     bad("key_empty", file([("", U8, 1)]), "an empty key", "the key is empty")
     bad("key_not_utf8", file([(b"\xff\xfe", U8, 1)]), "a key that is not text", "not UTF-8", "accepts")
+    bad("key_nul", file([("general.name\0x", STR, "y")]), "a NUL in a key: for ggml it is general.name",
+        "the key holds a NUL byte", "accepts")
+    bad("key_nul_alignment", file([*KEYS, ("general.alignment\0x", U32, 64)], [one("a"), one("b")], alignment=64),
+        "a NUL in a key: ggml takes the data to be aligned to 64, gguf-py to 32", "the key holds a NUL byte", "accepts")
     bad("key_twice", file([("k", U8, 1), ("k", U8, 2)]), "one key twice", "there twice")
     bad("value_type", key(13, b"\0"), "value type 13", "value type is 13")
     bad("value_type_max", key(0xFFFFFFFF, b"\0"), "value type 2^32 - 1", "value type is 4294967295")
@@ -127,7 +131,7 @@ def keys():
     bad("array_nested_5000", key(ARR, nested(5000)), "5000 arrays in one another", "nested arrays")
     bad("array_nested_2_20", key(ARR, array(ARR, 1 << 20, nested(1) * 8)), "2^20 arrays in an array: gguf-py hangs",
         "number of elements is 1048576")
-    for name, kind, value in (("alignment_0", U32, 0), ("alignment_13", U32, 13), ("alignment_33", U32, 33),
+    for name, kind, value in (("alignment_0", U32, 0), ("alignment_13", U32, 13), ("alignment_24", U32, 24), ("alignment_33", U32, 33),
                               ("alignment_i32", I32, 32), ("alignment_u64", U64, 32),
                               ("alignment_string", STR, "32"), ("alignment_array", ARR, (U32, [32]))):
         bad(name, file([*KEYS, ("general.alignment", kind, value)], [one()], alignment=32),
@@ -141,6 +145,10 @@ def tensors():
     case("name_64", one("n" * 64), "a name of 64 bytes", "the name has 64 bytes")
     case("name_length_max", one(name_length=MAX), "a name of 2^64 - 1 bytes: CVE-2024-25665", "length of the name")
     case("name_not_utf8", one(b"\xff"), "a name that is not text", "not UTF-8", ggml_does="accepts")
+    case("name_nul", one("a\0b"), "a NUL in a name: for ggml it is a", "the name holds a NUL byte", ggml_does="accepts")
+    case("name_nul_only", one("\0"), "a name of a NUL: for ggml it is empty", "the name holds a NUL byte", ggml_does="accepts")
+    case("name_nul_twice", [one("a\0b"), one("a\0c")], "two names that are one up to the NUL",
+         "the name holds a NUL byte")
     case("name_twice", [one(), one()], "one name twice", "used twice")
     case("dims_5", one(dims=(2, 2, 2, 1, 1)), "five dimensions: CVE-2024-21802", "5 dimensions")
     case("dims_max", one(n_dims=0xFFFFFFFF), "2^32 - 1 dimensions: CVE-2024-21802", "4294967295 dimensions")

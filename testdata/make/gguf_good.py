@@ -227,6 +227,9 @@ def by_hand():
     put("scalar", file(KEYS, [tensor("s", [], 0, F32_DATA[:4]), tensor("t", [1, 1], 0, F32_DATA[:4])]),
         "a tensor of no dimensions", BY_HAND)
     put("unnamed", file(KEYS, [tensor("", [6], 0, F32_DATA)]), "a tensor whose name is empty", BY_HAND)
+    put("odd_keys", file([("general.architecture", U32, 7), ("general.alignment", U32, 4),
+                          ("Ünter-Key /x", U8, 1), (" ", STR, "space"), ("k" * 30_000, U16, 2)], [ONE | {"data": F32_DATA}]),
+        "an architecture that is a number, an alignment of 4, keys outside the specification's letters", BY_HAND)
     put("bool_2", file([("b", BOOL, 2), ("c", ARR, (BOOL, [0, 1, 255]))]),
         "booleans that are not 0 or 1", BY_HAND, rewrite=False)
     put("nested", file([("n", ARR, (ARR, [(I32, [1, 2]), (STR, ["a"]), (ARR, [(U8, [])]), (U8, [])])),

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | more than 4 dimensions | the outer ones multiplied into one | `comfy.gguf.orig_shape.STORED`: i32 array, outermost first |
 //! | no dimensions | `[1]` | the same, an empty array |
-//! | a name above 63 bytes (of images 127) | its first bytes, `~`, a hash of it: `STORED` | `weightbridge.name.STORED` = the name |
+//! | a name above 63 bytes (of images 127), or with a NUL | its first bytes, `~`, a hash of it: `STORED` | `weightbridge.name.STORED` = the name |
 //!
 //! `comfy.gguf.orig_shape` is ComfyUI-GGUF's key, which other programs read too.
 //!
@@ -258,15 +258,20 @@ pub(crate) fn plan(tensors: &[Named<'_>], metadata: &Metadata) -> Result<Plan, G
             (*short).clone_into(&mut stored.name);
             let pair = (format!("{NAME_KEY}{short}"), MetaValue::text(*name));
             plan.notes.insert(*at, Some(pair));
-        } else if name.len() > limit {
+        } else if name.len() > limit || name.contains('\0') {
             stored.name = short_name(name, limit, |short| {
                 index.contains_key(short) || used.contains(short)
             });
             used.insert(stored.name.clone());
             let pair = (format!("{NAME_KEY}{}", stored.name), MetaValue::text(*name));
             plan.extra.push(pair);
+            let end = if name.contains('\0') {
+                "at a NUL".to_owned()
+            } else {
+                format!("at {limit} bytes")
+            };
             let why = format!(
-                "its readers' names end at {limit} bytes: stored as {:?}, noted in the metadata",
+                "its readers' names end {end}: stored as {:?}, noted in the metadata",
                 stored.name
             );
             plan.records
@@ -315,6 +320,7 @@ fn noted_names<'a>(
         if let (Some(short), Some(full)) = (entry.key.strip_prefix(NAME_NOTE), entry.value.as_str())
             && let Some(&i) = index.get(full)
             && (1..=limit).contains(&short.len())
+            && !short.contains('\0')
             && !index.contains_key(short)
             && !names.contains_key(&i)
             && used.insert(short)
@@ -400,12 +406,13 @@ fn shape_value(shape: &Shape) -> Option<MetaValue> {
     Some(MetaValue::Array(Array::I64(wide.collect::<Option<_>>()?)))
 }
 
-/// A name of `limit` bytes that no other tensor has: the first bytes and a hash of all.
+/// A name of at most `limit` bytes that no other tensor has: the first bytes, up to a NUL, and a
+/// hash of all.
 fn short_name(name: &str, limit: usize, taken: impl Fn(&str) -> bool) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut step = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     name.bytes().for_each(&mut step);
-    let keep = limit - 17;
+    let keep = name.find('\0').unwrap_or(name.len()).min(limit - 17);
     let end = (0..=keep).rev().find(|at| name.is_char_boundary(*at));
     let prefix = name.get(..end.unwrap_or(0)).unwrap_or_default();
     loop {

@@ -83,6 +83,16 @@ pub enum GgufError {
         /// Its first bytes.
         found: Vec<u8>,
     },
+    /// A key or name with a NUL in it, where ggml's functions end it.
+    #[error("{what} holds a NUL byte, where ggml cuts it: \"{}\"", found.escape_ascii())]
+    Nul {
+        /// What holds it.
+        what: &'static str,
+        /// Where the NUL stands.
+        offset: u64,
+        /// The first bytes of the key or name.
+        found: Vec<u8>,
+    },
     /// A key that is there twice.
     #[error("the key is there twice, again at byte {offset}")]
     DuplicateKey {
@@ -328,6 +338,7 @@ impl Diagnose for GgufError {
             }
             Self::EmptyKey { offset }
             | Self::NotText { offset, .. }
+            | Self::Nul { offset, .. }
             | Self::BadCount { offset, .. } => Some(format!("byte {offset}")),
             Self::BadValueType { key, offset, .. } => Some(format!("key {key:?} at byte {offset}")),
             Self::DuplicateKey { key, .. }
@@ -370,6 +381,10 @@ impl Diagnose for GgufError {
             Self::RemovedType { .. } => {
                 "No current program reads it: get the model in another type, or make it again from \
                  its original weights"
+            }
+            Self::Nul { .. } => {
+                "Two readers would see two names: get the file from another source, or write it \
+                 again with a name that holds no NUL"
             }
             Self::LongName { .. } => {
                 "llama.cpp does not load it either: its names must be below 64 bytes"

@@ -63,6 +63,7 @@ tests! { ADVISORIES:
 tests! { CASES:
     alignment_0: "alignment_0.gguf";
     alignment_13: "alignment_13.gguf";
+    alignment_24: "alignment_24.gguf";
     alignment_33: "alignment_33.gguf";
     alignment_array: "alignment_array.gguf";
     alignment_i32: "alignment_i32.gguf";
@@ -95,6 +96,8 @@ tests! { CASES:
     header_cut: "header_cut.gguf";
     key_empty: "key_empty.gguf";
     key_not_utf8: "key_not_utf8.gguf";
+    key_nul: "key_nul.gguf";
+    key_nul_alignment: "key_nul_alignment.gguf";
     key_twice: "key_twice.gguf";
     magic: "magic.gguf";
     magic_old: "magic_old.gguf";
@@ -105,6 +108,9 @@ tests! { CASES:
     n_tensors_more: "n_tensors_more.gguf";
     name_64: "name_64.gguf";
     name_not_utf8: "name_not_utf8.gguf";
+    name_nul: "name_nul.gguf";
+    name_nul_only: "name_nul_only.gguf";
+    name_nul_twice: "name_nul_twice.gguf";
     name_twice: "name_twice.gguf";
     no_00001_of_00002: "no-00001-of-00002.gguf";
     no_00002_of_00002: "no-00002-of-00002.gguf";

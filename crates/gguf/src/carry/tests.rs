@@ -188,6 +188,26 @@ fn short_names_are_unique() {
     assert!(fold("t", &Shape::from([u64::MAX, 2, 1, 1, 1])).is_err());
 }
 
+/// ggml would take "a\0b" for "a": the file has another name for it, and the key tells the real one.
+#[test]
+fn a_name_with_a_nul_is_stored_without_it() {
+    let specs = specs(&[
+        ("a\0b", DType::F32, &[2]),
+        ("a", DType::F32, &[2]),
+        ("\0", DType::F32, &[2]),
+    ]);
+    let mut metadata = Metadata::new();
+    metadata.set(ns::NOTE, "name.x\0y", MetaValue::text("a\0b"));
+    let plan = plan(&named(&specs), &metadata).unwrap();
+    let stored: Vec<_> = plan.stored.iter().map(|s| s.name.as_str()).collect();
+    // FNV-1a of the bytes 61 00 62 and of 00.
+    assert_eq!(stored, ["a~e5d29919042666b2", "a", "~af63bd4c8601b7df"]);
+    assert!(plan.records[0].why.contains("end at a NUL"));
+    let back = read_back(&pairs(&metadata, &plan), &plan, &specs);
+    let names: Vec<_> = back.tensors.iter().map(|t| t.0.as_str()).collect();
+    assert_eq!(names, ["a\0b", "a", "\0"]);
+}
+
 #[test]
 fn images_have_longer_names() {
     let long = "x".repeat(127);

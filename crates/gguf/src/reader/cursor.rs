@@ -173,16 +173,27 @@ impl<'a> Cursor<'a> {
         self.take(n, what)
     }
 
-    /// A string that must be text.
+    /// A key or a name: text without a NUL. ggml keeps the bytes and compares up to the NUL, so
+    /// that one key is two: `general.alignment\0x` sets the alignment there and nothing in gguf-py.
     pub(super) fn text(&mut self, length: &'static str, what: &'static str) -> Result<Bytes> {
         let offset = self.position();
         let bytes = self.string(length)?;
+        let found = || bytes.iter().take(64).copied().collect();
         if std::str::from_utf8(&bytes).is_err() {
-            let found = bytes.iter().take(64).copied().collect();
+            let found = found();
             return Err(GgufError::NotText {
                 what,
                 offset,
                 found,
+            }
+            .into());
+        }
+        if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+            let start = self.position().saturating_sub(bytes.len() as u64);
+            return Err(GgufError::Nul {
+                what,
+                offset: start.saturating_add(at as u64),
+                found: found(),
             }
             .into());
         }

@@ -41,6 +41,11 @@ pub(super) fn pairs<'a>(
             let help = "Leave it out with --unset";
             return Err(GgufError::CannotWriteKey { key, why, help }.into());
         }
+        if key.contains('\0') {
+            let why = "readers cut a key at its NUL, and would take it for another";
+            report.add(Record::dropped("metadata-nul", key, why));
+            continue;
+        }
         if taken.contains(key.as_str()) || !seen.insert(key.clone()) {
             let why = "another entry is written under the same key";
             report.add(Record::dropped("metadata-twice", key, why));

@@ -138,6 +138,26 @@ fn everything_is_aligned_and_padded() {
 }
 
 #[test]
+fn a_key_with_a_nul_is_not_written_and_told() {
+    let model = ModelBuilder::new()
+        .metadata(ns::SAFETENSORS, "a\0b", MetaValue::text("x"))
+        .metadata(ns::SAFETENSORS, "a", MetaValue::text("y\0z"))
+        .build()
+        .unwrap();
+    let (back, report) = round_trip(&model);
+    let [record] = &report.records[..] else {
+        panic!("{:?}", report.records);
+    };
+    assert_eq!(
+        (record.kind, &record.what[..], record.loss),
+        ("metadata-nul", "safetensors.a\0b", true)
+    );
+    assert_eq!(back.metadata.len(), 1);
+    let kept = back.metadata.get(ns::SAFETENSORS, "a");
+    assert_eq!(kept, Some(&MetaValue::text("y\0z")));
+}
+
+#[test]
 fn metadata_of_every_namespace_has_a_key() {
     let nested = Array::Array(vec![Array::I64(vec![1]), Array::I64(vec![2])]);
     let model = ModelBuilder::new()
