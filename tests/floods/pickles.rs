@@ -136,3 +136,42 @@ fn a_packed_pickle_is_judged_in_little_memory() {
     );
     assert!(over.is_empty(), "{over:#?}");
 }
+
+/// Classes whose objects are judged in different ways.
+const CLASSES: [&[u8]; 6] = [
+    b"ca\nB\n",
+    b"ctorch.nn.modules.linear\nLinear\n",
+    b"ctransformers.models.cpm.tokenization_cpm\nCpmTokenizer\n",
+    b"cmegatron.data\nIndexedDataset\n",
+    b"cfunctools\npartial\n",
+    b"c__torch__.a\nB\n",
+];
+
+#[test]
+fn objects_that_share_a_state_take_no_longer_than_others() {
+    let _alone = alone();
+    let mut floods = Vec::new();
+    for (class, many) in CLASSES
+        .iter()
+        .flat_map(|class| [(class, true), (class, false)])
+    {
+        // A dict of many keys, or a list of as many things, and as many objects as there is room for.
+        let mut out = b"\x80\x04".to_vec();
+        if many {
+            out.extend(b"}(");
+            out.extend(pairs(40_000, b"N"));
+            out.extend(b"u");
+        } else {
+            out.extend(b"](");
+            out.extend(b"N".repeat(200_000));
+            out.extend(b"e");
+        }
+        out.extend(b"q\0(");
+        out.extend(*class);
+        out.extend(b"q\x01");
+        let all = filled(&out, b"h\x01)\x81h\0b", b"l.", SIZE);
+        floods.push((std::str::from_utf8(class).unwrap(), all));
+    }
+    let over = over("model.bin", floods);
+    assert!(over.is_empty(), "{over:#?}");
+}

@@ -26,6 +26,7 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
         ledger: Ledger::new(place),
         texts: Texts::default(),
         states: HashSet::new(),
+        files: HashSet::new(),
         standings: HashMap::new(),
     };
     for (id, node) in objects.iter() {
@@ -73,6 +74,9 @@ pub(crate) struct Bench<'a> {
     pub(crate) texts: Texts,
     /// The states whose keys were looked at.
     pub(crate) states: HashSet<ObjectId>,
+    /// The states whose values were looked at for files, for classes that open them whatever else
+    /// they keep, and for others. Many objects may share one.
+    pub(crate) files: HashSet<(ObjectId, bool)>,
     /// What is known of the names that were called.
     standings: HashMap<ObjectId, Standing>,
 }

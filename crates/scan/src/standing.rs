@@ -15,7 +15,7 @@
 use crate::conditions::Condition;
 use crate::rules::{self, Rule};
 use crate::tables::classes::CLASS_MODULES;
-use crate::tables::dangerous::{ANYWHERE, DANGEROUS, Danger, SOFT};
+use crate::tables::dangerous::{ANYWHERE, DANGEROUS, Danger, REEXPORTED, SOFT};
 use crate::tables::harmless::HARMLESS;
 use crate::tables::libraries::LIBRARIES;
 use crate::tables::stdlib::STANDARD;
@@ -99,7 +99,10 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
         return Standing::Dangerous(rules::STANDARD_LIBRARY);
     }
     match (is_class_like(last), library) {
-        (true, _) if class_module(module) => Standing::KnownClass,
+        (true, _) if class_module(module) => match home_of(module, last) {
+            Some(home) => standing(home, last),
+            None => Standing::KnownClass,
+        },
         (true, true) => Standing::LibraryClass {
             core: matches!(first_part(module), "torch" | "numpy"),
         },
@@ -220,6 +223,14 @@ fn first_part(module: &str) -> &str {
     module.split('.').next().unwrap_or(module)
 }
 
+/// The module a class comes from that modules of classes have by its import alone. A pickle that an
+/// honest program wrote names a class where it is defined.
+fn home_of(module: &str, name: &str) -> Option<&'static str> {
+    let at = REEXPORTED.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?;
+    let home = REEXPORTED.get(at).map(|(_, home)| *home)?;
+    (is_standard(home) || first_part(home) == first_part(module)).then_some(home)
+}
+
 /// Whether the module is one whose classes checkpoints hold.
 fn class_module(module: &str) -> bool {
     // The longest entry that could cover the module sorts at or before `module.`; any shorter one
@@ -321,6 +332,23 @@ mod tests {
                 Dangerous(rules::IMPORT_RESOLUTION),
             ),
             ("some.vendored", "check_output", Dangerous(rules::PROCESS)),
+            (
+                "torch.utils.data.dataloader",
+                "_IterDataPipeSerializationWrapper",
+                Dangerous(rules::NESTED_PICKLE),
+            ),
+            (
+                "transformers.modeling_utils",
+                "Thread",
+                Dangerous(rules::CODE_EXECUTION),
+            ),
+            (
+                "torch.ao.quantization.observer",
+                "Node",
+                Dangerous(rules::CODE_EXECUTION),
+            ),
+            ("my.project", "Thread", UnknownClass),
+            ("timm.models.tree", "Node", KnownClass),
         ];
         for (module, name, expected) in cases {
             assert_eq!(standing(module, name), expected, "{module}.{name}");

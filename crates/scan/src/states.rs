@@ -1,9 +1,9 @@
-//! States that name files: some classes open them while `__setstate__` runs.
+//! States that name files or modules: some classes open or import them while `__setstate__` runs.
 
 use crate::calls::{full_name, holds_any, is_text, name_of};
 use crate::objects::{Bench, DETAIL_CHARS};
 use crate::render::render;
-use crate::rules;
+use crate::rules::{self, Rule};
 use ir::{Call, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -28,19 +28,60 @@ const KEYS: &[&str] = &[
 ];
 const ENDINGS: &[&str] = &["_file", "_files", "_option", "_path"];
 
-/// Notes a tokenizer of transformers whose state names a file.
-///
-/// A tokenizer that keeps a `tokenizers.Tokenizer` opens nothing: it remembers where it came from.
+/// Package, class, and what its `__setstate__` does with a text in its state.
+const LOADERS: &[(&str, &str, Rule)] = &[
+    ("fairseq", "IndexedCachedDataset", rules::FILE_ACCESS),
+    ("fairseq", "IndexedDataset", rules::FILE_ACCESS),
+    ("fairseq", "MMapIndexedDataset", rules::FILE_ACCESS),
+    ("megatron", "GPTDataset", rules::FILE_ACCESS),
+    ("megatron", "IndexedDataset", rules::FILE_ACCESS),
+    ("megatron", "MMapIndexedDataset", rules::FILE_ACCESS),
+    (
+        "speechbrain",
+        "DeprecatedModuleRedirect",
+        rules::IMPORT_RESOLUTION,
+    ),
+    ("speechbrain", "LazyModule", rules::IMPORT_RESOLUTION),
+];
+
+/// Notes classes that load what their state names.
 pub(crate) fn judge(bench: &mut Bench<'_>, call: &Call, at: u64) {
     let objects = bench.objects;
     let Some((module, name)) = class_of(objects, call) else {
         return;
     };
+    let package = module.split('.').next().unwrap_or(module);
+    let class = name.rsplit('.').next().unwrap_or(&name);
+    let loader = LOADERS
+        .iter()
+        .find(|(p, c, _)| *p == package && *c == class);
+    if let Some((_, _, rule)) = loader {
+        let named = call
+            .states()
+            .iter()
+            .find(|state| holds_any(objects, vec![**state], |object| !is_blank(object)));
+        if let Some(state) = named {
+            bench.ledger.note(*rule, &full_name(module, &name), at, || {
+                render(objects, *state, DETAIL_CHARS)
+            });
+        }
+    }
+    tokenizer(bench, call, module, &name, at);
+}
+
+/// Notes a tokenizer of transformers whose state names a file.
+///
+/// A tokenizer that keeps a `tokenizers.Tokenizer` opens nothing: it remembers where it came from.
+fn tokenizer(bench: &mut Bench<'_>, call: &Call, module: &str, name: &str, at: u64) {
+    let objects = bench.objects;
     if !module.starts_with("transformers.") || !name.contains("Tokenizer") {
         return;
     }
     let opens = OPENERS.iter().any(|opener| module.starts_with(opener));
     for state in call.states() {
+        if !bench.files.insert((*state, opens)) {
+            continue;
+        }
         let pairs = objects.pairs(*state).unwrap_or_default();
         let carried = pairs.iter().any(|(key, value)| {
             objects.str(*key) == Some("_tokenizer")
@@ -59,7 +100,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, call: &Call, at: u64) {
             let (key, value) = (*key, *value);
             bench
                 .ledger
-                .note(rules::STATE_FILE, &full_name(module, &name), at, || {
+                .note(rules::STATE_FILE, &full_name(module, name), at, || {
                     format!(
                         "{} = {}",
                         render(objects, key, 60),

@@ -17,7 +17,7 @@ pub(crate) struct Budget {
 }
 
 /// References held by containers, for each object allowed.
-const REFERENCES_AN_OBJECT: u64 = 4;
+pub(crate) const REFERENCES_AN_OBJECT: u64 = 4;
 /// Places on the stack, marks, and slots of the memo, for each object allowed.
 const SLOTS_AN_OBJECT: u64 = 2;
 

@@ -27,7 +27,7 @@ pub(crate) mod opcode;
 mod stack;
 mod text;
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, REFERENCES_AN_OBJECT};
 pub(crate) use cursor::Cursor;
 pub(crate) use machine::{Frames, Outcome, run, run_framed};
 pub(crate) use number::show as show_big;

@@ -38,8 +38,17 @@ impl Children<'_> {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Indexed(_, items) => items.len(),
+            Self::Keyed(_, pairs) => pairs.len(),
+            Self::Listed(list) => list.len(),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.get(0).is_none()
+        self.len() == 0
     }
 
     /// The children, one after another.

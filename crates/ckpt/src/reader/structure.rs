@@ -2,6 +2,7 @@
 
 use super::children::{Children, Name, Walk};
 use super::forest::{Forest, Node};
+use crate::pickle::REFERENCES_AN_OBJECT;
 use bytes::Bytes;
 use ir::{CallKind, Limits, Object, ObjectId, Result};
 use std::collections::{HashMap, HashSet};
@@ -168,10 +169,16 @@ impl Forest {
     }
 
     /// An object's attributes, as its states set them, the last value of each.
-    pub(crate) fn attributes(&self, node: Node) -> Children<'static> {
+    pub(crate) fn attributes(&self, node: Node) -> Children<'_> {
         let Object::Call(call) = self.get(node) else {
             return Children::none();
         };
+        // The usual one is not gathered anew: many objects may share it.
+        if let [state] = call.states()
+            && let Object::Dict(set) = self.get(node.with(*state))
+        {
+            return self.pairs_of(node.with(*state), set);
+        }
         let mut pairs: Vec<(ObjectId, ObjectId)> = Vec::new();
         for &state in call.states() {
             if let Object::Dict(set) = self.get(node.with(state)) {
@@ -398,21 +405,26 @@ impl Counts {
         }
     }
 
-    /// Counts below `root`. The walk keeps its own stack, and deeper than the limit is an error.
+    /// Counts below `root`. The walk keeps its own stack, and deeper than the limit is an error, as
+    /// is a walk over more children than a pickle may have references: objects may share a state.
     pub(crate) fn below(forest: &Forest, root: Node, limits: &Limits) -> Result<Self> {
         let sizes = (0..forest.docs.len()).map(|doc| forest.objects(doc).len());
         let mut this = Self {
             counts: sizes.map(|len| vec![0; len]).collect(),
         };
-        let open = |this: &mut Self, node: Node| -> (Node, Walk<'_>) {
+        let mut walked = 0u64;
+        let most = limits.objects.saturating_mul(REFERENCES_AN_OBJECT);
+        let mut open = |this: &mut Self, node: Node| -> Result<(Node, Walk<'_>)> {
             let (holds, children) = forest.children(node);
+            walked = walked.saturating_add(children.len() as u64);
+            Limits::check("things held by all objects", walked, most)?;
             this.add(node, 1);
             if holds == Holds::Tensor {
                 this.add(node, 1);
             }
-            (node, children.into_iter())
+            Ok((node, children.into_iter()))
         };
-        let mut path = vec![open(&mut this, root)];
+        let mut path = vec![open(&mut this, root)?];
         while let Some((node, rest)) = path.last_mut() {
             let node = *node;
             if let Some((_, child)) = rest.next() {
@@ -421,7 +433,7 @@ impl Counts {
                     let n = this.of(child);
                     this.add(node, n);
                 } else {
-                    let frame = open(&mut this, child);
+                    let frame = open(&mut this, child)?;
                     path.push(frame);
                     Limits::check("depth of nested objects", path.len() as u64, limits.depth)?;
                 }

@@ -11,7 +11,7 @@ pub(crate) mod stdlib;
 mod tests {
     use super::{
         classes::CLASS_MODULES,
-        dangerous::{ANYWHERE, DANGEROUS, SOFT},
+        dangerous::{ANYWHERE, DANGEROUS, REEXPORTED, SOFT},
         harmless::HARMLESS,
         libraries::LIBRARIES,
         loaders::LOADERS,
@@ -33,6 +33,7 @@ mod tests {
         );
         assert!(LOADERS.windows(2).all(|pair| pair[0].0 <= pair[1].0));
         assert!(LOADERS.iter().all(|(_, names, _)| sorted(names)));
+        assert!(REEXPORTED.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(ANYWHERE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for pair in DANGEROUS.windows(2) {
             let ((a, a_names, _), (b, b_names, _)) = (&pair[0], &pair[1]);
