@@ -187,6 +187,31 @@ mod tests {
     }
 
     #[test]
+    fn classes_that_load_what_a_state_names() {
+        for (module, name, rule) in [
+            (
+                "fairseq.data.indexed_dataset",
+                "MMapIndexedDataset",
+                "file-access",
+            ),
+            (
+                "speechbrain.utils.importutils",
+                "LazyModule",
+                "import-resolution",
+            ),
+        ] {
+            let found = tokenizer(module, name, "target").only();
+            assert_eq!(found, format!("{rule} {module}.{name}"));
+            let mut b = Builder::new();
+            let object = b.new_object(module, name);
+            let none = b.none();
+            let state = b.dict(&[("path", none)]);
+            b.build(object, state);
+            assert_eq!(b.findings(), [""; 0]);
+        }
+    }
+
+    #[test]
     fn also_where_copyreg_makes_them() {
         let mut b = Builder::new();
         let class = b.global("transformers.models.cpm.tokenization_cpm", "CpmTokenizer");

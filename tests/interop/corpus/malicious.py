@@ -209,6 +209,13 @@ def unlisted_gadget(shelf):
     for number, (module, name) in enumerate(UNLISTED):
         shelf.add("unlisted_gadget", f"{number:02}_{module}.pkl",
                   proto(4) + call(stack_global(module, name), text(EXEC)) + STOP)
+    # Classes by a module that imports them: their `__setstate__` loads the bytes that a call made.
+    for kind in ("Iter", "Map"):
+        for made in ("bytes", "bytearray"):
+            data = call(glob("builtins", made), list_of(*map(byte, EVIL)))
+            wrapped = glob("torch.utils.data.dataloader", f"_{kind}DataPipeSerializationWrapper") + EMPTY_TUPLE + NEWOBJ
+            shelf.add("unlisted_gadget", f"imported_{kind}_{made}.pkl".lower(),
+                      proto(4) + wrapped + tuple_of(data, NONE) + BUILD + STOP)
 
 
 def indirection(shelf):
