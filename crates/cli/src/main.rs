@@ -14,6 +14,7 @@ mod args;
 mod commands;
 mod keys;
 mod progress;
+mod reads;
 mod sandbox;
 mod show;
 mod workers;
@@ -104,12 +105,14 @@ fn run(cli: Cli, stop: Arc<AtomicBool>) -> ir::Result<u8> {
     let common = cli.common;
     let cancel = Cancel::from_flag(stop);
     cancel.check()?;
+    let mut places = weightbridge::storage(common.memory.0, &cancel);
+    reads::spare(&cli.command, &mut places);
     let session = Session {
         threads: common.threads,
         memory: common.memory.0,
         limits: common.limits(),
         progress: progress::for_terminal(&common),
-        places: weightbridge::storage(common.memory.0, &cancel),
+        places,
         cancel,
     };
     match cli.command {

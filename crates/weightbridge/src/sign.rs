@@ -116,6 +116,8 @@ pub fn sign(request: &SignRequest, session: &Session) -> Result<SignedModel> {
     let survey = sign::survey(model, &scope, &cx)?;
     let named = |error: SignError| Error::from(error).in_file(model);
     survey.refuse_unsuitable().map_err(named)?;
+    let mut out = output(request, &signature, &survey, session)?;
+    let number = out.main_file()?;
     let method = request.shard_size.map_or(Method::Files, Method::Shards);
     let found = digests(method, &survey.files, session, &cx)?;
     let resources = found.into_iter();
@@ -128,8 +130,6 @@ pub fn sign(request: &SignRequest, session: &Session) -> Result<SignedModel> {
             .collect(),
     };
     let text = sign::seal(&manifest.statement(), &request.key);
-    let mut out = Output::new(&signature, request.overwrite);
-    let number = out.main_file()?;
     out.get(number)?.write_at(0, text.as_bytes())?;
     cx.cancel.check()?;
     out.commit()?;
@@ -140,6 +140,29 @@ pub fn sign(request: &SignRequest, session: &Session) -> Result<SignedModel> {
         digest: manifest.root(),
         notes: notes(&survey, method),
     })
+}
+
+/// Where the signature goes: over no file that is signed. What stands there in the model's folder
+/// is not covered as the signature's own place, and so is replaced only if it is a signature.
+fn output(
+    request: &SignRequest,
+    signature: &Path,
+    survey: &Survey,
+    session: &Session,
+) -> Result<Output> {
+    const SIGNED: &str = "a file that is signed";
+    let mut places = session.places.clone();
+    for file in &survey.files {
+        places.spare(&file.path, SIGNED);
+    }
+    if ir::is_inside(&request.model, signature)
+        && signature.is_file()
+        && !read(signature).is_ok_and(|text| text.is_empty() || sign::is_bundle(&text))
+    {
+        places.spare(signature, SIGNED);
+    }
+    places.refuse_spared(signature)?;
+    Ok(Output::new(signature, request.overwrite).within(&places))
 }
 
 fn notes(survey: &Survey, method: Method) -> Vec<String> {
