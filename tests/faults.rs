@@ -416,6 +416,30 @@ fn signals_at_any_moment() {
     assert!(stopped > 10, "only {stopped} signals were heard");
 }
 
+/// Also while a key is still to come, which is before any input is opened.
+#[test]
+fn signals_before_anything_was_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::write(&model, "m").unwrap();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = weightbridge(&[&"sign", &model, &"--key", &"-"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let id = i32::try_from(child.id()).unwrap();
+        let waits = || {
+            let place = fs::read_to_string(format!("/proc/{id}/syscall"));
+            place.is_ok_and(|place| place.starts_with("0 0x0 "))
+        };
+        let start = Instant::now();
+        while !waits() && start.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
+    }
+    assert_eq!(names(dir.path()), ["model"]);
+}
+
 #[test]
 fn a_kill_at_any_moment() {
     let dir = tempfile::tempdir().unwrap();

@@ -65,6 +65,59 @@ fn links_out_of_a_model_are_followed() {
     }
 }
 
+/// A safetensors file of one number.
+fn safetensors(name: &str) -> Vec<u8> {
+    let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
+    let len = u64::try_from(header.len()).unwrap().to_le_bytes();
+    [&len[..], header.as_bytes(), &[0; 4]].concat()
+}
+
+/// The shards that an index names may lie in a folder below it.
+#[test]
+fn shards_below_their_index_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    fs::create_dir(folder.join("sub")).unwrap();
+    let shards = [
+        "x-00001-of-00002.safetensors",
+        "sub/x-00002-of-00002.safetensors",
+    ];
+    let mut map = serde_json::Map::new();
+    for (name, shard) in ["a", "b"].into_iter().zip(shards) {
+        fs::write(folder.join(shard), safetensors(name)).unwrap();
+        map.insert(name.to_owned(), shard.into());
+    }
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    fs::write(folder.join("x.safetensors.index.json"), index).unwrap();
+    let (key, public) = (data("sign/key.pem"), data("sign/pub.pem"));
+    // The index itself, and a shard that has it beside.
+    for input in ["x.safetensors.index.json", shards[0]] {
+        let told = run(folder, &["inspect", "--json", input]);
+        ok(&told);
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["tensor_count"], 2, "{input}");
+        for command in [
+            &["scan", input][..],
+            &["convert", input, "out.pt", "--overwrite"],
+            &["diff", input, "out.pt"],
+            &["report", input, "-o", "page.html", "--overwrite"],
+            &[
+                "quantize",
+                input,
+                "out.gguf",
+                "F16",
+                "--as",
+                "container",
+                "--overwrite",
+            ],
+            &["sign", input, "--key", key.to_str().unwrap()],
+            &["verify", input, "--key", public.to_str().unwrap()],
+        ] {
+            ok(&run(folder, command));
+        }
+    }
+}
+
 /// Outputs go into folders that are made, and beside the working folder.
 #[test]
 fn outputs_go_where_they_should() {

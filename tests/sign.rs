@@ -141,6 +141,61 @@ fn what_we_sign_is_verified_and_each_change_is_named() {
     }
 }
 
+/// The official tool takes a path as it is seen from here; in a signature it stands as it is seen
+/// from the model's folder. Both lead to it, and what leads to nothing is a slip of the pen.
+#[test]
+fn what_is_ignored_is_named_from_here_or_from_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    // Of the same name here, and not meant.
+    fs::write(dir.path().join("a.bin"), "elsewhere").unwrap();
+    let (key, public) = (data("sign/key.pem"), data("sign/pub.pem"));
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weightbridge"));
+        command.current_dir(dir.path()).args(args).output().unwrap()
+    };
+    let (key, public) = (key.to_str().unwrap(), public.to_str().unwrap());
+    let sign = [
+        "sign",
+        "model",
+        "--json",
+        "--overwrite",
+        "--key",
+        key,
+        "--ignore",
+    ];
+    let full = model.join("a.bin");
+    for path in [
+        "model/a.bin",
+        "a.bin",
+        "./model/sub/../a.bin",
+        full.to_str().unwrap(),
+    ] {
+        let done = run(&[&sign[..], &[path]].concat());
+        ok(&done);
+        assert_eq!(json(&done)["files"], 3, "{path}");
+        // It is in the signature: who verifies need not say it.
+        ok(&run(&["verify", "model", "--key", public]));
+    }
+    ok(&run(&[&sign[..], &["sub"]].concat()));
+    fs::write(model.join("new"), "n").unwrap();
+    let verify = ["verify", "model", "--key", public];
+    assert_eq!(run(&verify).status.code(), Some(1));
+    for path in ["new", "model/new"] {
+        ok(&run(&[&verify[..], &["--ignore", path]].concat()));
+    }
+    let before = fs::read(model.join("model.sig")).unwrap();
+    for path in ["nothing", "model/nothing", "model", ".", "/etc", "../x", ""] {
+        for line in [&sign[..], &[&verify[..], &["--ignore"]].concat()] {
+            let done = run(&[line, &[path]].concat());
+            assert_eq!(done.status.code(), Some(2), "{path:?}: {}", stderr(&done));
+        }
+        let done = run(&[&verify[..], &["--ignore", path]].concat());
+        assert!(stderr(&done).contains("to be ignored") || path.is_empty());
+    }
+    assert_eq!(fs::read(model.join("model.sig")).unwrap(), before);
+}
+
 #[test]
 fn a_file_is_signed_beside_it() {
     let dir = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ mod args;
 mod commands;
 mod keys;
 mod progress;
+mod reads;
 mod sandbox;
 mod show;
 mod workers;
@@ -47,10 +48,19 @@ pub(crate) mod exit {
 static ALLOCATOR: native::Budgeted = native::Budgeted;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let json = cli.common.json;
+    // First of all: a signal that comes before it ends the process as signals do.
+    let signals = listen();
+    let mut json = false;
+    let code = signals.and_then(|stop| {
+        let cli = match Cli::try_parse() {
+            Ok(cli) => cli,
+            Err(told) => return tell_of_itself(&told),
+        };
+        json = cli.common.json;
+        run(cli, stop)
+    });
     // An answer that nobody got is none, whatever it was.
-    let code = match run(cli).and_then(|code| show::printed().map(|()| code)) {
+    let code = match code.and_then(|code| show::printed().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             tell(&error, json);
@@ -73,19 +83,36 @@ fn open_more_files() {
     }
 }
 
-fn run(cli: Cli) -> ir::Result<u8> {
+/// Prints the help or the version that was asked for, or what is wrong with the command line.
+fn tell_of_itself(told: &clap::Error) -> ir::Result<u8> {
+    let printed = told.print();
+    if told.use_stderr() {
+        return Ok(exit::USAGE);
+    }
+    match printed {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", "standard output", error))
+        }
+        _ => Ok(exit::OK),
+    }
+}
+
+fn run(cli: Cli, stop: Arc<AtomicBool>) -> ir::Result<u8> {
     open_more_files();
     // Keys are their owner's own and are read first, so that what happens next cannot read them.
-    let keys = keys::Keys::read(&cli.command)?;
+    let keys = keys::Keys::read(&cli.command, &stop)?;
     sandbox::enter(&cli);
     let common = cli.common;
-    let cancel = listen()?;
+    let cancel = Cancel::from_flag(stop);
+    cancel.check()?;
+    let mut places = weightbridge::storage(common.memory.0, &cancel);
+    reads::spare(&cli.command, &mut places);
     let session = Session {
         threads: common.threads,
         memory: common.memory.0,
         limits: common.limits(),
         progress: progress::for_terminal(&common),
-        places: weightbridge::storage(common.memory.0, &cancel),
+        places,
         cancel,
     };
     match cli.command {
@@ -103,9 +130,10 @@ fn run(cli: Cli) -> ir::Result<u8> {
     }
 }
 
-/// A flag that SIGINT and SIGTERM set. The second signal ends the process at once; files are
-/// without a name until they are whole, so even that leaves nothing behind on Linux.
-fn listen() -> ir::Result<Cancel> {
+/// A flag that SIGINT and SIGTERM set. While it is set, as it is for the second signal, one ends the
+/// process at once; files are without a name until they are whole, so even that leaves nothing
+/// behind on Linux.
+fn listen() -> ir::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let now = signal_hook::flag::register_conditional_shutdown(
@@ -121,7 +149,7 @@ fn listen() -> ir::Result<Cancel> {
     #[cfg(unix)]
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
         .map_err(|source| Error::io("listen for signals", "", source))?;
-    Ok(Cancel::from_flag(flag))
+    Ok(flag)
 }
 
 fn code_of(error: &Error) -> u8 {

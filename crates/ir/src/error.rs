@@ -228,6 +228,12 @@ pub enum Fault {
     /// The output is there already.
     #[error("the output exists already")]
     OutputExists,
+    /// The output would take the place of a file that the command reads.
+    #[error("the output is {what}")]
+    OutputIs {
+        /// What that file is.
+        what: &'static str,
+    },
     /// The user stopped it.
     #[error("stopped; no output was left behind")]
     Interrupted,
@@ -261,7 +267,7 @@ impl Diagnose for Fault {
             | Self::DuplicateName { .. }
             | Self::Invalid { .. } => Class::Malformed,
             Self::OverLimit { .. } => Class::Limit,
-            Self::OutputExists | Self::Usage { .. } => Class::Usage,
+            Self::OutputExists | Self::OutputIs { .. } | Self::Usage { .. } => Class::Usage,
             Self::Interrupted => Class::Interrupted,
             Self::UnknownFormat { .. } | Self::Unsupported { .. } => Class::Unsupported,
         }
@@ -273,6 +279,7 @@ impl Diagnose for Fault {
                 "The download may be cut short, or the file changed while it was read"
             }
             Self::OutputExists => "Give another name, or --overwrite to replace it",
+            Self::OutputIs { .. } => "Give the output another name",
             Self::UnknownFormat { .. } => "If you know what it is, say so with --from",
             Self::OverLimit { .. } => {
                 "Real models stay far below it; if you trust the source, see `--limit` in the help"

@@ -1,7 +1,7 @@
 //! An output: one file or several, none of which anyone sees before all are whole.
 
-use crate::{Error, Fault, FileSource, Places, Region, Result, Upload};
-use std::collections::BTreeSet;
+use crate::{Error, Fault, FileSource, Identity, Places, Region, Result, Upload};
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub struct Output {
     /// Whether a commit waits for the disk.
     synced: bool,
     files: Vec<OutFile>,
+    /// What their names stand for.
+    names: HashSet<Identity>,
     /// Folders made for this output, removed again if they stay empty.
     made: Vec<PathBuf>,
 }
@@ -48,11 +50,13 @@ impl Output {
             places: Places::default(),
             synced: true,
             files: Vec::new(),
+            names: HashSet::new(),
             made: Vec::new(),
         }
     }
 
-    /// The same output, whose files may be where `places` knows of.
+    /// The same output, whose files may be where `places` knows of, and take the place of no file
+    /// that is spared there.
     #[must_use]
     pub fn within(mut self, places: &Places) -> Self {
         self.places = places.clone();
@@ -86,9 +90,16 @@ impl Output {
     /// Starts a file at a path and answers its number. Missing folders are made. Fails if the file
     /// is there and may not be replaced.
     pub fn file(&mut self, path: &Path) -> Result<usize> {
+        self.places.refuse_spared(path)?;
+        let name = Identity::of(path);
+        if self.names.contains(&name) {
+            let what = "two files of the output would have this name".to_owned();
+            return Err(Error::from(Fault::Usage { what }).in_file(path));
+        }
         if let Some(remote) = self.places.remote(path) {
             let upload = remote.create(path, self.overwrite)?;
             self.files.push(OutFile(Draft::There(upload)));
+            self.names.insert(name);
             return Ok(self.files.len() - 1);
         }
         self.places.refuse_url(path)?;
@@ -102,6 +113,7 @@ impl Output {
         let draft = native::Unpublished::new(path)
             .map_err(|source| Error::io("create the output", path, source))?;
         self.files.push(OutFile(Draft::Here(draft)));
+        self.names.insert(name);
         Ok(self.files.len() - 1)
     }
 

@@ -3,6 +3,7 @@
 //! A name such as `s3://bucket/model.safetensors` travels as a path like any other; only whoever
 //! opens, lists or creates asks [`Places`], which hands it to the [`Remote`] that knows it.
 
+use crate::spared::Spared;
 use crate::{Error, Fault, Input, OutFile, Piece, Region, Result};
 use std::fmt;
 use std::fs;
@@ -138,6 +139,7 @@ pub trait Tap: Send + Sync + fmt::Debug {
 pub struct Places {
     remote: Option<Arc<dyn Remote>>,
     tap: Option<Arc<dyn Tap>>,
+    spared: Spared,
 }
 
 impl Places {
@@ -145,16 +147,27 @@ impl Places {
     pub fn with(remote: Arc<dyn Remote>) -> Self {
         Self {
             remote: Some(remote),
-            tap: None,
+            ..Self::default()
         }
+    }
+
+    /// Says that a file is read: no [`crate::Output`] within these places takes its place. `what`
+    /// completes "the output is …".
+    pub fn spare(&mut self, path: &Path, what: &'static str) {
+        self.spared.add(path, what);
+    }
+
+    /// An error for an output that would take the place of a file that is read.
+    pub fn refuse_spared(&self, path: &Path) -> Result<()> {
+        self.spared.refuse(path)
     }
 
     /// The same places, with somebody who sees what is read.
     #[must_use]
     pub fn tapped(&self, tap: Arc<dyn Tap>) -> Self {
         Self {
-            remote: self.remote.clone(),
             tap: Some(tap),
+            ..self.clone()
         }
     }
 

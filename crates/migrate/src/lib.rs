@@ -51,7 +51,7 @@ pub use error::MigrateError;
 pub use line::{Action, BadLine, FileFact, Line, Plan, Settings, read_plan};
 pub use observe::{Observer, Unobserved};
 pub use page::{is_plan, page, write_page};
-pub use plan::{PlanRequest, Planned, plan};
+pub use plan::{PlanRequest, Planned, plan, refuse_output};
 pub use run::{Failure, RunReport, RunRequest, run};
 pub use status::{Status, status};
 pub use task::Task;

@@ -2,7 +2,7 @@
 
 use crate::journal::{Journal, Phase};
 use crate::line::{Action, Line, read_plan};
-use ir::{Output, Region, Result};
+use ir::{Output, Places, Region, Result};
 use report::{MigrationPage, MigrationRow, Status};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -112,12 +112,13 @@ pub fn write_page(
     page: &MigrationPage,
     output: Option<&Path>,
     overwrite: bool,
+    places: &Places,
 ) -> Result<(String, Option<(PathBuf, u64)>)> {
     let html = report::migration_page(page);
     let Some(path) = output else {
         return Ok((html, None));
     };
-    let mut out = Output::new(path, overwrite);
+    let mut out = Output::new(path, overwrite).within(places);
     let number = out.main_file()?;
     out.get(number)?.write_at(0, html.as_bytes())?;
     let file = out.commit()?.into_iter().next();

@@ -7,7 +7,7 @@ use crate::place::{self, Place};
 use crate::select::Selection;
 use crate::walk::{self, Remark, Tree};
 use crate::{MigrateError, Observer, beside, names, steps};
-use ir::{Error, Output, Record, Result};
+use ir::{Error, Fault, Output, Places, Record, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use weightbridge::Session;
@@ -43,9 +43,16 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Writes the plan, whole or not at all.
+    /// Writes the plan, whole or not at all, and over no file that it is about.
     pub fn write(&self, path: &Path, overwrite: bool) -> Result<()> {
-        let mut out = Output::new(path, overwrite);
+        let mut places = Places::default();
+        // Where nothing is there is nothing to spare.
+        for line in self.lines.iter().filter(|_| path.exists()) {
+            for file in &line.inputs {
+                places.spare(&Path::new(&line.root).join(&file.path), PLANNED);
+            }
+        }
+        let mut out = Output::new(path, overwrite).within(&places);
         let number = out.main_file()?;
         let mut at = 0;
         for line in &self.lines {
@@ -57,6 +64,18 @@ impl Planned {
         out.commit()?;
         Ok(())
     }
+}
+
+/// What a plan never replaces.
+const PLANNED: &str = "a file of the tree that is planned";
+
+/// Refuses a plan that would go where a file of the tree is. A plan that lies there may be replaced.
+pub fn refuse_output(root: &str, plan: &Path) -> Result<()> {
+    let empty = std::fs::metadata(plan).is_ok_and(|meta| meta.len() == 0);
+    if plan.is_file() && ir::is_inside(Path::new(root), plan) && !empty && !crate::is_plan(plan) {
+        return Err(Error::from(Fault::OutputIs { what: PLANNED }).in_file(plan));
+    }
+    Ok(())
 }
 
 /// Makes a plan of a tree.

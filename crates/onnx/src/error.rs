@@ -1,5 +1,6 @@
 //! What can be wrong with an ONNX file.
 
+use crate::wire::MAX_DEPTH;
 use ir::{Class, DType, Diagnose, Shape};
 use std::path::PathBuf;
 
@@ -197,6 +198,7 @@ impl Diagnose for OnnxError {
                 "Runtimes would cut it, each in its own way: export the model again"
             }
             Self::Changed { .. } => "Give the tensor its type and shape again, or leave the graph",
+            Self::TooDeep { limit } if *limit < MAX_DEPTH => "See `--limit depth` in the help",
             Self::TooDeep { .. } => "No loader of ONNX reads it: protobuf itself stops there",
             Self::UnknownType { .. } => "A newer weightbridge may know it",
             Self::BadLocation { .. } => {

@@ -69,7 +69,17 @@ fn links_and_pipes_are_not_followed() {
         assert_eq!(opened.tensors.by_name("w").unwrap().byte_len(), 8);
         assert_eq!(opened.provenance.files.len(), 2);
     }
-    for bad in ["link", "near", "up/secret", "side/data", "hard", "real"] {
+    for bad in [
+        "link",
+        "near",
+        "up/secret",
+        "side/data",
+        "hard",
+        "real",
+        "real/",
+        "plain/",
+        "plain/.",
+    ] {
         fs::write(&path, model(&outside(bad))).unwrap();
         let error = open(&path).unwrap_err();
         assert_eq!(error.class(), Class::Refused, "{bad}: {error}");
@@ -112,7 +122,21 @@ fn depth_costs_nothing() {
     let error = open(&path).unwrap_err();
     assert_eq!(error.class(), Class::Limit, "{error}");
     assert!(error.to_string().contains("node"), "{error}");
+    assert!(error.to_string().contains("more than 32 deep"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
+    // The figure is that of the limit that was passed.
+    let plain = dir.path().join("plain.onnx");
+    fs::write(&plain, model(b"\x12\x01g")).unwrap();
+    for (limit, path) in [(0, &plain), (7, &path)] {
+        let mut cx = Context::default();
+        cx.limits.depth = limit;
+        let error = OnnxReader
+            .open(&Input::open(path).unwrap(), &cx)
+            .unwrap_err();
+        assert_eq!(error.class(), Class::Limit);
+        let figure = format!("more than {limit} deep. See `--limit depth`");
+        assert!(error.to_string().contains(&figure), "{error}");
+    }
 }
 
 #[test]

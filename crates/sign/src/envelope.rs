@@ -1,6 +1,6 @@
 //! The envelope around a signed statement.
 
-use crate::wire::{self, Bundle, Envelope, Hint, Material, Signature};
+use crate::wire::{self, Bundle, Envelope, Hint, LogEntry, Material, Signature};
 use crate::{PrivateKey, PublicKey, SignError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -15,15 +15,17 @@ pub fn seal(statement: &Value, key: &PrivateKey) -> String {
         verification_material: Material {
             public_key: Some(Hint {
                 hint: Some(key.public().hint()),
+                ..Hint::default()
             }),
-            tlog_entries: Vec::new(),
+            ..Material::default()
         },
+        message_signature: None,
         dsse_envelope: Some(Envelope {
             payload: BASE64.encode(payload.as_bytes()),
             payload_type: wire::PAYLOAD.to_owned(),
             signatures: vec![Signature {
                 sig: BASE64.encode(&signature),
-                keyid: String::new(),
+                keyid: Some(String::new()),
             }],
         }),
     };
@@ -49,6 +51,13 @@ pub enum Signed {
     OtherKey,
     /// The bundle names this key or none, and the signature is not this key's over what is in it.
     No,
+}
+
+/// Whether a text is a bundle of any kind and version, by what it says of itself.
+pub fn is_bundle(text: &[u8]) -> bool {
+    let value = serde_json::from_slice::<Value>(text).ok();
+    let kind = value.as_ref().and_then(|value| value["mediaType"].as_str());
+    kind.is_some_and(|kind| kind.starts_with(wire::BUNDLES))
 }
 
 /// Reads a bundle, checking no signature.
@@ -106,13 +115,19 @@ pub fn open(text: &[u8]) -> Result<Sealed, SignError> {
             .decode(text)
             .map_err(|_| bad(format!("the {what} is no base64")))
     };
-    let hint = bundle.verification_material.public_key;
+    let material = bundle.verification_material;
+    let Some(key) = material.public_key else {
+        let why = "its verificationMaterial says nothing of a public key".to_owned();
+        return Err(bad(why));
+    };
+    if !material.tlog_entries.iter().all(LogEntry::is_in_tree) {
+        let why = "an entry of a log lies outside its tree".to_owned();
+        return Err(bad(why));
+    }
     Ok(Sealed {
         payload: decode("payload", &envelope.payload)?,
         signature: decode("signature", &signature.sig)?,
-        hint: hint
-            .and_then(|key| key.hint)
-            .filter(|hint| !hint.is_empty()),
+        hint: key.hint.filter(|hint| !hint.is_empty()),
     })
 }
 
@@ -181,6 +196,52 @@ mod tests {
         assert_eq!(sealed.signed_by(&key), Signed::OtherKey);
     }
 
+    fn log_entry() -> Value {
+        json!({
+            "logIndex": "1", "logId": { "keyId": "AAAA" }, "integratedTime": "1",
+            "kindVersion": { "kind": "dsse", "version": "0.0.1" },
+            "inclusionPromise": { "signedEntryTimestamp": "AAAA" },
+            "inclusionProof": {
+                "logIndex": "1", "rootHash": "AAAA", "treeSize": "2", "hashes": ["AAAA"],
+                "checkpoint": { "envelope": "x" },
+            },
+            "canonicalizedBody": "AAAA",
+        })
+    }
+
+    /// What the definition allows, and the official tool takes, though neither of us writes it.
+    #[test]
+    fn what_the_definition_allows_is_taken() {
+        let (text, _) = sealed();
+        for allow in [
+            (|b| b["verificationMaterial"]["publicKey"] = json!({})) as fn(&mut Value),
+            |b| b["verificationMaterial"]["publicKey"]["hint"] = Value::Null,
+            |b| b["verificationMaterial"]["publicKey"]["rawBytes"] = "AA==".into(),
+            |b| b["verificationMaterial"]["publicKey"]["keyDetails"] = "X".into(),
+            |b| b["verificationMaterial"]["certificate"] = Value::Null,
+            |b| b["verificationMaterial"]["x509CertificateChain"] = Value::Null,
+            |b| b["verificationMaterial"]["tlogEntries"] = json!([log_entry()]),
+            |b| {
+                let stamps = json!({ "rfc3161Timestamps": [{ "signedTimestamp": "AAAA" }] });
+                b["verificationMaterial"]["timestampVerificationData"] = stamps;
+            },
+            |b| b["verificationMaterial"]["timestampVerificationData"] = json!({}),
+            |b| b["messageSignature"] = Value::Null,
+            |b| b["dsseEnvelope"]["signatures"][0]["keyid"] = Value::Null,
+            |b| {
+                b["verificationMaterial"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("tlogEntries");
+            },
+        ] {
+            let mut bundle: Value = serde_json::from_str(&text).unwrap();
+            allow(&mut bundle);
+            let text = bundle.to_string();
+            open(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    }
+
     #[test]
     fn other_kinds_and_broken_files_are_told_apart() {
         let (text, _) = sealed();
@@ -196,6 +257,28 @@ mod tests {
         assert!(matches!(kind, SignError::OtherKind { .. }), "{kind}");
         for spoil in [
             (|b| b["mediaType"] = "x".into()) as fn(&mut Value),
+            // Each of these the official tool (model-signing 1.1.1) refuses too.
+            |b| b["foo"] = 1.into(),
+            |b| b["verificationMaterial"] = json!({}),
+            |b| b["verificationMaterial"] = json!({ "tlogEntries": [] }),
+            |b| b["verificationMaterial"]["publicKey"] = Value::Null,
+            |b| b["verificationMaterial"]["publicKey"]["foo"] = 1.into(),
+            |b| b["verificationMaterial"]["foo"] = 1.into(),
+            |b| b["verificationMaterial"]["tlogEntries"] = Value::Null,
+            |b| b["verificationMaterial"]["tlogEntries"] = json!([{}]),
+            |b| b["verificationMaterial"]["tlogEntries"] = json!(["x"]),
+            |b| {
+                let mut entry = log_entry();
+                entry["inclusionProof"]["treeSize"] = "1".into();
+                b["verificationMaterial"]["tlogEntries"] = json!([entry]);
+            },
+            |b| {
+                let stamps = json!({ "rfc3161Timestamps": [{}] });
+                b["verificationMaterial"]["timestampVerificationData"] = stamps;
+            },
+            |b| b["dsseEnvelope"]["foo"] = 1.into(),
+            |b| b["dsseEnvelope"]["signatures"][0]["foo"] = 1.into(),
+            |b| b["dsseEnvelope"]["signatures"][0]["keyid"] = 1.into(),
             |b| b["dsseEnvelope"] = Value::Null,
             |b| b["dsseEnvelope"]["payloadType"] = "x".into(),
             |b| b["dsseEnvelope"]["payload"] = "%".into(),

@@ -22,7 +22,7 @@ mod provenance;
 pub mod wire;
 
 pub use compare::{Difference, compare};
-pub use envelope::{Sealed, Signed, open, seal};
+pub use envelope::{Sealed, Signed, is_bundle, open, seal};
 pub use error::SignError;
 pub use files::{Found, Survey, survey};
 pub use hash::{Digest, Source, Span, digests};

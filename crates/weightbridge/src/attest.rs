@@ -3,7 +3,7 @@
 use crate::describe::value_json;
 use crate::{ConvertRequest, Edit, Intent, Names, Policy, Session};
 use convert::{DTypeChoice, Shared};
-use ir::{Context, Error, Fault, Input, Model, Output, Result};
+use ir::{Context, Error, Fault, Input, Model, Output, Places, Result};
 use serde_json::{Map, Value};
 use sign::{Artifact, PrivateKey, Provenance, Span};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,15 @@ pub struct Attest {
 }
 
 impl Attest {
-    /// Refuses early what would be refused late, and a statement where the output itself goes.
-    pub(crate) fn refuse(&self, outputs: &[PathBuf], overwrite: bool) -> Result<()> {
-        if outputs.contains(&self.file) {
+    /// Refuses early what would be refused late, and a statement where an output itself goes.
+    pub(crate) fn refuse(
+        &self,
+        outputs: &[PathBuf],
+        overwrite: bool,
+        places: &Places,
+    ) -> Result<()> {
+        places.refuse_spared(&self.file)?;
+        if outputs.iter().any(|file| ir::same_file(file, &self.file)) {
             let what = "the statement cannot have the output's name".to_owned();
             return Err(Error::from(Fault::Usage { what }).in_file(&self.file));
         }

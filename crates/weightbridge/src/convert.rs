@@ -56,7 +56,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     // What the weights of a repository are called depends on what they are.
     let new = !request.dry_run && !request.overwrite;
     if let Some(attest) = &request.attest {
-        attest.refuse(&target.files, request.overwrite)?;
+        attest.refuse(&target.files, request.overwrite, &session.places)?;
     }
     if new && !target.repository {
         target.refuse_existing(&session.places)?;
@@ -75,7 +75,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
         ..WriteOptions::default()
     };
     let pump = session.pump()?;
-    let cx = session.converting(read, write, &pump, target.first());
+    let mut cx = session.converting(read, write, &pump, target.first());
     let input = open_input(&request.input, &session.places)?;
     let named = |error: Error| error.in_file(&request.input);
     let mut opened = open_with(&input, request.from.as_deref(), &cx)?;
@@ -109,6 +109,7 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     if bare && (target.repository || target.format.id == gguf::FORMAT.id) {
         side_files(&mut opened.model, request, &cx)?;
     }
+    target::spare(&mut cx.places, &request.input, &opened.model);
     llm::check(request, &opened.model)?;
     if llm::is_peft(&opened.model) {
         target.for_adapter();
@@ -118,10 +119,13 @@ pub fn convert(request: &ConvertRequest, session: &Session) -> Result<Converted>
     }
     if request.keep_graph {
         keep_graph::check(request, &target, &opened.model)?;
-        target::refuse_input(&keep_graph::path(&target), &opened.model)?;
+        cx.places.refuse_spared(&keep_graph::path(&target))?;
     }
     if !request.dry_run {
-        target.refuse_input(&opened.model)?;
+        target.refuse_spared(&cx.places)?;
+    }
+    if let Some(attest) = &request.attest {
+        attest.refuse(&target.files, request.overwrite, &cx.places)?;
     }
     if request.verify {
         convert::verify(&opened.model, &pump, &cx).map_err(named)?;
@@ -415,7 +419,7 @@ fn copy_assets(model: &Model, folder: &Path, out: &mut Output) -> Result<()> {
         if asset
             .bytes
             .path()
-            .is_some_and(|from| target::same(from, &path))
+            .is_some_and(|from| ir::same_file(from, &path))
         {
             continue;
         }

@@ -37,9 +37,6 @@ pub enum FacadeError {
         /// The globals.
         names: Vec<String>,
     },
-    /// The output would be written over an input.
-    #[error("the output is the input")]
-    SameFile,
     /// A loss, and `--strict`.
     #[error("--strict: {count} {}, the first: {first}", if *count == 1 { "loss" } else { "losses" })]
     Losses {
@@ -130,10 +127,7 @@ fn name(named: Option<&str>) -> String {
 impl Diagnose for FacadeError {
     fn class(&self) -> Class {
         match self {
-            Self::NoSuchFormat { .. }
-            | Self::NoOutputFormat
-            | Self::SameFile
-            | Self::BadEdit { .. } => Class::Usage,
+            Self::NoSuchFormat { .. } | Self::NoOutputFormat | Self::BadEdit { .. } => Class::Usage,
             Self::OneWay { .. }
             | Self::NoTensors
             | Self::JsonLines
@@ -163,7 +157,6 @@ impl Diagnose for FacadeError {
                 "Admit a global you trust with --allow-global MODULE.NAME, or use --policy default, \
                  which reads them as inert data"
             }
-            Self::SameFile => "Give the output another name",
             Self::NotInIndex { .. } => {
                 "The download may be mixed of two versions: fetch it again, or take the index away to \
                  use all shards; --as container carries what is there"

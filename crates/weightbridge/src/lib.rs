@@ -72,7 +72,7 @@ pub use registry::{Detected, by_id, by_output, detect, registry};
 pub use repo::{Weights, weights_in};
 pub use report::{ReadValues, ReportRequest, Reported, report};
 pub use request::{ConvertRequest, Intent, Names};
-pub use scan::{ScanReport, Scanned, scan};
+pub use scan::{ScanReport, Scanned, files_to_scan, scan};
 pub use session::{Session, storage};
 pub use sign::{
     Coverage, SignRequest, SignedModel, Standing, Verified, VerifyRequest, sign, verify,

@@ -88,7 +88,7 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
     let named = |error: Error| error.in_file(&request.input);
     let pump = session.pump()?;
     let input = open_input(&request.input, &session.places)?;
-    let cx = session.converting(
+    let mut cx = session.converting(
         ReadOptions::default(),
         WriteOptions::default(),
         &pump,
@@ -102,9 +102,10 @@ pub fn quantize(request: &QuantizeRequest, session: &Session) -> Result<Vec<Quan
     let imatrix =
         imatrix.map(|matrix| matrix.filtered(&request.include_weights, &request.exclude_weights));
     let model = open_model(request, &input, &cx)?;
+    target::spare(&mut cx.places, &request.input, &model);
     if !dry_run {
         for file in &targets {
-            target::refuse_input(file, &model)?;
+            cx.places.refuse_spared(file)?;
         }
     }
     let planned = convert::quantize_each(&model, &types, &request.options, imatrix.as_ref())

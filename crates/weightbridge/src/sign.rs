@@ -1,7 +1,7 @@
 //! Signing models, and holding them against signatures and statements.
 
 use crate::Session;
-use ir::{Context, Error, Input, Output, ReadOptions, Region, Result};
+use ir::{Context, Error, Fault, Input, Output, ReadOptions, Region, Result};
 use sign::{
     Difference, Digest, Found, Manifest, Method, PrivateKey, PublicKey, Resource, Scope, SignError,
     Span, Survey, wire,
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Which files of a folder a signature is about.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
-    /// Paths to leave out, as seen from here; those outside the model's folder are without effect.
+    /// Paths to leave out, as seen from here, or from the model's folder; each must be in it.
     pub ignore: Vec<PathBuf>,
     /// Cover what git puts into a folder too.
     pub with_git: bool,
@@ -112,10 +112,12 @@ pub fn sign(request: &SignRequest, session: &Session) -> Result<SignedModel> {
     let cx = session.reading(ReadOptions::default());
     let model = request.model.as_path();
     let signature = place(model, request.signature.as_deref());
-    let scope = scope(model, &signature, &request.coverage);
+    let scope = scope(model, &signature, &request.coverage)?;
     let survey = sign::survey(model, &scope, &cx)?;
     let named = |error: SignError| Error::from(error).in_file(model);
     survey.refuse_unsuitable().map_err(named)?;
+    let mut out = output(request, &signature, &survey, session)?;
+    let number = out.main_file()?;
     let method = request.shard_size.map_or(Method::Files, Method::Shards);
     let found = digests(method, &survey.files, session, &cx)?;
     let resources = found.into_iter();
@@ -128,8 +130,6 @@ pub fn sign(request: &SignRequest, session: &Session) -> Result<SignedModel> {
             .collect(),
     };
     let text = sign::seal(&manifest.statement(), &request.key);
-    let mut out = Output::new(&signature, request.overwrite);
-    let number = out.main_file()?;
     out.get(number)?.write_at(0, text.as_bytes())?;
     cx.cancel.check()?;
     out.commit()?;
@@ -140,6 +140,29 @@ pub fn sign(request: &SignRequest, session: &Session) -> Result<SignedModel> {
         digest: manifest.root(),
         notes: notes(&survey, method),
     })
+}
+
+/// Where the signature goes: over no file that is signed. What stands there in the model's folder
+/// is not covered as the signature's own place, and so is replaced only if it is a signature.
+fn output(
+    request: &SignRequest,
+    signature: &Path,
+    survey: &Survey,
+    session: &Session,
+) -> Result<Output> {
+    const SIGNED: &str = "a file that is signed";
+    let mut places = session.places.clone();
+    for file in &survey.files {
+        places.spare(&file.path, SIGNED);
+    }
+    if ir::is_inside(&request.model, signature)
+        && signature.is_file()
+        && !read(signature).is_ok_and(|text| text.is_empty() || sign::is_bundle(&text))
+    {
+        places.spare(signature, SIGNED);
+    }
+    places.refuse_spared(signature)?;
+    Ok(Output::new(signature, request.overwrite).within(&places))
 }
 
 fn notes(survey: &Survey, method: Method) -> Vec<String> {
@@ -189,7 +212,7 @@ pub fn verify(request: &VerifyRequest, session: &Session) -> Result<Verified> {
         return Err(named(error).with_help("Verify it with --statement FILE"));
     }
     let manifest = Manifest::from_statement(&statement).map_err(named)?;
-    let mut scope = scope(model, &signature, &request.coverage);
+    let mut scope = scope(model, &signature, &request.coverage)?;
     for path in &manifest.scope.ignore {
         scope.ignoring(path);
     }
@@ -301,35 +324,52 @@ pub(crate) fn place(model: &Path, signature: Option<&Path>) -> PathBuf {
 }
 
 /// What is left out: what is asked for, what git has, and the signature itself.
-fn scope(model: &Path, signature: &Path, coverage: &Coverage) -> Scope {
+fn scope(model: &Path, signature: &Path, coverage: &Coverage) -> Result<Scope> {
     let mut scope = if coverage.with_git {
         Scope::default()
     } else {
         Scope::with_git_ignored()
     };
     scope.allow_symlinks = coverage.allow_symlinks;
-    let Ok(root) = model.canonicalize() else {
-        return scope;
-    };
-    let signature = std::iter::once(signature);
-    for path in signature.chain(coverage.ignore.iter().map(PathBuf::as_path)) {
-        // The signature may not be there yet, its folder is.
-        let full = path.canonicalize().or_else(|_| {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
-            Ok::<_, std::io::Error>(folder.join(path.file_name().unwrap_or_default()))
-        });
-        let inside = full.ok().and_then(|full| {
-            let inside = full.strip_prefix(&root).ok()?.to_str()?.replace('\\', "/");
-            (!inside.is_empty()).then_some(inside)
-        });
-        if let Some(inside) = inside {
-            scope.ignoring(inside);
-        }
+    let root = model
+        .canonicalize()
+        .map_err(|source| Error::io("open", model, source))?;
+    // The signature may not be there yet, its folder is.
+    if let Some(inside) = inside(&root, signature) {
+        scope.ignoring(inside);
     }
-    scope
+    for path in &coverage.ignore {
+        // As the official tool takes it; and as it stands in a signature.
+        let there = |path: &Path| path.symlink_metadata().is_ok();
+        let named = [path.clone(), root.join(path)]
+            .iter()
+            .filter(|path| there(path))
+            .find_map(|path| inside(&root, path));
+        let Some(inside) = named else {
+            let what = "nothing of this name is in the model's folder, to be ignored".to_owned();
+            return Err(Error::from(Fault::Usage { what }).in_file(path));
+        };
+        scope.ignoring(inside);
+    }
+    Ok(scope)
+}
+
+/// What a path is called inside a folder; none for what is elsewhere, and for the folder itself.
+fn inside(root: &Path, path: &Path) -> Option<String> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let full = match path.file_name() {
+        // Not what a link leads to: the link is what lies in the folder.
+        Some(name) => folder
+            .unwrap_or(Path::new("."))
+            .canonicalize()
+            .ok()?
+            .join(name),
+        None => path.canonicalize().ok()?,
+    };
+    let inside = full.strip_prefix(root).ok()?.to_str()?.replace('\\', "/");
+    (!inside.is_empty()).then_some(inside)
 }
 
 fn name_of(model: &Path) -> String {

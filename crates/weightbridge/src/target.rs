@@ -1,6 +1,6 @@
 //! Where a result goes.
 
-use crate::{ConvertRequest, FacadeError, by_id, by_output};
+use crate::{ConvertRequest, by_id, by_output};
 use convert::recipe::FileType;
 use ir::{Error, Fault, Format, Model, Places, Result};
 use std::path::{Path, PathBuf};
@@ -105,11 +105,10 @@ impl Target {
 
     /// Refuses an output that is a file of the input: were the result not what its user wanted,
     /// there would be nothing to go back to.
-    pub(crate) fn refuse_input(&self, input: &Model) -> Result<()> {
-        for file in &self.files {
-            refuse_input(file, input)?;
-        }
-        Ok(())
+    pub(crate) fn refuse_spared(&self, places: &Places) -> Result<()> {
+        self.files
+            .iter()
+            .try_for_each(|file| places.refuse_spared(file))
     }
 }
 
@@ -140,22 +139,15 @@ pub(crate) fn quantized(input: &Path, output: &Path, types: &[FileType]) -> Vec<
     types.iter().map(name).collect()
 }
 
-/// Refuses one output that is a file of the input.
-pub(crate) fn refuse_input(file: &Path, input: &Model) -> Result<()> {
-    let files = &input.provenance.files;
-    if files.iter().any(|(path, _)| same(path, file)) {
-        return Err(Error::from(FacadeError::SameFile).in_file(file));
-    }
-    Ok(())
-}
-
-/// Whether two paths lead to one file that is there.
-pub(crate) fn same(a: &Path, b: &Path) -> bool {
-    if ir::is_url(a) || ir::is_url(b) {
-        return a.as_os_str() == b.as_os_str();
-    }
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
+/// Spares the files of an input: the one given, and those that its reader found it to have.
+pub(crate) fn spare(places: &mut Places, input: &Path, model: &Model) {
+    let found = model
+        .provenance
+        .files
+        .iter()
+        .map(|(path, _)| path.as_path());
+    let assets = model.assets.iter().filter_map(|asset| asset.bytes.path());
+    for path in std::iter::once(input).chain(found).chain(assets) {
+        places.spare(path, "the input");
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct ScanArgs {
     /// Write the findings as SARIF 2.1.0 to FILE, for code hosts; - for stdout instead of the report
     #[arg(long, value_name = "FILE")]
     pub(crate) sarif: Option<PathBuf>,
+    /// Replace a FILE that is no SARIF log; an earlier log is replaced without
+    #[arg(long, requires = "sarif")]
+    pub(crate) overwrite: bool,
 }
 
 /// What to compare.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Which files of a model a signature is about.
 #[derive(Debug, Args)]
 pub(crate) struct CoverageArgs {
-    /// Leave out a path inside the model's folder (repeatable)
+    /// Leave out a path inside the model's folder, as seen from here or from that folder (repeatable)
     #[arg(long, value_name = "PATH")]
     pub(crate) ignore: Vec<PathBuf>,
     /// Cover .git, .github, .gitignore and .gitattributes too

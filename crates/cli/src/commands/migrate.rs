@@ -23,6 +23,7 @@ pub(crate) fn run(step: &MigrateCommand, common: &Common, session: &Session) -> 
 }
 
 fn plan(args: &MigratePlanArgs, common: &Common, session: &Session) -> Result<u8> {
+    migrate::refuse_output(&args.root, &args.output)?;
     if args.output.exists() && !args.overwrite {
         return Err(Error::from(Fault::OutputExists).in_file(&args.output));
     }

@@ -9,7 +9,7 @@ use weightbridge::{ReadValues, ReportRequest, Session};
 
 pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Result<u8> {
     if migrate::is_plan(&args.input) {
-        return of_plan(args, common);
+        return of_plan(args, common, session);
     }
     let request = ReportRequest {
         output: args.output.clone(),
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ReportArgs, common: &Common, session: &Session) -> Resu
 }
 
 /// The page about a migration: how far a plan is.
-fn of_plan(args: &ReportArgs, common: &Common) -> Result<u8> {
+fn of_plan(args: &ReportArgs, common: &Common, session: &Session) -> Result<u8> {
     let of_models = args.part.from.is_some()
         || args.part.key.is_some()
         || args.against.is_some()
@@ -52,7 +52,8 @@ fn of_plan(args: &ReportArgs, common: &Common) -> Result<u8> {
         return Err(Error::from(Fault::Usage { what }).in_file(&args.input));
     }
     let page = migrate::page(&args.input)?;
-    let (html, file) = migrate::write_page(&page, args.output.as_deref(), args.overwrite)?;
+    let output = args.output.as_deref();
+    let (html, file) = migrate::write_page(&page, output, args.overwrite, &session.places)?;
     if common.json {
         show::document(&serde_json::to_value(&page).unwrap_or_default());
     }

@@ -1,11 +1,13 @@
 //! SARIF 2.1.0, the format in which code hosts take findings.
 
-use ir::Result;
+use crate::args::ScanArgs;
+use ir::{Error, Output, Result};
 use scan::{RULES, Severity, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::path::Path;
-use weightbridge::{ScanReport, Scanned};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use weightbridge::{ScanReport, Scanned, Session};
 
 /// The rule under which files that could not be read are told.
 const UNREADABLE: &str = "unreadable";
@@ -120,21 +122,125 @@ fn uri(path: &Path) -> String {
     out
 }
 
-/// Writes the log to a file, or to stdout for `-`.
-pub(super) fn write(report: &ScanReport, to: &Path) -> Result<()> {
-    let log = log(report);
-    if to.as_os_str() == "-" {
-        crate::show::document(&log);
-        return Ok(());
+/// Where the log goes.
+#[derive(Debug)]
+pub(super) enum Log {
+    /// To stdout, instead of the report.
+    Printed,
+    /// Into a device or a pipe, which are written to.
+    Into(PathBuf),
+    /// A file, there whole or not at all.
+    File(Output),
+}
+
+impl Log {
+    /// Where the command line says. An earlier log is replaced, as each run of a pipeline does;
+    /// another file only with `--overwrite`, and nothing that is scanned.
+    pub(super) fn at(args: &ScanArgs, session: &Session) -> Result<Option<Self>> {
+        let Some(to) = &args.sarif else {
+            return Ok(None);
+        };
+        if to.as_os_str() == "-" {
+            return Ok(Some(Self::Printed));
+        }
+        let mut places = session.places.clone();
+        let there = std::fs::metadata(to);
+        if there
+            .as_ref()
+            .is_ok_and(|there| !there.is_file() && !there.is_dir())
+        {
+            return Ok(Some(Self::Into(to.clone())));
+        }
+        places.refuse_spared(to)?;
+        let ours = there.is_ok() && is_log(to);
+        // Listing what is scanned is worth it only where a file that is no log would be replaced.
+        if args.overwrite && !ours && to.exists() {
+            for file in weightbridge::files_to_scan(&args.inputs, session)? {
+                places.spare(&file, "a file that is scanned");
+            }
+        }
+        let file = || Output::new(to, args.overwrite || ours).within(&places);
+        // What is quick to refuse is refused before what takes long. It goes again: no part of a
+        // log is to lie in a folder that is scanned.
+        file().main_file()?;
+        Ok(Some(Self::File(file())))
     }
-    let text = serde_json::to_string_pretty(&log).unwrap_or_default();
-    let failed = |source| ir::Error::io("write", to, source);
-    // A device or a pipe is written to; a file is there whole or not at all.
-    if std::fs::metadata(to).is_ok_and(|there| !there.is_file()) {
-        return std::fs::write(to, text + "\n").map_err(failed);
+
+    /// Writes the log.
+    pub(super) fn write(self, report: &ScanReport, session: &Session) -> Result<()> {
+        let log = log(report);
+        let text = || serde_json::to_string_pretty(&log).unwrap_or_default() + "\n";
+        match self {
+            Self::Printed => {
+                crate::show::document(&log);
+                Ok(())
+            }
+            Self::Into(to) => {
+                std::fs::write(&to, text()).map_err(|source| Error::io("write", &to, source))
+            }
+            Self::File(mut out) => {
+                let number = out.main_file()?;
+                out.get(number)?.write_at(0, text().as_bytes())?;
+                session.cancel.check()?;
+                out.commit().map(drop)
+            }
+        }
     }
-    let mut out = ir::Output::new(to, true);
-    let number = out.main_file()?;
-    out.get(number)?.write_at(0, (text + "\n").as_bytes())?;
-    out.commit().map(drop)
+}
+
+/// Longest beginning of a file looked at.
+const HEAD: u64 = 4096;
+
+/// Whether a file is empty or begins as a SARIF log does, of whatever tool.
+fn is_log(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    read.is_ok() && begins_as_log(&String::from_utf8_lossy(&head))
+}
+
+/// `{"$schema": "…sarif…"`, where the version may stand before.
+fn begins_as_log(head: &str) -> bool {
+    let head = head.trim_start_matches('\u{feff}').trim_start();
+    if head.is_empty() {
+        return true;
+    }
+    let schema = || {
+        let first = head.strip_prefix('{')?;
+        let rest = match member(first, "version") {
+            Some((_, rest)) => rest.trim_start().strip_prefix(',')?,
+            None => first,
+        };
+        member(rest, "$schema")
+    };
+    schema().is_some_and(|(value, _)| value.contains("sarif"))
+}
+
+/// The text of the member that a JSON text begins with, and what is behind it.
+fn member<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let rest = text.trim_start().strip_prefix('"')?.strip_prefix(name)?;
+    let rest = rest.strip_prefix('"')?.trim_start().strip_prefix(':')?;
+    rest.trim_start().strip_prefix('"')?.split_once('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_known_by_its_beginning() {
+        let ours = serde_json::to_string_pretty(&log(&ScanReport::default())).unwrap();
+        let others = [
+            "",
+            " \n",
+            "\u{feff}{\"version\":\"2.1.0\",\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\"",
+        ];
+        for log in others.into_iter().chain([ours.as_str()]) {
+            assert!(begins_as_log(log), "{log}");
+        }
+        let model = "{\"model_type\": \"$schema sarif\"}";
+        let schema = "{\"$schema\": \"https://json-schema.org/draft-07\", \"x\": \"sarif\"}";
+        for other in ["PK", "{}", "[]", "{\"version\": \"2.1.0\"}", model, schema] {
+            assert!(!begins_as_log(other), "{other}");
+        }
+    }
 }

@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use weightbridge::{ScanReport, Session};
 
 pub(crate) fn run(args: &ScanArgs, common: &Common, session: &Session) -> Result<u8> {
+    let log = sarif::Log::at(args, session)?;
     let report = weightbridge::scan(&args.inputs, session)?;
-    let printed = args.sarif.as_ref().is_some_and(|to| to.as_os_str() == "-");
-    match (printed, common.json) {
-        (true, _) => {}
-        (false, true) => show::document(&document(&report)),
-        (false, false) => tell(&report, common),
+    match (&log, common.json) {
+        (Some(sarif::Log::Printed), _) => {}
+        (_, true) => show::document(&document(&report)),
+        (_, false) => tell(&report, common),
     }
-    if let Some(to) = &args.sarif {
-        sarif::write(&report, to)?;
+    if let Some(log) = log {
+        log.write(&report, session)?;
     }
     Ok(code(&report))
 }

@@ -242,13 +242,17 @@ impl Rights {
         } else {
             self.read(input);
             self.beside(folder_of(input));
-            // The data of such a graph may lie in folders below.
-            if input
-                .extension()
-                .is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
-            {
-                let folder = folder_of(input);
+            let folder = folder_of(input);
+            let ends = |end: &str| {
+                input
+                    .extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case(end))
+            };
+            // The data of a graph may lie in folders below, and the shards that an index names.
+            if ends("onnx") || ends("json") || has_index(input) {
                 self.tree(folder);
+            }
+            if ends("onnx") {
                 // In the layout of transformers.js the repository is the folder above.
                 let full = folder.canonicalize().unwrap_or_default();
                 if let Some(above) = full.parent().filter(|_| full.ends_with("onnx")) {
@@ -388,6 +392,13 @@ impl Rights {
             self.read(&place.join("config.json"));
         }
     }
+}
+
+/// Whether a file is a shard with its set's index beside it.
+fn has_index(input: &Path) -> bool {
+    let name = input.file_name().and_then(|name| name.to_str());
+    name.and_then(ir::shard::ShardName::parse)
+        .is_some_and(|shard| input.with_file_name(shard.index()).is_file())
 }
 
 /// The folder of a path; `.` where it names none.

@@ -139,6 +139,8 @@ fn check(location: &str) -> Result<(), String> {
         "it is an absolute path"
     } else if location.split(['/', '\\']).any(|part| part == "..") {
         "it leaves the model's folder"
+    } else if matches!(location.rsplit('/').next(), Some("" | ".")) {
+        "it names a folder"
     } else if location.len() > LOCATION || location.split('/').any(|part| part.len() > NAME) {
         "no system has files of so long a name"
     } else if cfg!(windows) && location.contains('\\') {
@@ -260,6 +262,11 @@ mod tests {
             "C:\\x",
             "\\x",
             "a\\..\\x",
+            "d.bin/",
+            "d.bin//",
+            "d.bin/.",
+            ".",
+            "./",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }

@@ -4,7 +4,7 @@ use super::source::{Field, Span};
 use super::state::{State, keep};
 use super::{attribute, sparse, tensor, types};
 use crate::OnnxError;
-use crate::wire::{MAX_DEPTH, field};
+use crate::wire::field;
 use bytes::Bytes;
 use ir::{
     Annotation, Attribute, GraphBody, Initializer, Node, Record, Result, TensorId, Value, ValueId,
@@ -112,11 +112,9 @@ impl Names {
     }
 }
 
-/// A `GraphProto`. The recursion through attributes is bounded by `MAX_DEPTH`.
+/// A `GraphProto`. The recursion through attributes is bounded by `State::check_depth`.
 pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Result<GraphBody> {
-    if which.depth() >= MAX_DEPTH.min(state.limits.depth) {
-        return Err(OnnxError::TooDeep { limit: MAX_DEPTH }.into());
-    }
+    state.check_depth(which.depth())?;
     let mut names = Names::default();
     let (mut nodes, mut infos, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
     let mut seen = HashSet::new();

@@ -3,7 +3,7 @@
 use super::external::Externals;
 use super::source::{Field, Source, Span};
 use crate::OnnxError;
-use crate::wire::field;
+use crate::wire::{MAX_DEPTH, field};
 use ir::{
     Anomaly, AnomalyKind, Error, Limits, Record, Remark, Result, Tensor, TensorId, TensorTable,
 };
@@ -52,6 +52,17 @@ pub(super) struct Seen {
     pub(super) anomalies: Vec<Anomaly>,
     /// The first thing that is wrong.
     pub(super) error: Option<Error>,
+}
+
+impl State<'_> {
+    /// Refuses graphs or types that lie in `depth` others already. It bounds recursion.
+    pub(super) fn check_depth(&self, depth: u64) -> Result<()> {
+        let limit = MAX_DEPTH.min(self.limits.depth);
+        if depth >= limit {
+            return Err(OnnxError::TooDeep { limit }.into());
+        }
+        Ok(())
+    }
 }
 
 impl<'a> State<'a> {

@@ -4,7 +4,7 @@ use super::source::{Content, Field, Span};
 use super::state::State;
 use crate::OnnxError;
 use crate::wire::code::dtype_of_code;
-use crate::wire::{MAX_DEPTH, field};
+use crate::wire::field;
 use ir::{DType, Dim, DimSize, Record, Result, Value, ValueType};
 
 /// A `ValueInfoProto`.
@@ -29,11 +29,9 @@ pub(super) fn value_info(state: &mut State<'_>, field: Field) -> Result<Value> {
     Ok(value)
 }
 
-/// A `TypeProto`. The recursion is bounded by `MAX_DEPTH`.
+/// A `TypeProto`. The recursion is bounded by `State::check_depth`.
 pub(super) fn value_type(state: &mut State<'_>, mut span: Span, depth: u64) -> Result<ValueType> {
-    if depth >= MAX_DEPTH {
-        return Err(OnnxError::TooDeep { limit: MAX_DEPTH }.into());
-    }
+    state.check_depth(depth)?;
     state.count::<ValueType>()?;
     let mut ty = ValueType::Undefined;
     let mut denotation = String::new();

@@ -17,6 +17,7 @@ pub(super) fn compare(
 ) -> Result<Comparison> {
     let cx = session.reading(ReadOptions::default());
     let other = open_with(&open_input(against, &cx.places)?, None, &cx)?.model;
+    super::refuse_read(request, against, &other)?;
     let names = request.names.unwrap_or_else(|| shared(&model, &other));
     let named = |model: Model, path: &Path| {
         llm::named(model, path, names, &cx).map_err(|error| error.in_file(path))

@@ -8,7 +8,7 @@ mod values;
 use crate::open::open_with;
 use crate::{FacadeError, Names, Session, open_input, target};
 use ::report::{FileRow, FindingRow, Graph, ModelPage, RecordRow, Scan, ScannedFile, TensorRow};
-use ir::{Error, Input, Model, Output, ReadOptions, Record, Result};
+use ir::{Error, Input, Model, Output, Places, ReadOptions, Record, Result};
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
@@ -79,19 +79,12 @@ pub struct Reported {
 pub fn report(request: &ReportRequest, session: &Session) -> Result<Reported> {
     let mut output = None;
     if let Some(path) = &request.output {
-        let others = [
-            Some(&request.input),
-            request.against.as_ref(),
-            request.conversion.as_ref(),
-        ];
-        if others
-            .into_iter()
-            .flatten()
-            .any(|other| target::same(other, path))
-        {
-            return Err(Error::from(FacadeError::SameFile).in_file(path));
+        let mut places = session.places.clone();
+        places.spare(&request.input, "the input");
+        for other in request.against.iter().chain(&request.conversion) {
+            places.spare(other, "a file that is read");
         }
-        let mut out = Output::new(path, request.overwrite);
+        let mut out = Output::new(path, request.overwrite).within(&places);
         let number = out.main_file()?;
         output = Some((out, number));
     }
@@ -104,6 +97,16 @@ pub fn report(request: &ReportRequest, session: &Session) -> Result<Reported> {
         file = out.commit()?.into_iter().next();
     }
     Ok(Reported { page, html, file })
+}
+
+/// Refuses a page where a file goes that turned out to belong to one of the models.
+fn refuse_read(request: &ReportRequest, path: &Path, model: &Model) -> Result<()> {
+    let mut read = Places::default();
+    target::spare(&mut read, path, model);
+    match &request.output {
+        Some(output) => read.refuse_spared(output),
+        None => Ok(()),
+    }
 }
 
 fn collect(request: &ReportRequest, session: &Session) -> Result<ModelPage> {
@@ -122,9 +125,7 @@ fn collect(request: &ReportRequest, session: &Session) -> Result<ModelPage> {
         opened => opened?,
     };
     let model = opened.model;
-    if let Some(path) = &request.output {
-        target::refuse_input(path, &model)?;
-    }
+    refuse_read(request, &request.input, &model)?;
     let mut page = page_of(&model, opened.format.title, &request.input);
     page.scan = scan(&request.input, &model, session)?;
     page.conversion = account;

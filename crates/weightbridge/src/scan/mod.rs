@@ -65,12 +65,7 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
         }
         // Of a storage that does not answer, opening the file will tell.
         let folder = session.places.is_folder(path);
-        let files = if folder {
-            walk(path, &session.places)?
-        } else {
-            vec![path.clone()]
-        };
-        for file in files {
+        for file in files_of(path, folder, session)? {
             session.cancel.check()?;
             match scan_one(&file, folder, session) {
                 Ok(Some(scanned)) => report.files.push(scanned),
@@ -81,6 +76,23 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
         }
     }
     Ok(report)
+}
+
+/// The files that [`scan`] would look at.
+pub fn files_to_scan(paths: &[PathBuf], session: &Session) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(files_of(path, session.places.is_folder(path), session)?);
+    }
+    Ok(files)
+}
+
+fn files_of(path: &Path, folder: bool, session: &Session) -> Result<Vec<PathBuf>> {
+    if folder {
+        walk(path, &session.places)
+    } else {
+        Ok(vec![path.to_owned()])
+    }
 }
 
 fn unreadable(path: PathBuf, error: Error) -> Scanned {
