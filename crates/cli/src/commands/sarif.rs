@@ -1,11 +1,10 @@
 //! SARIF 2.1.0, the format in which code hosts take findings.
 
 use crate::args::ScanArgs;
-use ir::{Error, Output, Result};
+use ir::{Error, Output, Places, Result};
 use scan::{RULES, Severity, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use weightbridge::{ScanReport, Scanned, Session};
 
@@ -152,9 +151,10 @@ impl Log {
             return Ok(Some(Self::Into(to.clone())));
         }
         places.refuse_spared(to)?;
-        let ours = there.is_ok() && is_log(to);
+        let exists = places.exists(to)?;
+        let ours = exists && is_log(to, &places);
         // Listing what is scanned is worth it only where a file that is no log would be replaced.
-        if args.overwrite && !ours && to.exists() {
+        if args.overwrite && !ours && exists {
             for file in weightbridge::files_to_scan(&args.inputs, session)? {
                 places.spare(&file, "a file that is scanned");
             }
@@ -192,10 +192,12 @@ impl Log {
 const HEAD: u64 = 4096;
 
 /// Whether a file is empty or begins as a SARIF log does, of whatever tool.
-fn is_log(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    read.is_ok() && begins_as_log(&String::from_utf8_lossy(&head))
+fn is_log(path: &Path, places: &Places) -> bool {
+    let head = places.region(path).and_then(|region| {
+        let len = usize::try_from(region.len().min(HEAD)).unwrap_or(0);
+        region.bytes(0, len)
+    });
+    head.is_ok_and(|head| begins_as_log(&String::from_utf8_lossy(&head)))
 }
 
 /// `{"$schema": "…sarif…"`, where the version may stand before.
