@@ -15,6 +15,8 @@ pub enum Kind {
     Template,
     /// Python's source text.
     Python,
+    /// The packages that a model asks for.
+    Requirements,
     /// A graph of TensorFlow, by its name.
     Graph,
     /// A program or library for the machine itself.
@@ -158,6 +160,7 @@ fn by_name(name: &str, head: &[u8]) -> Kind {
         "pb" => Kind::Graph,
         "yaml" | "yml" => Kind::Yaml,
         "json" => Kind::Json,
+        "txt" if base.starts_with("requirements") => Kind::Requirements,
         "" if base == "MLmodel" => Kind::Yaml,
         _ if head.starts_with(b"#!/") || head.starts_with(b"#! /") => Kind::Script,
         _ => match text_start(head) {
@@ -210,6 +213,7 @@ mod tests {
         assert_eq!(kind("x.pth", b"import os"), Kind::Paths);
         assert_eq!(kind("x.pth", b"\x80\x02\0"), Kind::Other);
         assert_eq!(kind("a/MLmodel", b"flavors:"), Kind::Yaml);
+        assert_eq!(kind("requirements-dev.txt", b"x"), Kind::Requirements);
         let mut block = vec![0; 512];
         block.extend_from_slice(b"\x89HDF\r\n\x1a\n");
         assert_eq!(kind("a", &block), Kind::Hdf5);

@@ -320,14 +320,14 @@ fn is_schedule(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
 /// the first input, and make the parameters in its shape.
 fn is_lazy(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
     let lazy = match objects.get(target) {
-        Object::Call(made) if made.kind == CallKind::New => objects.global(made.callee),
+        Object::Call(made) if made.kind == CallKind::New => name_of(objects, made.callee),
         _ => None,
     };
     let lazy = lazy.is_some_and(|(module, name)| {
         let part = module.strip_prefix("torch.nn.modules.");
         let part =
             part.filter(|part| matches!(*part, "batchnorm" | "conv" | "instancenorm" | "linear"));
-        part.is_some() && name.starts_with("Lazy") && is_class_like(name)
+        part.is_some() && name.starts_with("Lazy") && is_class_like(&name)
     });
     lazy && matches!(attribute, "_infer_parameters" | "_lazy_load_hook")
 }

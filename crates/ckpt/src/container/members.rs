@@ -232,11 +232,9 @@ impl Walk<'_> {
             .filter_map(|link| resolved("", &link.name, &HashSet::new()))
             .collect();
         for name in std::mem::take(&mut self.names) {
-            let folder = name.trim_end_matches('/').rsplit_once('/');
-            let folder = folder.map_or("", |(folder, _)| folder);
             if let Some(what) = Archive::unsafe_name(name.as_bytes()) {
                 self.odd(&name, what);
-            } else if resolved("", folder, &links).is_none() {
+            } else if resolved("", name.trim_end_matches('/'), &links).is_none() {
                 self.odd(&name, "a name that leads through a link of the archive");
             }
         }

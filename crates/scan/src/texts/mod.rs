@@ -11,6 +11,7 @@ mod lex;
 mod long;
 mod objects;
 mod python;
+mod requirements;
 mod tensorflow;
 mod yaml;
 
@@ -30,6 +31,7 @@ pub(crate) fn judge(text: &Text) -> Vec<Finding> {
         "export" => export::judge(&text.text, &mut ledger),
         "tensorflow" => tensorflow::judge(&text.text, &mut ledger),
         "long json" => long::judge(&text.text, &mut ledger),
+        "requirements" => requirements::judge(&text.text, &mut ledger),
         "yaml" => yaml::judge(&text.text, &mut ledger),
         "keras" | "json" | "pipeline" | "json with its library" => {
             document(text.language, &text.text, &mut ledger);

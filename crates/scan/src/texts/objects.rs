@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | GluonTS | `__kind__` | `class`, found by `pydoc.locate` |
 //! | jsonpickle | `py/object`, `py/type`, `py/function`, `py/reduce`, `py/repr` | that name; `py/repr` is evaluated |
-//! | LangChain | `"lc": 1` | `id`, joined by dots |
+//! | LangChain | `"type": "constructor"` | `id`, joined by dots |
 //! | Haystack | `components` with a `type` each | the module of `type` is imported |
 //! | smolagents | `tools` with `code` | the code, as Python |
 //! | VS Code | `tasks` with `runOn: folderOpen` | `command` |
@@ -79,7 +79,7 @@ fn jsonpickle(key: &str, value: &Json, ledger: &mut Ledger<'_>) {
 }
 
 fn langchain(value: &Json, ledger: &mut Ledger<'_>) {
-    if value.get("lc").is_none() {
+    if value.get("type").and_then(Json::text) != Some("constructor") {
         return;
     }
     let parts = value.get("id").map(Json::items).unwrap_or_default();

@@ -215,6 +215,8 @@ fn values(
 fn judge_target(value: &str, key: &str, at: u64, ledger: &mut Ledger<'_>) -> bool {
     match key {
         "_target_" => config::callable(value, at, ledger),
+        // MLflow's own flavors.
+        "loader_module" if value.starts_with("mlflow.") => {}
         "loader_module" => called::imported(rules::CONFIG_CALLABLE, key, value, at, ledger),
         _ => {
             config::target(key, value, at, ledger);

@@ -184,7 +184,7 @@ impl Looker {
                 self.model(input, place, 15)?;
                 return Ok(true);
             }
-            Kind::Json | Kind::Yaml | Kind::Template | Kind::Python => {
+            Kind::Json | Kind::Yaml | Kind::Template | Kind::Python | Kind::Requirements => {
                 let read = self.text(region, place, &name, kind)?;
                 // What is a pickle as well is judged as one too.
                 return Ok(self.model(input, place, 50)? || read);
@@ -394,6 +394,7 @@ impl Looker {
             Kind::Json => ("json", JSON),
             Kind::Yaml => ("yaml", TEXT),
             Kind::Template => ("jinja", TEXT),
+            Kind::Requirements => ("requirements", TEXT),
             _ => ("python", TEXT),
         };
         let base = name.rsplit('/').next().unwrap_or(name);
@@ -522,6 +523,7 @@ fn language_place(kind: Kind) -> &'static str {
         Kind::Json => "JSON",
         Kind::Yaml => "YAML",
         Kind::Template => "template",
+        Kind::Requirements => "packages",
         _ => "code",
     }
 }

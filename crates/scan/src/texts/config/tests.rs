@@ -138,7 +138,7 @@ fn parts_of_a_pipeline_without_a_version() {
         let value = json::parse(text).unwrap();
         noted("model_index.json", |ledger| pipeline(&value, ledger))
     };
-    let part = |library: &str| format!(r#"{{"_class_name": "P", "x": ["{library}", "Popen"]}}"#);
+    let part = |library: &str| format!(r#"{{"_class_name": "P", "x": ["{library}", "Made"]}}"#);
     assert_eq!(found(&part("diffusers")), []);
     let evil = ("config-callable", "subprocess".to_owned());
     assert_eq!(found(&part("subprocess")), [evil]);

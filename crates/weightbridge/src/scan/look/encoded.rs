@@ -23,8 +23,8 @@ pub(super) fn pickles(text: &str) -> Vec<(String, Vec<u8>)> {
 struct Texts(Vec<(String, Vec<u8>)>);
 
 impl Texts {
-    fn take(&mut self, key: &str, mut other: Self) {
-        for (name, bytes) in other.0.drain(..) {
+    fn take(&mut self, key: &str, other: Self) {
+        for (name, bytes) in other.0 {
             let name = if name.is_empty() {
                 key.to_owned()
             } else {
@@ -104,9 +104,8 @@ impl<'de> Visitor<'de> for Walk {
         while let Some(key) = from.next_key::<String>()? {
             let value = if key == SERIALIZED {
                 let value: serde_json::Value = from.next_value()?;
-                value
-                    .as_str()
-                    .map_or_else(Texts::default, |text| Texts::of(&key, text))
+                let text = value.as_str();
+                text.map(|text| Texts::of(&key, text)).unwrap_or_default()
             } else {
                 from.next_value::<Texts>()?
             };
@@ -142,11 +141,11 @@ fn decode(text: &str, address: bool) -> Vec<u8> {
         };
         pads = 0;
         place = (place + 1) % 4;
-        bits = (bits << 6 | u32::from(value)) & 0xfff;
+        bits = ((bits << 6) | u32::from(value)) & 0xfff;
         held += 6;
         if held >= 8 {
             held -= 8;
-            out.push(u8::try_from(bits >> held & 0xff).unwrap_or_default());
+            out.push(u8::try_from((bits >> held) & 0xff).unwrap_or_default());
         }
     }
     out
