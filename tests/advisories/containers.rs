@@ -103,7 +103,7 @@ fn cve_2026_24747() {
     // A class gets an item: its `__setitem__` would write where it likes.
     let body = [&global("torch", "Tensor")[..], &text("x"), b"K\x01s"].concat();
     let scanned = super::look("model.pkl", &pickle(&body));
-    assert_ne!(scanned.verdict, scan::Verdict::Clean, "{scanned:?}");
+    assert_ne!(scanned.verdict, Verdict::Clean, "{scanned:?}");
     // A storage that is shorter than the tensor that uses it.
     let storage = [
         &b"("[..],
