@@ -1,8 +1,10 @@
 //! Containers that scanners could not open, or opened differently from loaders.
 
 use super::files::{
-    Entry, call, checkpoint, dangerous, entry, global, payload, pickle, tar, tar_of, text, zip,
+    Entry, call, checkpoint, dangerous, entry, global, payload, pickle, scan, tar, tar_of, text,
+    zip,
 };
+use scan::Verdict;
 
 /// picklescan: an extension of PyTorch's on a plain pickle.
 #[test]
@@ -101,7 +103,7 @@ fn cve_2026_24747() {
     // A class gets an item: its `__setitem__` would write where it likes.
     let body = [&global("torch", "Tensor")[..], &text("x"), b"K\x01s"].concat();
     let scanned = super::look("model.pkl", &pickle(&body));
-    assert_ne!(scanned.verdict, scan::Verdict::Clean, "{scanned:?}");
+    assert_ne!(scanned.verdict, Verdict::Clean, "{scanned:?}");
     // A storage that is shorter than the tensor that uses it.
     let storage = [
         &b"("[..],
@@ -136,6 +138,17 @@ fn cve_2026_24747() {
 /// Keras: members of a downloaded tar that leave the folder.
 #[test]
 fn cve_2025_12060() {
+    for name in [
+        "../../weights.txt",
+        "/tmp/weights.txt",
+        "a/../../weights.txt",
+    ] {
+        let scanned = scan("weights.tar", &tar(name, b"words"));
+        assert_eq!(scanned.verdict, Verdict::Suspicious, "{scanned:?}");
+        assert!(scanned.findings.iter().any(|f| f.rule == "unsafe-name"));
+    }
+    let scanned = scan("weights.tar", &tar("a/weights.txt", b"words"));
+    assert_eq!(scanned.verdict, Verdict::Clean, "{scanned:?}");
     let file = tar("../../weights.pkl", &payload());
     dangerous("weights.tar", &file, "process");
 }

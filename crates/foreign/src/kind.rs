@@ -15,6 +15,8 @@ pub enum Kind {
     Template,
     /// Python's source text.
     Python,
+    /// The packages that a model asks for.
+    Requirements,
     /// A graph of TensorFlow, by its name.
     Graph,
     /// A program or library for the machine itself.
@@ -23,6 +25,13 @@ pub enum Kind {
     Script,
     /// Python compiled to bytecode.
     Bytecode,
+    /// A shortcut of a desktop: opening it starts what it names.
+    Shortcut,
+    /// Objects that R or Java wrote: reading them may run code (CVE-2024-27322 of R).
+    Serialized,
+    /// Paths for Python, of which lines that begin with `import` are run: or a checkpoint, since
+    /// those have the same extension.
+    Paths,
     /// Nothing of these.
     Other,
 }
@@ -90,6 +99,21 @@ fn by_content(head: &[u8]) -> Option<Kind> {
     if head.starts_with(b"\x89HDF\r\n\x1a\n") || later_signature(head) {
         return Some(Kind::Hdf5);
     }
+    // The header of a shortcut has its length and a class in it.
+    if head.starts_with(b"L\0\0\0\x01\x14\x02\0\0\0\0\0\xc0\0\0\0\0\0\0F") {
+        return Some(Kind::Shortcut);
+    }
+    let serialized: [&[u8]; 5] = [
+        b"RDA2\n",
+        b"RDA3\n",
+        b"RDX2\n",
+        b"RDX3\n",
+        // Java's magic, its version, and the object or block of data that comes first.
+        b"\xac\xed\x00\x05",
+    ];
+    if serialized.iter().any(|magic| head.starts_with(magic)) {
+        return Some(Kind::Serialized);
+    }
     let native: [&[u8]; 6] = [
         b"\x7fELF",
         b"\xfe\xed\xfa\xce",
@@ -127,10 +151,17 @@ fn by_name(name: &str, head: &[u8]) -> Kind {
         "jinja" | "jinja2" | "j2" => Kind::Template,
         "py" | "pyw" => Kind::Python,
         "pyc" | "pyo" if head.get(2..4) == Some(b"\r\n") => Kind::Bytecode,
-        "sh" | "bash" | "zsh" | "bat" | "cmd" | "ps1" => Kind::Script,
+        "sh" | "bash" | "zsh" | "bat" | "cmd" | "ps1" | "vbs" | "vbe" | "wsf" | "hta" => {
+            Kind::Script
+        }
+        "desktop" | "lnk" => Kind::Shortcut,
+        "rds" | "rda" | "rdata" => Kind::Serialized,
+        "pth" if !head.is_empty() && !head.contains(&0) => Kind::Paths,
         "pb" => Kind::Graph,
         "yaml" | "yml" => Kind::Yaml,
         "json" => Kind::Json,
+        "txt" if base.starts_with("requirements") => Kind::Requirements,
+        "" if base == "MLmodel" => Kind::Yaml,
         _ if head.starts_with(b"#!/") || head.starts_with(b"#! /") => Kind::Script,
         _ => match text_start(head) {
             Some(b'{' | b'[') if looks_like_json(head) => Kind::Json,
@@ -172,6 +203,17 @@ mod tests {
         assert_eq!(kind("lib.rs", b"#![allow(x)]"), Kind::Other);
         assert_eq!(kind("notes.sh.txt", b"curl x | sh"), Kind::Other);
         assert_eq!(kind("libx.bin", b"\x7fELF\x02"), Kind::Native);
+        assert_eq!(kind("x.VBS", b"CreateObject(1)"), Kind::Script);
+        assert_eq!(kind("x.hta", b"<script>"), Kind::Script);
+        assert_eq!(kind("x.desktop", b"[Desktop Entry]"), Kind::Shortcut);
+        assert_eq!(kind("x.rds", b"X\n\0\0\0\x03"), Kind::Serialized);
+        assert_eq!(kind("x", b"RDX3\nX\n"), Kind::Serialized);
+        assert_eq!(kind("x", b"\xac\xed\0\x05sr"), Kind::Serialized);
+        assert_eq!(kind("x", b"RDX3 and words"), Kind::Other);
+        assert_eq!(kind("x.pth", b"import os"), Kind::Paths);
+        assert_eq!(kind("x.pth", b"\x80\x02\0"), Kind::Other);
+        assert_eq!(kind("a/MLmodel", b"flavors:"), Kind::Yaml);
+        assert_eq!(kind("requirements-dev.txt", b"x"), Kind::Requirements);
         let mut block = vec![0; 512];
         block.extend_from_slice(b"\x89HDF\r\n\x1a\n");
         assert_eq!(kind("a", &block), Kind::Hdf5);

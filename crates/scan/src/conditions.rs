@@ -239,7 +239,7 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
         return Some((rule, subject));
     }
     // A bound method: of an instance of some class that may be in a checkpoint, and left alone.
-    if is_schedule(objects, target, attribute) && !used {
+    if (is_schedule(objects, target, attribute) || is_lazy(objects, target, attribute)) && !used {
         return None;
     }
     let instance = match objects.get(target) {
@@ -314,6 +314,22 @@ fn is_schedule(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
         "_triangular_scale_fn",
     ];
     cyclic && methods.contains(&attribute)
+}
+
+/// Whether a method is one of those that PyTorch's lazy modules hook into themselves: they look at
+/// the first input, and make the parameters in its shape.
+fn is_lazy(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
+    let lazy = match objects.get(target) {
+        Object::Call(made) if made.kind == CallKind::New => name_of(objects, made.callee),
+        _ => None,
+    };
+    let lazy = lazy.is_some_and(|(module, name)| {
+        let part = module.strip_prefix("torch.nn.modules.");
+        let part =
+            part.filter(|part| matches!(*part, "batchnorm" | "conv" | "instancenorm" | "linear"));
+        part.is_some() && name.starts_with("Lazy") && is_class_like(&name)
+    });
+    lazy && matches!(attribute, "_infer_parameters" | "_lazy_load_hook")
 }
 
 /// Whether the state of a C++ object is that of packed weights: what else is registered under such

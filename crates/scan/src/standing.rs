@@ -151,6 +151,14 @@ pub(crate) fn is_told(module: &str, name: &str) -> bool {
     is_listed(module, name) || dangers_of(module).any(|(_, names, _)| names.contains(&name))
 }
 
+/// Whether the table has dangers of a module or of one it lies in, be they all its names or some.
+pub(crate) fn is_dangerous_module(module: &str) -> bool {
+    let module = canonical(module);
+    let ends = module.match_indices('.').map(|(at, _)| at);
+    let mut scopes = ends.filter_map(|end| module.get(..end)).chain([&*module]);
+    scopes.any(|scope| dangers_of(scope).any(|(_, names, _)| names.is_empty()))
+}
+
 /// What the table of dangerous names says of a module itself.
 fn dangers_of(module: &str) -> impl Iterator<Item = &'static Danger> {
     let from = DANGEROUS.partition_point(|(m, _, _)| *m < module);

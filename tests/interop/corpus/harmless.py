@@ -108,6 +108,8 @@ def training(shelf):
     torch.save(small(), shelf.path(family, "module.pt"))
     torch.save(nn.TransformerEncoderLayer(8, 2), shelf.path(family, "transformer.pt"))
     torch.save(nn.LSTM(2, 3), shelf.path(family, "lstm.pt"))
+    torch.save(nn.Sequential(nn.LazyConv2d(2, 3), nn.LazyBatchNorm2d(), nn.LazyInstanceNorm2d(), nn.LazyLinear(3)),
+               shelf.path(family, "lazy.pt"))
     from transformers import BertConfig, TrainingArguments
     torch.save(TrainingArguments(output_dir="out", report_to=[]), shelf.path(family, "training_args.bin"))
     torch.save(BertConfig(), shelf.path(family, "bert_config.pt"))

@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import marshal
+import pickle
+import tarfile
 import zipfile
 from dataclasses import dataclass
 
@@ -176,6 +178,13 @@ def yaml_tag():
             (f"? _target_\n: os.system\ncommand: {argument}", "? _target_\n: torch.nn.ReLU"),
             (f"x: &x os.system\n_target_: *x\ncommand: {argument}", "x: &x torch.nn.ReLU\n_target_: *x"),
             (f"_target_: >-\n  os.system\ncommand: {argument}", "_target_: >-\n  torch.nn.ReLU\n"),
+            (f"a: !apply:os.system [{argument}]", "a: !apply:torch.manual_seed [1]"),
+            (f"a: !new:subprocess.Popen [[touch, {CANARY}]]",
+             "a: !new:torch.nn.Linear [2, 3]\nb: !ref <a>\nc: !name:torch.optim.Adam {lr: 0.1}"),
+            (f"%TAG !e! !app\n---\na: !e!ly:os.system [{argument}]", "a: !copy <b>\nb: !include:relative.yaml"),
+            ("a: !include:/etc/passwd", "a: !PLACEHOLDER"),
+            ("a: !module:os", "a: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN {input_size: 80}"),
+            ("flavors: {python_function: {loader_module: os}}", "flavors: {python_function: {loader_module: mlflow.sklearn}}"),
             ("model: {target: subprocess.Popen, params: {args: x}}",
              "model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n  params: {a: 1}"))):
         yield Pair(f"{number}.yaml", evil.encode(), twin.encode())
@@ -211,6 +220,21 @@ def settings_callable():
             ("activation_function", {"activation_function": "os.abort"}, {"activation_function": "gelu_new"}),
             ("cross_encoder", {"sbert_ce_default_activation_function": "subprocess.getoutput"},
              {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}),
+            ("gluonts", {"__kind__": "instance", "class": "os.system", "args": [SHELL]},
+             {"__kind__": "instance", "class": "torch.nn.Linear", "args": [2, 3]}),
+            ("jsonpickle", {"py/reduce": [{"py/function": "os.system"}, {"py/tuple": [SHELL]}]},
+             {"py/object": "collections.OrderedDict"}),
+            ("jsonpickle_repr", {"a": {"py/repr": f"os/os.system({SHELL!r})"}}, {"a": {"py/tuple": [1]}}),
+            ("langchain", {"lc": 1, "type": "constructor", "id": ["os", "system"], "kwargs": {"command": SHELL}},
+             {"lc": 1, "type": "constructor", "id": ["langchain", "prompts", "PromptTemplate"], "kwargs": {}}),
+            ("haystack", {"components": {"x": {"type": "subprocess.Popen"}}},
+             {"components": {"x": {"type": "haystack.components.builders.PromptBuilder"}}}),
+            ("agent", {"tools": [{"name": "x", "code": f"import os\nos.system({SHELL!r})"}]},
+             {"tools": [{"name": "x", "description": "os.system"}]}),
+            ("genai_config", {"model": {"decoder": {"session_options": {"custom_ops_library": "lib/x.so"}}}},
+             {"model": {"decoder": {"session_options": {"provider_options": [{"qnn": {"backend_path": "QnnHtp.dll"}}]}}}}),
+            ("pipeline/model_index", {"_class_name": "P", "scheduler": ["subprocess", "Popen"]},
+             {"_class_name": "P", "scheduler": ["diffusers", "DDIMScheduler"]}),
             ("monai", {"imports": ["$import os"], "run": f"$os.system({SHELL!r})", "a": {"_target_": "Compose"}},
              {"network": {"_target_": "UNet", "channels": "@channels"}, "cost": "$5"}),
             ("monai_import", {"imports": ["$import subprocess"]}, {"imports": []}),
@@ -241,6 +265,53 @@ def code_beside():
                    json.dumps({"model_type": "bert", "auto_map": None}).encode(), trusted=True)
 
 
+def encoded_pickle():
+    """Pickles in base64: archives of stable-baselines3, and any other JSON."""
+    def policy(data):
+        text = json.dumps({"policy_class": {":type:": "x", ":serialized:": base64.b64encode(data).decode()}})
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("data", text)
+            archive.writestr("_stable_baselines3_version", "2.3.0")
+        return buffer.getvalue()
+
+    plain = pickle.dumps({"lr": 0.1, "layers": [64, 64]}, 4)
+    yield Pair("policy.zip", policy(EVIL), policy(plain))
+    yield Pair("policy0.zip", policy(b"cos\nsystem\n(S'true'\ntR."), policy(pickle.dumps([1], 0)))
+    for name, evil in (("frame", EVIL), ("protocol2", proto(2) + EVIL[2:])):
+        texts = [json.dumps({"a": [base64.b64encode(data).decode()]}).encode() for data in (evil, plain)]
+        yield Pair(f"{name}.json", *texts)
+
+
+def leaving_member():
+    """Members of a tar that are unpacked elsewhere."""
+    def archive(name, kind=tarfile.REGTYPE, link="", mode="w"):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=mode) as file:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, link
+            info.size = 5 if kind == tarfile.REGTYPE else 0
+            file.addfile(info, io.BytesIO(b"words"))
+        return buffer.getvalue()
+
+    deep = "d/" * 80
+    for name, *evil in (("up.tar", "../../x"), ("absolute.tar", "/tmp/x"), ("long.tar", deep + "../" * 82 + "x"),
+                        ("link.tar", "l", tarfile.SYMTYPE, "/etc"), ("hard.tar", "l", tarfile.LNKTYPE, "../../x"),
+                        ("device.tar", "d", tarfile.CHRTYPE), ("up.nemo", "a/../../x")):
+        yield Pair(name, archive(*evil), archive(deep + "x.txt"), trusted=True)
+    for mode in ("gz", "bz2", "xz"):
+        yield Pair(f"up.tar.{mode}", archive("../../x", mode=f"w:{mode}"), archive("a/x.txt", mode=f"w:{mode}"), trusted=True)
+
+
+def passed_over():
+    """Files that no loader of models reads, and that run where they lie or when somebody opens them."""
+    for name, data in (("x.vbs", b'CreateObject("WScript.Shell")\r\n'), ("x.hta", b"<script></script>"),
+                       ("x.desktop", b"[Desktop Entry]\nExec=true\n"), ("x.rds", b"X\n\0\0\0\3"),
+                       ("x.ser", b"\xac\xed\0\5sr\0\1X")):
+        yield Pair(name, data, data, trusted=True, unknown=True)
+    yield Pair("paths.pth", b"import os; os.system('true')\n", b"import torch\n", unknown=True)
+
+
 def long_settings():
     """Settings behind blanks, more than a scanner reads."""
     for name in ("config.json", "chat_template.json", "processor_config.json", "adapter_config.json"):
@@ -249,7 +320,7 @@ def long_settings():
 
 
 KINDS = (computed_template, torchscript_code, exported_program, numpy_object, yaml_tag, keras_function,
-         settings_callable, code_beside, long_settings)
+         settings_callable, code_beside, encoded_pickle, leaving_member, passed_over, long_settings)
 
 
 def malicious(shelf):

@@ -11,12 +11,14 @@
 mod archive;
 pub(crate) mod inflate;
 mod legacy;
+mod members;
 pub(crate) mod script;
 mod tar;
 pub(crate) mod zip;
 
 pub(crate) use legacy::{SLOTS, StorageId, is_magic, run_stream, storage_id};
-pub(crate) use tar::{is_tar, members, run_slots as run_tar_slots};
+pub(crate) use members::{Listing, is_tar, members};
+pub(crate) use tar::run_slots as run_tar_slots;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,26 +1,15 @@
 //! The tar of torch 0.1. See [`crate::wire`].
 //!
-//! A walker of its own: the members are needed where they lie in the file, and a tar header is
-//! one block of 512 bytes.
+//! The members are needed where they lie in the file: see [`super::members`].
 
 use super::legacy::natural;
+use super::members::{Listing, Member, members};
 use super::{Document, Form, Storages};
 use crate::error::CkptError;
 use crate::pickle::{self, Budget, Outcome};
 use crate::wire::{StorageClass, storage_class};
 use ir::{ByteOrder, Object, ObjectId, Objects, Region, Result};
 use std::collections::HashMap;
-
-const BLOCK: u64 = 512;
-/// Members looked at.
-const MOST: usize = 10_000;
-
-/// A member and its bytes.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) region: Region,
-}
 
 /// A tensor of the old tar form.
 #[derive(Clone, Debug)]
@@ -30,87 +19,6 @@ pub(crate) struct TarTensor {
     pub(crate) shape: Vec<u64>,
     pub(crate) strides: Vec<u64>,
     pub(crate) offset: u64,
-}
-
-/// Whether a block is a tar header: it has the magic, and its checksum fits.
-pub(crate) fn is_tar(head: &[u8]) -> bool {
-    let Some(block) = head.get(..512) else {
-        return false;
-    };
-    if block.get(257..262) != Some(b"ustar") {
-        return false;
-    }
-    let spaces = 148..156;
-    let sum: u64 = block
-        .iter()
-        .enumerate()
-        .map(|(i, &b)| u64::from(if spaces.contains(&i) { b' ' } else { b }))
-        .sum();
-    octal(block.get(spaces).unwrap_or_default()) == Some(sum)
-}
-
-fn octal(field: &[u8]) -> Option<u64> {
-    // GNU writes numbers that do not fit in base 256, with the top bit set.
-    if let Some((&first, rest)) = field.split_first()
-        && first & 0x80 != 0
-    {
-        return rest.iter().try_fold(u64::from(first & 0x7f), |n, &b| {
-            n.checked_mul(256)?.checked_add(b.into())
-        });
-    }
-    let text = field
-        .iter()
-        .copied()
-        .skip_while(|b| *b == b' ')
-        .take_while(|b| !matches!(b, 0 | b' '));
-    text.into_iter().try_fold(0u64, |n, b| {
-        let digit = char::from(b).to_digit(8)?;
-        n.checked_mul(8)?.checked_add(digit.into())
-    })
-}
-
-/// The members of a tar, as far as it goes, where it ends, and why it does not go further.
-pub(crate) fn members(region: &Region) -> (Vec<Member>, u64, Option<ir::Error>) {
-    let mut out = Vec::new();
-    let (end, error) = whole_members(region, &mut out);
-    let error = error.or_else(|| {
-        let what = format!("{} bytes are not whole blocks of 512", region.len());
-        (!region.len().is_multiple_of(BLOCK)).then(|| CkptError::cut("tar", what).into())
-    });
-    (out, end, error)
-}
-
-fn whole_members(region: &Region, out: &mut Vec<Member>) -> (u64, Option<ir::Error>) {
-    let mut at = 0;
-    while out.len() < MOST && at + BLOCK <= region.len() {
-        let block = match region.bytes(at, 512) {
-            Ok(block) => block,
-            Err(error) => return (at, Some(error)),
-        };
-        if block.iter().all(|&b| b == 0) {
-            break;
-        }
-        let place = format!("tar header at byte {at}");
-        if !is_tar(&block) {
-            let error = CkptError::container(place, "it is damaged");
-            return (at, Some(error.into()));
-        }
-        let name = block.get(..100).unwrap_or_default();
-        let name = name.split(|&b| b == 0).next().unwrap_or_default();
-        let name = String::from_utf8_lossy(name).into_owned();
-        let size = octal(block.get(124..136).unwrap_or_default());
-        let part = size.and_then(|size| region.slice(at + BLOCK, size).ok());
-        let Some(part) = part else {
-            let what = format!("the member {name:?} reaches beyond the end of the file");
-            return (at, Some(CkptError::cut(place, what).into()));
-        };
-        at += BLOCK + part.len().div_ceil(BLOCK) * BLOCK;
-        // Regular files only: type 0 or NUL.
-        if matches!(block.get(156), Some(b'0' | 0)) {
-            out.push(Member { name, region: part });
-        }
-    }
-    (at, None)
 }
 
 /// A cursor over pickles and raw numbers of one member.
@@ -293,7 +201,7 @@ fn follow_tensors(slots: &mut Slots<'_>, budget: &mut Budget) -> Result<()> {
 
 /// Opens the old tar form.
 pub(crate) fn open(region: &Region, budget: &mut Budget) -> Result<Document> {
-    let (members, _, error) = members(region);
+    let Listing { members, error, .. } = members(region);
     if let Some(error) = error {
         return Err(error);
     }

@@ -21,7 +21,7 @@ pub fn probe(peek: &Peek) -> Score {
         return Score::new(100, "the magic number of torch's stream before zip");
     }
     if peek.head.get(257..262) == Some(b"ustar") {
-        let (members, ..) = members(&region);
+        let members = members(&region).members;
         let ours = ["storages", "tensors", "pickle"];
         let n = members
             .iter()

@@ -154,6 +154,26 @@ fn a_schedule_keeps_its_own_method() {
 }
 
 #[test]
+fn a_lazy_module_hooks_its_own_methods() {
+    for (module, class, method, clean) in [
+        ("linear", "LazyLinear", "_infer_parameters", true),
+        ("conv", "LazyConv2d", "_lazy_load_hook", true),
+        ("linear", "LazyLinear", "forward", false),
+        ("linear", "LazyLinear", "__class__", false),
+        ("linear", "Linear", "_infer_parameters", false),
+        ("mine", "LazyLinear", "_infer_parameters", false),
+    ] {
+        let mut b = Builder::new();
+        let lazy = b.new_object(&format!("torch.nn.modules.{module}"), class);
+        let method = b.str(method);
+        let kept = b.reduce("builtins", "getattr", &[lazy, method]);
+        let state = b.dict(&[("_forward_pre_hooks", kept)]);
+        b.build(lazy, state);
+        assert_eq!(b.findings().is_empty(), clean, "{module}.{class}");
+    }
+}
+
+#[test]
 fn packed_weights_are_known_and_other_objects_of_libraries_are_not() {
     for (class, clean) in [
         (

@@ -36,12 +36,21 @@ pub(super) fn judge(value: &Json, ledger: &mut Ledger<'_>) {
             class(name, "type", ledger);
         }
     }
-    // `model_index.json`: each part with the library and class it is made by.
     if value.get("_class_name").is_some() && value.get("_diffusers_version").is_some() {
         for (name, part) in value.pairs() {
             if let [Json::Text(library), Json::Text(class)] = part.items() {
                 part_of(name, library, class, ledger);
             }
+        }
+    }
+}
+
+/// `model_index.json`: each part with the library and class it is made by, and what else there is
+/// to say of it.
+pub(super) fn pipeline(value: &Json, ledger: &mut Ledger<'_>) {
+    for (name, part) in value.pairs() {
+        if let [Json::Text(library), Json::Text(class), ..] = part.items() {
+            part_of(name, library, class, ledger);
         }
     }
 }
@@ -68,6 +77,8 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
             ) if kernel.contains('/') => {
                 ledger.note(rules::REMOTE_CODE, name, 0, shown);
             }
+            // Kernels that transformers fetches for layers, by the names of their repositories.
+            ("kernel_config", Json::Object(_)) => kernels(inner, ledger),
             ("parent_library", Json::Text(module)) => {
                 class(&format!("{module}.Model"), name, ledger);
             }
@@ -90,6 +101,22 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
             _ => {}
         }
         object(inner, depth, ledger);
+    }
+}
+
+/// Repositories of kernels, each for a layer, or for a layer on each kind of machine.
+fn kernels(value: &Json, ledger: &mut Ledger<'_>) {
+    for (layer, inner) in value.pairs() {
+        if let Some(kernel) = inner.text().filter(|kernel| kernel.contains('/')) {
+            let more = || format!("kernel_config: {layer}: {kernel}");
+            ledger.note(rules::REMOTE_CODE, "kernel_config", 0, more);
+        }
+        for (_, kernel) in inner.pairs() {
+            if let Some(kernel) = kernel.text().filter(|kernel| kernel.contains('/')) {
+                let more = || format!("kernel_config: {layer}: {kernel}");
+                ledger.note(rules::REMOTE_CODE, "kernel_config", 0, more);
+            }
+        }
     }
 }
 
@@ -122,7 +149,7 @@ pub(super) fn shard(tensor: &str, file: &Json, ledger: &mut Ledger<'_>) {
 }
 
 /// Whether a name of a file leaves the folder it is looked for in.
-fn leaves(file: &str) -> bool {
+pub(super) fn leaves(file: &str) -> bool {
     let drive = file.as_bytes().get(1) == Some(&b':');
     file.starts_with(['/', '\\']) || drive || file.split(['/', '\\']).any(|part| part == "..")
 }
@@ -242,7 +269,7 @@ const FILES: &[&str] = &[
 
 /// A dotted name that the configurations of latent diffusion import and call. Much else is called a
 /// target: only what is dangerous by its name counts, and no file.
-pub(super) fn target(value: &str, at: u64, ledger: &mut Ledger<'_>) {
+pub(super) fn target(key: &str, value: &str, at: u64, ledger: &mut Ledger<'_>) {
     let Some((module, name)) = value.rsplit_once('.') else {
         return;
     };
@@ -251,7 +278,7 @@ pub(super) fn target(value: &str, at: u64, ledger: &mut Ledger<'_>) {
         && !FILES.contains(&name)
         && !value.contains(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.'))
     {
-        let more = || format!("target: {value}");
+        let more = || format!("{key}: {value}");
         ledger.note(rules::CONFIG_CALLABLE, value, at, more);
     }
 }
@@ -275,7 +302,7 @@ fn named(key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
 
 /// Whether a path leads from a module into one of Python's that it imports: whoever resolves it
 /// takes one attribute after the other (`torch.serialization.os.abort`).
-fn walks(name: &str) -> bool {
+pub(super) fn walks(name: &str) -> bool {
     const THROUGH: &[&str] = &[
         "builtins",
         "importlib",

@@ -1,13 +1,17 @@
 //! Text that a loader runs or interprets, each kind by its own judge.
 
+mod called;
 mod config;
 mod export;
+mod hyperpyyaml;
 mod jinja;
 mod json;
 mod keras;
 mod lex;
 mod long;
+mod objects;
 mod python;
+mod requirements;
 mod tensorflow;
 mod yaml;
 
@@ -15,6 +19,7 @@ use crate::finding::Finding;
 use crate::ledger::Ledger;
 use crate::{rules, script};
 use ir::Text;
+use std::borrow::Cow;
 
 /// Judges a text by the language its reader says it is in.
 pub(crate) fn judge(text: &Text) -> Vec<Finding> {
@@ -26,19 +31,40 @@ pub(crate) fn judge(text: &Text) -> Vec<Finding> {
         "export" => export::judge(&text.text, &mut ledger),
         "tensorflow" => tensorflow::judge(&text.text, &mut ledger),
         "long json" => long::judge(&text.text, &mut ledger),
+        "requirements" => requirements::judge(&text.text, &mut ledger),
         "yaml" => yaml::judge(&text.text, &mut ledger),
-        "keras" | "json" => match json::parse(&text.text) {
-            Ok(value) if text.language == "keras" => keras::judge(&value, &mut ledger),
-            Ok(value) => {
-                keras::judge(&value, &mut ledger);
-                config::judge(&value, &mut ledger);
-            }
-            Err(what) => {
-                let what = what.to_string();
-                ledger.note(rules::UNREADABLE, "JSON", 0, || what);
-            }
-        },
+        "keras" | "json" | "pipeline" | "json with its library" => {
+            document(text.language, &text.text, &mut ledger);
+        }
         _ => {}
     }
     ledger.close()
+}
+
+/// A text of JSON as others parse it: without the `NaN` and `Infinity` that Python writes.
+pub fn standard_json(text: &str) -> Cow<'_, str> {
+    json::standard(text).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// A document in JSON.
+fn document(language: &str, text: &str, ledger: &mut Ledger<'_>) {
+    match json::parse(text) {
+        Ok(value) if language == "keras" => keras::judge(&value, ledger),
+        Ok(value) => {
+            keras::judge(&value, ledger);
+            config::judge(&value, ledger);
+            objects::judge(&value, language == "json with its library", ledger);
+            if language == "pipeline" {
+                config::pipeline(&value, ledger);
+            }
+        }
+        Err(what) => {
+            // Editors allow comments in their settings.
+            if text.contains("\"folderOpen\"") {
+                let more = || "a command that an editor runs when it opens the folder".to_owned();
+                ledger.note(rules::REMOTE_CODE, "folderOpen", 0, more);
+            }
+            ledger.note(rules::UNREADABLE, "JSON", 0, || what.to_string());
+        }
+    }
 }

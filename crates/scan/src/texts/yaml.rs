@@ -3,7 +3,7 @@
 //! Nothing is parsed: a text can be made so that two parsers split it differently. Tags and keys are
 //! looked for wherever they stand, quoted, in comments or not, and only what they lead to decides.
 
-use super::config;
+use super::{called, config, hyperpyyaml};
 use crate::ledger::Ledger;
 use crate::rules;
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ pub(super) fn judge(text: &str, ledger: &mut Ledger<'_>) {
 /// Tags that make objects: in full, behind `!!`, or behind a handle of the text's own, and with
 /// characters written as `%6f`.
 fn tags(text: &str, ledger: &mut Ledger<'_>) {
-    let handles = handles(text);
+    let handles = handles(text, ledger);
     let mut left = TAGS;
     let mut at = 0u64;
     for raw in text.split_inclusive('\n') {
@@ -94,6 +94,7 @@ fn tags(text: &str, ledger: &mut Ledger<'_>) {
                 }
             }
         }
+        hyperpyyaml::line(&line, at, ledger);
         at += raw.len() as u64;
     }
     if left == 0 || handles.len() >= HANDLES {
@@ -104,7 +105,7 @@ fn tags(text: &str, ledger: &mut Ledger<'_>) {
 
 /// The handles that `%TAG` lines declare for beginnings of Python's tags. The whole of it is wanted
 /// only as far as it can become one.
-fn handles(text: &str) -> Vec<(String, String)> {
+fn handles(text: &str, ledger: &mut Ledger<'_>) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for (from, mark) in text.match_indices("%TAG") {
         let rest = text.get(from + mark.len()..).unwrap_or_default();
@@ -113,6 +114,10 @@ fn handles(text: &str) -> Vec<(String, String)> {
             continue;
         };
         let prefix = decoded(prefix);
+        if hyperpyyaml::hides(&prefix) {
+            let more = || format!("%TAG {handle} hides a tag that begins with it");
+            ledger.note(rules::YAML_OBJECT, &prefix, from as u64, more);
+        }
         let begins = PYTHON.starts_with(&*prefix) || prefix.starts_with(PYTHON);
         let pair = (handle.to_owned(), prefix.into_owned());
         if begins
@@ -150,19 +155,40 @@ fn decoded(text: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
-/// Values of `_target_`, which Hydra imports and calls, and of `target`, which the configurations of
-/// latent diffusion have for the same.
+/// Keys whose values are names of Python's.
+const KEYS: &[&str] = &["target", "loader_module", "type"];
+
+/// Values of `_target_`, which Hydra imports and calls; of `target`, which the configurations of
+/// latent diffusion have for the same; of `loader_module`, which MLflow imports; and, beside
+/// `components`, of `type`, which Haystack imports.
 fn targets(text: &str, seen: &mut BTreeSet<String>, passed: &mut usize, ledger: &mut Ledger<'_>) {
-    if !text.contains("target") {
+    let haystack = text.contains("components");
+    let keys = KEYS.iter().filter(|key| **key != "type" || haystack);
+    let mut keys = keys.filter(|key| text.contains(**key)).peekable();
+    if keys.peek().is_none() {
         return;
     }
     let anchors = anchors(text, passed);
-    for (from, _) in text.match_indices("target") {
+    for key in keys {
+        values(text, key, &anchors, seen, passed, ledger);
+    }
+}
+
+fn values(
+    text: &str,
+    key: &str,
+    anchors: &HashMap<&str, Vec<&str>>,
+    seen: &mut BTreeSet<String>,
+    passed: &mut usize,
+    ledger: &mut Ledger<'_>,
+) {
+    for (from, _) in text.match_indices(key) {
         let before = text.get(..from).unwrap_or_default();
-        let after = text.get(from + "target".len()..).unwrap_or_default();
-        let (before, after, hydra) = match (before.strip_suffix('_'), after.strip_prefix('_')) {
-            (Some(before), Some(after)) => (before, after, true),
-            _ => (before, after, false),
+        let after = text.get(from + key.len()..).unwrap_or_default();
+        let hydra = (before.strip_suffix('_')).zip(after.strip_prefix('_'));
+        let (before, after, key) = match hydra.filter(|_| key == "target") {
+            Some((before, after)) => (before, after, "_target_"),
+            None => (before, after, key),
         };
         let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
         if before.ends_with(part) {
@@ -178,7 +204,7 @@ fn targets(text: &str, seen: &mut BTreeSet<String>, passed: &mut usize, ledger: 
             None => &[value][..],
         };
         for value in values {
-            if !seen.contains(*value) && judge_target(value, hydra, from as u64, ledger) {
+            if !seen.contains(*value) && judge_target(value, key, from as u64, ledger) {
                 seen.insert((*value).to_owned());
             }
         }
@@ -186,13 +212,18 @@ fn targets(text: &str, seen: &mut BTreeSet<String>, passed: &mut usize, ledger: 
 }
 
 /// Answers whether this value need not be judged again.
-fn judge_target(value: &str, hydra: bool, at: u64, ledger: &mut Ledger<'_>) -> bool {
-    if hydra {
-        config::callable(value, at, ledger);
-        return true;
+fn judge_target(value: &str, key: &str, at: u64, ledger: &mut Ledger<'_>) -> bool {
+    match key {
+        "_target_" => config::callable(value, at, ledger),
+        // MLflow's own flavors.
+        "loader_module" if value.starts_with("mlflow.") => {}
+        "loader_module" => called::imported(rules::CONFIG_CALLABLE, key, value, at, ledger),
+        _ => {
+            config::target(key, value, at, ledger);
+            return false;
+        }
     }
-    config::target(value, at, ledger);
-    false
+    true
 }
 
 /// The texts that stand behind each `&anchor`.
@@ -372,6 +403,8 @@ mod tests {
             "a: |\n  'oops\n_target_: os.system\nb: 'x'",
             "model:\n  target: os.system\n  params: {command: id}",
             "model: {target: \"subprocess.Popen\"}",
+            "flavors:\n  python_function:\n    loader_module: os\n    env: conda.yaml",
+            "components:\n  x:\n    type: subprocess.Popen\n    init_parameters: {args: [id]}",
         ] {
             let found = findings(text);
             assert!(
@@ -386,9 +419,17 @@ mod tests {
             "_target_: torch.nn.Linear\nc: {_target_: torch.optim.AdamW, lr: 1e-3}\n",
             "a: the _target_ os.system\n",
             "_target_:\n  a: os.system\n",
+            "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n",
+            "components:\n  x:\n    type: haystack.components.builders.PromptBuilder\n  y: {type: object}",
         ] {
             assert_eq!(findings(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn a_module_of_nobodys_that_mlflow_imports() {
+        let found = findings("flavors:\n  python_function:\n    loader_module: evil_loader\n");
+        assert_eq!(found, [("remote-code", "evil_loader".to_owned())]);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! One file, layer by layer: what it is packed in, what it holds, and what each part would do.
 
+mod encoded;
 mod names;
 mod part;
+mod paths;
 
 use crate::detect;
 use foreign::{Kind, Wrapping};
 use ir::{Anomaly, AnomalyKind, Class, Context, Error, Input, Limits, Region, Survey, Text};
 pub(super) use names::promises;
-use names::{is_exported, is_long, is_settings, unpacked_name};
+use names::{is_exported, is_long, is_pipeline, is_settings, unpacked_name};
 use part::Part;
 use scan::{Finding, Judgement, Verdict};
 
@@ -165,11 +167,16 @@ impl Looker {
                 self.hdf5(region, place);
                 return Ok(true);
             }
-            Kind::Native | Kind::Bytecode | Kind::Script => {
+            Kind::Native | Kind::Bytecode | Kind::Script | Kind::Shortcut | Kind::Serialized => {
                 self.name("native");
                 let what = match kind {
                     Kind::Native => "a program or library",
                     Kind::Script => "a script of a shell",
+                    Kind::Shortcut => "a shortcut, which starts what it names",
+                    Kind::Serialized => {
+                        "objects of R or Java, which may run code when they are read: they cannot \
+                         be judged here"
+                    }
                     _ => "Python's bytecode",
                 };
                 self.odd(AnomalyKind::NativeCode, place, what);
@@ -177,10 +184,14 @@ impl Looker {
                 self.model(input, place, 15)?;
                 return Ok(true);
             }
-            Kind::Json | Kind::Yaml | Kind::Template | Kind::Python => {
+            Kind::Json | Kind::Yaml | Kind::Template | Kind::Python | Kind::Requirements => {
                 let read = self.text(region, place, &name, kind)?;
                 // What is a pickle as well is judged as one too.
                 return Ok(self.model(input, place, 50)? || read);
+            }
+            Kind::Paths => {
+                let read = self.paths(region, place)?;
+                return Ok(self.model(input, place, 11)? || read);
             }
             Kind::Graph if self.model(input, place, 50)? => return Ok(true),
             Kind::Graph => {
@@ -383,10 +394,12 @@ impl Looker {
             Kind::Json => ("json", JSON),
             Kind::Yaml => ("yaml", TEXT),
             Kind::Template => ("jinja", TEXT),
+            Kind::Requirements => ("requirements", TEXT),
             _ => ("python", TEXT),
         };
         let base = name.rsplit('/').next().unwrap_or(name);
-        let settings = is_settings(base);
+        // `data` is what stable-baselines3 keeps pickles in.
+        let settings = is_settings(base) || (self.depth > 0 && base == "data");
         if kind == Kind::Json && self.depth > 0 && is_exported(name) {
             self.exported(region, place)?;
         }
@@ -416,20 +429,70 @@ impl Looker {
             }
             return Ok(settings);
         };
+        let how = match kind {
+            Kind::Json if is_pipeline(base) => "pipeline",
+            Kind::Json if self.names_library(place, name, &text) => "json with its library",
+            _ => language,
+        };
+        let hidden = match kind {
+            Kind::Json => encoded::pickles(&text),
+            _ => Vec::new(),
+        };
         let mut survey = Survey::default();
         survey.texts.push(Text {
             place: language_place(kind).to_owned(),
-            language,
+            language: how,
             text,
         });
         let judgement = scan::judge(&survey);
-        if kind == Kind::Json && !settings && judgement.verdict == Verdict::Malformed {
+        if kind == Kind::Json
+            && !settings
+            && judgement.verdict == Verdict::Malformed
+            && judgement.findings.len() < 2
+        {
             // Lines of JSON, comments, fragments: no loader of models reads them.
             return Ok(false);
         }
         self.name(language);
         self.take(judgement, place);
+        for (key, bytes) in hidden {
+            self.decoded(bytes, &join(place, &format!("base64 of {key:?}")));
+        }
         Ok(true)
+    }
+
+    /// Judges a pickle that a text held, if it is one: it runs to its end, or what it does before it
+    /// breaks is dangerous.
+    fn decoded(&mut self, bytes: Vec<u8>, place: &str) {
+        let region = Region::memory(bytes);
+        let survey = ckpt::start(&region, &self.cx);
+        let whole = survey.objects.iter().all(|pickle| pickle.complete);
+        if whole || scan::judge(&survey).verdict == Verdict::Dangerous {
+            drop(survey);
+            self.depth += 1;
+            self.look(&Input::from_region("pickle", region), place);
+            self.depth -= 1;
+        }
+    }
+
+    /// Whether a library of the machine lies beside a file that is not within another, and its name
+    /// stands in the text.
+    fn names_library(&self, place: &str, name: &str, text: &str) -> bool {
+        const MOST: u64 = 10_000;
+        if !place.is_empty() || self.depth > 0 || !text.contains("session_options") {
+            return false;
+        }
+        let folder = std::path::Path::new(name).parent();
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(std::path::Path::new("."));
+        let listing = self.cx.places.list(folder, MOST).unwrap_or_default();
+        listing.names.iter().any(|(file, _)| {
+            let lower = file.to_ascii_lowercase();
+            let library = [".so", ".dll", ".dylib"]
+                .iter()
+                .any(|end| lower.ends_with(end));
+            (library || lower.contains(".so.")) && text.contains(file.as_str())
+        })
     }
 }
 
@@ -460,6 +523,7 @@ fn language_place(kind: Kind) -> &'static str {
         Kind::Json => "JSON",
         Kind::Yaml => "YAML",
         Kind::Template => "template",
+        Kind::Requirements => "packages",
         _ => "code",
     }
 }

@@ -266,9 +266,18 @@ impl Surveyor<'_> {
     }
 
     pub(super) fn tar(&mut self, region: &Region, place: &str) {
-        let (members, end, error) = members(region);
+        let container::Listing {
+            members,
+            odd,
+            end,
+            error,
+        } = members(region);
         if let Some(error) = error {
             self.error(error);
+        }
+        for (name, what) in odd {
+            let here = join(place, &format!("tar member {name:?}"));
+            self.odd(AnomalyKind::UnsafeName, here, what);
         }
         let ours = ["sys_info", "pickle", "storages", "tensors"];
         let outer = self.plain;

@@ -131,3 +131,43 @@ fn cells_of_notebooks_are_python() {
         assert_eq!(told, danger, "{text}");
     }
 }
+
+#[test]
+fn parts_of_a_pipeline_without_a_version() {
+    let found = |text: &str| {
+        let value = json::parse(text).unwrap();
+        noted("model_index.json", |ledger| pipeline(&value, ledger))
+    };
+    let part = |library: &str| format!(r#"{{"_class_name": "P", "x": ["{library}", "Made"]}}"#);
+    assert_eq!(found(&part("diffusers")), []);
+    let evil = ("config-callable", "subprocess".to_owned());
+    assert_eq!(found(&part("subprocess")), [evil]);
+    assert_eq!(
+        found(&part("evil.module")),
+        [("remote-code", "evil.module".to_owned())]
+    );
+    // Of modular pipelines a part has a third item.
+    let modular = r#"{"unet": ["evil", "U", {"repo": "someone/x"}], "_class_name": "P"}"#;
+    assert_eq!(found(modular), [("remote-code", "evil".to_owned())]);
+}
+
+#[test]
+fn kernels_of_others_are_told() {
+    for (text, told) in [
+        (
+            r#"{"use_kernels": true, "kernel_config": {"RMSNorm": "evil/kernels:RMSNorm"}}"#,
+            true,
+        ),
+        (
+            r#"{"kernel_config": {"RMSNorm": {"cuda": "evil/kernels:RMSNorm"}}}"#,
+            true,
+        ),
+        (
+            r#"{"kernel_config": {"block": "m16", "sizes": [1, 2]}, "x": "a/b"}"#,
+            false,
+        ),
+    ] {
+        let found = findings(text);
+        assert_eq!(found.iter().any(|f| f.0 == "remote-code"), told, "{text}");
+    }
+}

@@ -16,6 +16,7 @@ const SETTINGS: &[&str] = &[
     "image_processor_config.json",
     "metadata.json",
     "model_index.json",
+    "modular_model_index.json",
     "modules.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -37,6 +38,11 @@ pub(super) fn is_settings(base: &str) -> bool {
             .map(str::len)
     };
     SETTINGS.contains(&base) || version(base).is_some()
+}
+
+/// Whether a name is one by which diffusers finds the parts of a pipeline.
+pub(super) fn is_pipeline(base: &str) -> bool {
+    matches!(base, "model_index.json" | "modular_model_index.json")
 }
 
 /// Whether a document is read however long it is: the index of a set of shards, with the paths in
