@@ -4,7 +4,7 @@ use super::script::Script;
 use super::{Document, Form, Pool, Storages, zip};
 use crate::error::CkptError;
 use crate::pickle::{self, Budget};
-use ir::{ByteOrder, Region, Result};
+use ir::{ByteOrder, Class, Region, Result};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -132,15 +132,21 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
             );
         }
     };
+    // Told only of an archive that is sound otherwise: what is wrong with its pickles says more.
     let version = match version_entry(&archive, &layout.top) {
-        Some(name) => format_version(&name, text(&name)?.as_deref().unwrap_or_default(), &layout)?,
-        None => {
-            let what = "the archive has no entry `version`, expected one with the format version (1 to 10)";
-            let (entry, what) = (format!("entry {}version", layout.top), what.to_owned());
-            return Err(CkptError::NoLoader { entry, what }.into());
+        Some(name) => {
+            let text = text(&name)?.unwrap_or_default();
+            format_version(&format!("{}{name}", layout.top), &text)
         }
+        None => Err(no_version(&layout.top)),
     };
-    in_one_folder(&archive, &layout)?;
+    let version = match version {
+        Err(error) if error.class() == Class::Unsupported => return Err(error),
+        version => version,
+    };
+    let shown = version
+        .as_ref()
+        .map_or_else(|_| "unknown".to_owned(), i64::to_string);
     let run = |entry: usize, budget: &mut Budget| {
         let region = archive.small(entry, &limits)?;
         let mut outcome = pickle::run(&region, 0, &archive.place(entry), budget);
@@ -167,7 +173,7 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         Ok(Document {
             form,
             version: format!(
-                "{}, format version {version}, pickle protocol {}",
+                "{}, format version {shown}, pickle protocol {}",
                 form.name(),
                 outcome.protocol
             ),
@@ -190,7 +196,15 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         out.script = Some(read_code(&archive, &layout.top, &limits)?);
         out.constants = Some(Box::new(document(entry, "constants", budget)?));
     }
+    version?;
+    in_one_folder(&archive, &layout)?;
     Ok(out)
+}
+
+fn no_version(top: &str) -> ir::Error {
+    let what = "the archive has no entry `version`, expected one with the format version (1 to 10)";
+    let (entry, what) = (format!("entry {top}version"), what.to_owned());
+    CkptError::NoLoader { entry, what }.into()
 }
 
 /// The entry of the format version that torch reads, without the top folder. It minds no case.
@@ -209,8 +223,8 @@ fn version_entry(archive: &zip::Archive, top: &str) -> Option<String> {
 
 /// The format version, read as torch reads it: C's `stoull`, which skips white space, takes a sign and
 /// leaves what follows the digits, into an `int64_t`.
-fn format_version(name: &str, text: &[u8], layout: &Layout) -> Result<i64> {
-    let place = || format!("entry {}{name}", layout.top);
+fn format_version(name: &str, text: &[u8]) -> Result<i64> {
+    let place = || format!("entry {name}");
     let word = text.trim_ascii_start();
     let (negative, digits) = match word.split_first() {
         Some((b'-', rest)) => (true, rest),

@@ -348,7 +348,7 @@ fn a_bool_of_another_byte_is_told_of() {
     let values: Vec<_> = model
         .metadata
         .iter()
-        .map(|(_, _, value)| value.clone())
+        .map(|entry| entry.value.clone())
         .collect();
     assert_eq!(
         values,
