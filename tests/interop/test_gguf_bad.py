@@ -13,7 +13,7 @@ import sys
 import pytest
 
 import judge
-from gguf_bytes import ARR, STR, U8, U32, U64, file, tensor
+from gguf_bytes import ARR, BOOL, I32, STR, U8, U16, U32, U64, file, tensor
 from judge import DONE, REFUSED, TESTDATA, facts, paths_of, run
 
 BASE = os.environ.get("WEIGHTBRIDGE_GGML_BASE", "")
@@ -72,6 +72,11 @@ READ = {
     "an alignment of 4, no multiple of 8": file([*KEYS, (ALIGN, U32, 4)], [one("a", DATA[:4]), one("b")]),
     "an alignment of 4096": file([*KEYS, (ALIGN, U32, 4096)], [one("a"), one("b")]),
     "no padding behind the last tensor": file(KEYS, [one(data=DATA[:4])], pad_end=False),
+    "a string that is not UTF-8": file([*KEYS, ("x", STR, b"\xff\xfe"), ("y", ARR, (STR, [b"\xed\xa0\x80"]))], [one()]),
+    "a lone file that says it is the sixth of one": file(
+        [*KEYS, ("split.no", U16, 5), ("split.count", U16, 1), ("split.tensors.count", I32, 1)], [one()]),
+    "a lone file of a set of none": file(
+        [*KEYS, ("split.no", U16, 0), ("split.count", U16, 0), ("split.tensors.count", I32, 1)], [one()]),
     "bytes behind the last tensor": file(KEYS, [one()], tail=b"more"),
 }
 # Read by ggml, refused here: the words of the refusal.
@@ -118,6 +123,18 @@ def test_what_ggml_reads_is_read(name, tmp_path):
     # The file that is written is the one that was read, keys and alignment included.
     assert ggml(out) == theirs
     assert out.read_bytes() == READ[name].removesuffix(b"more")
+
+
+def test_a_bool_of_another_byte_is_told_of(tmp_path):
+    """The specification forbids it; ggml and gguf-py read it as true, and what is written is a 1."""
+    import gguf
+    path, out = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    path.write_bytes(file([*KEYS, ("x", BOOL, 2), ("y", ARR, (BOOL, [0, 3]))], [one()]))
+    assert ggml(path) is not None and gguf.GGUFReader(path).fields["x"].contents()
+    done = run("convert", path, out, "--strict")
+    assert done.returncode == REFUSED and 'key "x" and 1 more' in done.stderr and not out.exists(), done.stderr
+    assert run("convert", path, out).returncode == DONE
+    assert out.read_bytes() == file([*KEYS, ("x", BOOL, 1), ("y", ARR, (BOOL, [0, 1]))], [one()])
 
 
 @pytest.mark.parametrize("name", REFUSED_HERE)

@@ -167,3 +167,104 @@ def test_format_versions_are_those_of_torch(version, quiet, tmp_path):
         wanted = REFUSED
     assert quiet("convert", path, tmp_path / "out.safetensors").returncode == wanted
     assert (version > 10) == (wanted == REFUSED)
+
+
+def archive_of(entries):
+    import io
+    import zipfile
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in entries:
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return out.getvalue()
+
+
+def entries_of(save):
+    import io
+    import zipfile
+    made = io.BytesIO()
+    save(made)
+    with zipfile.ZipFile(made) as archive:
+        return [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+
+
+def with_version(entries, version):
+    return [(name, version if name.endswith("/version") else data) for name, data in entries]
+
+
+def without(entries, end):
+    return [(name, data) for name, data in entries if not name.endswith(end)]
+
+
+def torch_archives():
+    """Archives by name, each with whether it is TorchScript."""
+    import pickle
+
+    import torch
+    plain = entries_of(lambda out: torch.save({"w": torch.arange(4.0)}, out))
+    script = entries_of(lambda out: torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), out))
+    top = plain[0][0].split("/")[0]
+
+    def of_arguments(n):
+        """A tensor built of so many arguments."""
+        class Storage:
+            pass
+
+        class Made:
+            def __reduce__(self):
+                return torch._utils._rebuild_tensor_v2, (Storage(), 0, (4,), (1,), False, {}, {}, 0, 0)[:n]
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, one):
+                return ("storage", torch.FloatStorage, "0", "cpu", 4) if isinstance(one, Storage) else None
+
+        import io
+        out = io.BytesIO()
+        Pickler(out, 2).dump({"w": Made()})
+        return [(name, out.getvalue() if name.endswith("data.pkl") else data) for name, data in plain]
+
+    for kind, entries, is_script in ("plain", plain, False), ("script", script, True):
+        yield f"{kind} as it is", entries, is_script
+        yield f"{kind} no version", without(entries, "/version"), is_script
+        for version in b"", b"abc", b"0", b"-1", b"0x3", b"1", b" 3", b"+3", b"3 or so", b"03", b"9" * 20, b"11":
+            yield f"{kind} version {version}", with_version(entries, version), is_script
+        for name in "/evil", "../evil", "other/x", "x", "__MACOSX/a", "other/":
+            yield f"{kind} with {name}", [*entries, (name, b"")], is_script
+            yield f"{kind} behind {name}", [(name, b""), *entries], is_script
+        yield f"{kind} in no folder", [(name.split("/", 1)[1], data) for name, data in entries], is_script
+    yield "its folder as an entry", [(f"{top}/", b""), *plain], False
+    yield "out of its folder and back", [*plain, (f"{top}/../evil", b"")], False
+    yield "VERSION", [(name.replace("/version", "/VERSION"), data) for name, data in plain], False
+    hidden = [(name.replace("/version", "/.data/version"), data) for name, data in plain]
+    yield ".data/version", hidden, False
+    yield "both, the hidden one good", with_version(plain, b"0") + [(f"{top}/.data/version", b"3")], False
+    yield "both, the hidden one bad", plain + [(f"{top}/.data/version", b"0")], False
+    for n in range(3, 10):
+        yield f"{n} arguments", of_arguments(n), False
+
+
+def test_what_no_torch_loads_is_refused(quiet, tmp_path):
+    """`torch.load` in each of its ways and, for TorchScript, `torch.jit.load`: what one takes is read."""
+    torch = pytest.importorskip("torch")
+    path, wrong, counts = tmp_path / "a.pt", [], {DONE: 0, REFUSED: 0}
+    for name, entries, is_script in torch_archives():
+        path.write_bytes(archive_of(entries))
+        ways = [lambda: torch.load(path), lambda: torch.load(path, weights_only=False),
+                lambda: torch.load(path, mmap=True)]
+        wanted = REFUSED
+        for way in [*ways, lambda: torch.jit.load(path)] if is_script else ways:
+            try:
+                way()
+                wanted = DONE
+            except Exception:
+                pass
+        counts[wanted] += 1
+        for command in ["inspect", path], ["convert", path, tmp_path / "out.safetensors", "--overwrite"]:
+            code = quiet(*command).returncode
+            if code != wanted:
+                wrong.append(f"{name}: {command[0]} ends with {code}, torch says {wanted}")
+        code, report = scan(quiet, path)
+        if report["verdict"] not in ("clean", "suspicious") and "argument" not in name and "version b'11'" not in name:
+            wrong.append(f"{name}: scan says {report['verdict']}")
+    assert not wrong, "\n".join(wrong)
+    assert counts[DONE] > 20 and counts[REFUSED] > 20, counts

@@ -216,6 +216,143 @@ def test_graphs_that_do_not_hold(what, tmp_path):
     assert not (tmp_path / "out.onnx").exists()
 
 
+
+def changed(change, *nodes, functions=(), opset=21):
+    """A model of these nodes, or of one that holds, after a change."""
+    model = graph_of(list(nodes) or [node("Relu", "x", "y")], list(functions), opset)
+    change(model)
+    return model
+
+
+def branches(*nodes):
+    """An `If` both of whose branches are these nodes, which give `z`."""
+    flag = numpy_helper.from_array(numpy.array(True), "c")
+    constant = helper.make_node("Constant", [], ["c"], value=flag)
+    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, [2])
+    return [constant, helper.make_node("If", ["c"], ["y"], **{
+        branch: helper.make_graph(list(nodes), branch, [], [output]) for branch in ("then_branch", "else_branch")})]
+
+
+def function(*nodes, domains=("", "my"), opset=21):
+    return helper.make_function("my", "F", ["a"], ["b"], list(nodes), [
+        helper.make_opsetid(domain, 1 if domain == "my" else opset) for domain in domains])
+
+
+def nothing(_):
+    pass
+
+
+def alpha(*names):
+    made = node("Elu", "x", "y")
+    made.attribute.extend(helper.make_attribute(name, 1.0) for name in names)
+    return made
+
+
+def imported(domain, version):
+    def change(model):
+        del model.opset_import[:]
+        model.opset_import.extend([helper.make_opsetid(domain, version)])
+    return change
+
+
+def twice(field, number=0):
+    return lambda model: getattr(model.graph, field).append(getattr(model.graph, field)[number])
+
+
+def unnamed(field):
+    def change(model):
+        getattr(model.graph, field).append(helper.make_tensor_value_info("", TensorProto.FLOAT, [2]))
+    return change
+
+
+CALL = node("F", "x", "y", domain="my")
+HOLDS = function(node("Relu", "a", "b"))
+# What neither the checker nor onnxruntime takes.
+REFUSED_BY_BOTH = {
+    "a cycle": changed(nothing, node("Add", "z w", "y"), node("Relu", "y", "z")),
+    "a cycle of one": changed(nothing, node("Add", "y w", "y")),
+    "a cycle through a branch": changed(nothing, *branches(node("Relu", "q", "z")), node("Relu", "y", "q")),
+    "a cycle within a branch": changed(nothing, *branches(node("Add", "q x", "z"), node("Relu", "z", "q"))),
+    "a branch in no order": changed(nothing, *branches(node("Relu", "q", "z"), node("Relu", "x", "q"))),
+    "a function in no order": changed(nothing, CALL, functions=[function(node("Relu", "q", "b"), node("Relu", "a", "q"))]),
+    "an input twice": changed(twice("input")),
+    "two inputs without names": changed(lambda model: (unnamed("input")(model), unnamed("input")(model))),
+    "an output without a name": changed(unnamed("output")),
+    "an attribute twice": changed(nothing, alpha("alpha", "alpha")),
+    "an attribute twice in a branch": changed(nothing, *branches(
+        helper.make_node("Identity", ["x"], ["q"]), *[alpha("alpha", "alpha")], node("Relu", "q", "z"))),
+    "an attribute without a name": changed(nothing, alpha("")),
+    "operator set 0": changed(imported("", 0)),
+    "operator set -1": changed(imported("ai.onnx", -1)),
+    "a domain that is not imported": changed(nothing, node("Relu", "x", "y", domain="foo")),
+    "a domain that is not imported, in a branch": changed(nothing, *branches(node("Relu", "x", "z", domain="foo"))),
+    "a function whose domain is not imported": changed(imported("", 21), CALL, functions=[HOLDS]),
+    "a function without operator sets": changed(nothing, CALL, functions=[function(node("Relu", "a", "b"), domains=["my"])]),
+    "a function with the other name of ONNX's": changed(
+        nothing, CALL, functions=[function(node("Relu", "a", "b"), domains=["ai.onnx"])]),
+    "a function that does not import what is known": changed(
+        nothing, functions=[function(node("Gelu", "a", "b", domain="com.microsoft"))]),
+    "a function of operator set 0": changed(nothing, CALL, functions=[function(node("Relu", "a", "b"), opset=0)]),
+    "a function twice": changed(nothing, CALL, functions=[HOLDS, HOLDS]),
+}
+# What the checker refuses and onnxruntime loads.
+LOADED = {
+    "no order": changed(nothing, node("Add", "z w", "y"), node("Relu", "x", "z")),
+    "no name of the graph": changed(lambda model: model.graph.ClearField("name")),
+    "an input without a name": changed(unnamed("input")),
+    "an operator of onnxruntime's, not imported": changed(nothing, node("Gelu", "x", "y", domain="com.microsoft")),
+    "an operator of ai.onnx.ml, not imported": changed(nothing, node("Binarizer", "x", "y", domain="ai.onnx.ml")),
+    "the other name of ONNX's domain": changed(nothing, node("Relu", "x", "y", domain="ai.onnx")),
+    "a cycle in a function that nothing calls": changed(
+        nothing, functions=[function(node("Add", "a q", "b"), node("Relu", "b", "q"))]),
+    "an input twice that is a tensor": changed(lambda model: model.graph.input.extend([
+        helper.make_tensor_value_info("w", TensorProto.FLOAT, [2])] * 2)),
+}
+
+
+@pytest.mark.skipif(onnxruntime is None, reason="no onnxruntime")
+@pytest.mark.parametrize("what", [*REFUSED_BY_BOTH, *LOADED])
+def test_what_onnxruntime_loads_is_read(what, tmp_path):
+    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    path.write_bytes({**REFUSED_BY_BOTH, **LOADED}[what].SerializeToString())
+    for full in (False, True):
+        with pytest.raises(Exception):
+            onnx.checker.check_model(path, full_check=full)
+    if what in LOADED:
+        onnxruntime.InferenceSession(path)
+        convert(path, out)
+        onnxruntime.InferenceSession(out)
+        if what == "no order":
+            onnx.checker.check_model(out, full_check=True)
+        return
+    with pytest.raises(Exception):
+        onnxruntime.InferenceSession(path)
+    for command in ["convert", path, out], ["inspect", path], ["scan", path]:
+        done = run(*command)
+        assert done.returncode == REFUSED, (command[0], done.stderr)
+    assert not out.exists()
+
+
+def test_a_graph_in_pieces_is_one(tmp_path):
+    """protobuf merges them, and so do onnx's checker and onnxruntime."""
+    whole = graph_of([node("Relu", "x", "z"), node("Add", "z w", "y")])
+    first, second = copy.deepcopy(whole), copy.deepcopy(whole)
+    for field in ("output", "initializer"):
+        first.graph.ClearField(field)
+    second.graph.ClearField("input")
+    second.ClearField("opset_import")
+    second.ClearField("ir_version")
+    del first.graph.node[1:], second.graph.node[:1]
+    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    path.write_bytes(first.SerializeToString() + second.SerializeToString())
+    assert onnx.load(path).graph == whole.graph
+    onnx.checker.check_model(path, full_check=True)
+    if onnxruntime is not None:
+        onnxruntime.InferenceSession(path)
+    convert(path, out)
+    assert plain(onnx.load(out)) == plain(whole)
+
+
 def read(path):
     safetensors = pytest.importorskip("safetensors.numpy")
     return safetensors.load_file(path)

@@ -2,14 +2,27 @@
 //!
 //! `{bid}` is a block's number, `{xid}` an expert's, `{s}` is `weight` or `bias`.
 
-use regex::Regex;
-
 /// A name with places.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     text: String,
-    regex: Regex,
+    parts: Vec<Part>,
 }
+
+/// A part of a name. There are thousands of templates and a model needs those of one table: a regex for
+/// each took 40 MB.
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    Bid,
+    Xid,
+    S,
+}
+
+/// The places as they are written.
+const PLACES: [(&str, Part); 3] = [("{bid}", Part::Bid), ("{xid}", Part::Xid), ("{s}", Part::S)];
+/// Most digits of a number.
+const DIGITS: usize = 9;
 
 /// What stood in the places of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,34 +35,31 @@ pub(crate) struct Places {
 impl Template {
     /// Reads a template.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut pattern = regex::escape(text);
-        for (place, class) in [
-            ("bid", "[0-9]{1,9}"),
-            ("xid", "[0-9]{1,9}"),
-            ("s", "weight|bias"),
-        ] {
-            let escaped = regex::escape(&format!("{{{place}}}"));
-            pattern = pattern.replacen(&escaped, &format!("(?<{place}>{class})"), 1);
+        let bad = || format!("{text:?} has an unknown place or one twice");
+        let mut parts = Vec::new();
+        let mut free: Vec<_> = PLACES.iter().collect();
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            let (before, from) = rest.split_at(at);
+            let found = free.iter().position(|(place, _)| from.starts_with(place));
+            let (place, part) = free.swap_remove(found.ok_or_else(bad)?);
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            parts.push(part.clone());
+            rest = from.strip_prefix(place).unwrap_or_default();
         }
-        if pattern.contains("\\{") {
-            return Err(format!("{text:?} has an unknown place or one twice"));
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
         }
-        let regex = Regex::new(&format!("^{pattern}$")).map_err(|error| error.to_string())?;
-        Ok(Self {
-            text: text.to_owned(),
-            regex,
-        })
+        let text = text.to_owned();
+        Ok(Self { text, parts })
     }
 
     /// What stands in the places of `name`, if it is of this form.
     pub(crate) fn matches(&self, name: &str) -> Option<Places> {
-        let found = self.regex.captures(name)?;
-        let number = |place| found.name(place).and_then(|m| m.as_str().parse().ok());
-        Some(Places {
-            bid: number("bid"),
-            xid: number("xid"),
-            s: found.name("s").map(|m| m.as_str().to_owned()),
-        })
+        let mut places = Places::default();
+        fits(&self.parts, name, &mut places).then_some(places)
     }
 
     /// The name with these in its places.
@@ -77,9 +87,82 @@ impl Template {
     }
 }
 
+/// Whether the parts are all of `name`. A number takes as many digits as it can; the calls nest as deep
+/// as there are parts.
+fn fits(parts: &[Part], name: &str, places: &mut Places) -> bool {
+    let Some((part, parts)) = parts.split_first() else {
+        return name.is_empty();
+    };
+    match part {
+        Part::Text(text) => {
+            let rest = name.strip_prefix(text.as_str());
+            rest.is_some_and(|rest| fits(parts, rest, places))
+        }
+        Part::S => ["weight", "bias"].into_iter().any(|word| {
+            let rest = name.strip_prefix(word);
+            let fit = rest.is_some_and(|rest| fits(parts, rest, places));
+            if fit {
+                places.s = Some(word.to_owned());
+            }
+            fit
+        }),
+        Part::Bid | Part::Xid => {
+            let digits = name.bytes().take(DIGITS);
+            let most = digits.take_while(u8::is_ascii_digit).count();
+            (1..=most).rev().any(|len| {
+                // Digits are a byte each.
+                let Some((digits, rest)) = name.split_at_checked(len) else {
+                    return false;
+                };
+                let fit = fits(parts, rest, places);
+                if fit {
+                    let number = digits.parse().ok();
+                    match part {
+                        Part::Bid => places.bid = number,
+                        _ => places.xid = number,
+                    }
+                }
+                fit
+            })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_and_words_go_where_they_fit() {
+        let of = |text: &str, name: &str| {
+            let found = Template::parse(text).unwrap().matches(name)?;
+            Some((found.bid, found.xid, found.s))
+        };
+        let s = |word: &str| Some(word.to_owned());
+        assert_eq!(
+            of("l{bid}2.{s}", "l1222.weight"),
+            Some((Some(122), None, s("weight")))
+        );
+        assert_eq!(of("{bid}{xid}", "123"), Some((Some(12), Some(3), None)));
+        assert_eq!(of("{s}es", "biases"), Some((None, None, s("bias"))));
+        assert_eq!(
+            of("a.{bid}", "a.123456789"),
+            Some((Some(123_456_789), None, None))
+        );
+        for (text, name) in [
+            ("a.{bid}", "a.1234567890"),
+            ("a.{bid}", "a."),
+            ("a.{bid}", "a.1\n"),
+            ("a.{bid}", "a.\u{665}"),
+            ("a", "ab"),
+            ("a.{s}", "a.weights"),
+            ("a.b", "axb"),
+        ] {
+            assert_eq!(of(text, name), None, "{text} {name}");
+        }
+        assert!(Template::parse("{bid}.{bid}").is_err());
+        assert!(Template::parse("{bid").is_err());
+    }
 
     #[test]
     fn matches_and_fills() {

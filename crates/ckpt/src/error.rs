@@ -26,6 +26,14 @@ pub enum CkptError {
         /// What is wrong, with the values.
         what: String,
     },
+    /// The container can be read, and no way of loading it that torch has takes it.
+    #[error("{what}")]
+    NoLoader {
+        /// The entry.
+        entry: String,
+        /// What torch refuses, with the values.
+        what: String,
+    },
     /// The file ends too early.
     #[error("{what}")]
     CutShort {
@@ -103,9 +111,9 @@ impl Diagnose for CkptError {
                 opcode,
                 ..
             } => Some(format!("{slot}, byte {offset} ({opcode})")),
-            Self::Container { entry, .. } | Self::CutShort { entry, .. } => {
-                (!entry.is_empty()).then(|| entry.clone())
-            }
+            Self::Container { entry, .. }
+            | Self::CutShort { entry, .. }
+            | Self::NoLoader { entry, .. } => (!entry.is_empty()).then(|| entry.clone()),
             Self::Unsupported { place, .. } => (!place.is_empty()).then(|| place.clone()),
             Self::Tensor { .. } | Self::NoSuchKey { .. } | Self::NotACheckpoint { .. } => None,
         }
@@ -116,6 +124,10 @@ impl Diagnose for CkptError {
             Self::CutShort { .. } => "The download may be cut short; fetch the file again",
             Self::Pickle { .. } | Self::Container { .. } | Self::Tensor { .. } => {
                 "The file is damaged or was made to mislead; `weightbridge scan` shows what is in it"
+            }
+            Self::NoLoader { .. } => {
+                "torch.load refuses the file: save it again with torch.save, or pack it again as one \
+                 folder that holds the file version"
             }
             Self::Unsupported { help, .. } => help,
             Self::NoSuchKey { .. } => "Give one of these, or --all for every tensor",

@@ -7,6 +7,7 @@
 
 mod error;
 mod namespace;
+mod order;
 mod probe;
 mod reader;
 pub mod wire;

@@ -30,6 +30,17 @@ const MAX_BYTE_LEVEL: usize = 4;
 /// Bytes the check text may grow to.
 const MAX_TEXT: usize = 64 << 10;
 
+/// Bytes that a step may put in if all of the text matches.
+const MAX_REPLACED: usize = 512 << 10;
+
+/// The most bytes that a step puts into a text of this length.
+fn most_bytes(step: &NormalizerWrapper, len: usize) -> usize {
+    match step {
+        NormalizerWrapper::Replace(replace) => len.saturating_mul(replace.content.len()),
+        _ => 0,
+    }
+}
+
 /// A tokenizer whose normalizer is watched.
 pub(crate) type Bounded<M> =
     TokenizerImpl<M, Guard, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
@@ -60,6 +71,11 @@ impl Blown {
 impl Normalizer for Guard {
     fn normalize(&self, text: &mut NormalizedString) -> Library<()> {
         for step in &self.steps {
+            // Before it is done: each byte takes some 50 while it is.
+            if most_bytes(step, text.get().len()) > MAX_REPLACED {
+                self.blown.0.store(true, Ordering::Relaxed);
+                text.clear();
+            }
             step.normalize(text)?;
             if text.get().len() > MAX_TEXT {
                 self.blown.0.store(true, Ordering::Relaxed);

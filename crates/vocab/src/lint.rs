@@ -6,7 +6,7 @@ use crate::forward::Request;
 use crate::pairs::{Pairs, kind};
 use crate::special::TOKENIZER_CONFIG;
 use bytes::Bytes;
-use ir::{Array, Error, MetaValue, Record, Result};
+use ir::{Array, Error, Limits, MetaValue, Record, Result};
 use serde_json::Value;
 
 /// Tokens that end a turn in known templates.
@@ -196,11 +196,20 @@ fn settings(files: &Files<'_>) -> Result<Option<Record>> {
     }))
 }
 
+/// Most ids a generation may end at: known models have up to six, and each is told of.
+const MAX_ENDS: u64 = 4096;
+
 /// The ids a generation ends at.
 fn generation_ends(files: &Files<'_>) -> Result<Vec<u64>> {
-    let config = files.object("generation_config.json")?.unwrap_or_default();
+    const FILE: &str = "generation_config.json";
+    let config = files.object(FILE)?.unwrap_or_default();
     Ok(match config.get("eos_token_id") {
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_u64).collect(),
+        Some(Value::Array(list)) => {
+            let n = list.len() as u64;
+            Limits::check("ids in eos_token_id", n, MAX_ENDS)
+                .map_err(|error| error.in_file(FILE))?;
+            list.iter().filter_map(Value::as_u64).collect()
+        }
         Some(one) => one.as_u64().into_iter().collect(),
         None => Vec::new(),
     })

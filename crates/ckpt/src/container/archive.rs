@@ -4,13 +4,13 @@ use super::script::Script;
 use super::{Document, Form, Pool, Storages, zip};
 use crate::error::CkptError;
 use crate::pickle::{self, Budget};
-use ir::{ByteOrder, Region, Result};
+use ir::{ByteOrder, Class, Region, Result};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The newest format version that PyTorch 2.15 reads (`kMaxSupportedFileFormatVersion`).
-const VERSION_MAX: u64 = 10;
+const VERSION_MAX: i64 = 10;
 /// Bytes of the small text entries: `version`, `byteorder`.
 const SMALL_TEXT: u64 = 64;
 /// Bytes of TorchScript code read for its class declarations.
@@ -132,21 +132,21 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
             );
         }
     };
-    let version = text("version")?
-        .or(text(".data/version")?)
-        .unwrap_or_default();
-    let version = String::from_utf8_lossy(&version).trim().to_owned();
-    if version
-        .parse::<u64>()
-        .is_ok_and(|version| version > VERSION_MAX)
-    {
-        return Err(CkptError::Unsupported {
-            place: format!("entry {}version", layout.top),
-            what: format!("format version {version}, PyTorch reads up to {VERSION_MAX}"),
-            help: "A newer weightbridge may know it",
+    // Told only of an archive that is sound otherwise: what is wrong with its pickles says more.
+    let version = match version_entry(&archive, &layout.top) {
+        Some(name) => {
+            let text = text(&name)?.unwrap_or_default();
+            format_version(&format!("{}{name}", layout.top), &text)
         }
-        .into());
-    }
+        None => Err(no_version(&layout.top)),
+    };
+    let version = match version {
+        Err(error) if error.class() == Class::Unsupported => return Err(error),
+        version => version,
+    };
+    let shown = version
+        .as_ref()
+        .map_or_else(|_| "unknown".to_owned(), i64::to_string);
     let run = |entry: usize, budget: &mut Budget| {
         let region = archive.small(entry, &limits)?;
         let mut outcome = pickle::run(&region, 0, &archive.place(entry), budget);
@@ -169,11 +169,6 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
             Form::TorchScript
         } else {
             Form::Zip
-        };
-        let shown = if version.is_empty() {
-            "unknown"
-        } else {
-            &version
         };
         Ok(Document {
             form,
@@ -201,7 +196,109 @@ pub(super) fn open(region: &Region, budget: &mut Budget, scratch: &Path) -> Resu
         out.script = Some(read_code(&archive, &layout.top, &limits)?);
         out.constants = Some(Box::new(document(entry, "constants", budget)?));
     }
+    version?;
+    in_one_folder(&archive, &layout)?;
     Ok(out)
+}
+
+fn no_version(top: &str) -> ir::Error {
+    let what = "the archive has no entry `version`, expected one with the format version (1 to 10)";
+    let (entry, what) = (format!("entry {top}version"), what.to_owned());
+    CkptError::NoLoader { entry, what }.into()
+}
+
+/// The entry of the format version that torch reads, without the top folder. It minds no case.
+fn version_entry(archive: &zip::Archive, top: &str) -> Option<String> {
+    [".data/version", "version"].into_iter().find_map(|name| {
+        if !archive.named(format!("{top}{name}").as_bytes()).is_empty() {
+            return Some(name.to_owned());
+        }
+        (0..archive.len()).find_map(|entry| {
+            let raw = archive.raw_name(entry).strip_prefix(top.as_bytes())?;
+            let same = raw.eq_ignore_ascii_case(name.as_bytes());
+            same.then(|| String::from_utf8_lossy(raw).into_owned())
+        })
+    })
+}
+
+/// The format version, read as torch reads it: C's `stoull`, which skips white space, takes a sign and
+/// leaves what follows the digits, into an `int64_t`.
+fn format_version(name: &str, text: &[u8]) -> Result<i64> {
+    let place = || format!("entry {name}");
+    let word = text.trim_ascii_start();
+    let (negative, digits) = match word.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        Some((b'+', rest)) => (false, rest),
+        _ => (false, word),
+    };
+    let len = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let number = digits
+        .get(..len)
+        .and_then(|it| std::str::from_utf8(it).ok());
+    let number = number.and_then(|it| it.parse::<u64>().ok());
+    let Some(number) = number else {
+        let what = format!(
+            "format version `{}`, expected a number from 1 to {VERSION_MAX}",
+            text.escape_ascii()
+        );
+        return Err(CkptError::NoLoader {
+            entry: place(),
+            what,
+        }
+        .into());
+    };
+    let number = if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    }
+    .cast_signed();
+    if number < 1 {
+        let what = format!("format version {number}, expected 1 to {VERSION_MAX}");
+        return Err(CkptError::NoLoader {
+            entry: place(),
+            what,
+        }
+        .into());
+    }
+    if number > VERSION_MAX {
+        return Err(CkptError::Unsupported {
+            place: place(),
+            what: format!("format version {number}, PyTorch reads up to {VERSION_MAX}"),
+            help: "A newer weightbridge may know it",
+        }
+        .into());
+    }
+    Ok(number)
+}
+
+/// Whether the entries lie in one folder, as torch asks: all of `torch.load`'s, and of a TorchScript
+/// archive, whose other entries `torch.jit.load` does not look at, the first.
+fn in_one_folder(archive: &zip::Archive, layout: &Layout) -> Result<()> {
+    let asked = if layout.constants.is_some() {
+        1
+    } else {
+        archive.len()
+    };
+    for entry in 0..asked {
+        let inside = archive.raw_name(entry).starts_with(layout.top.as_bytes());
+        if !inside || layout.top.is_empty() {
+            let what = if layout.top.is_empty() {
+                "it lies in no folder, expected all entries in one".to_owned()
+            } else {
+                format!(
+                    "it lies outside the archive's folder, expected a name below {}",
+                    layout.top
+                )
+            };
+            let entry = archive.place(entry);
+            return Err(CkptError::NoLoader { entry, what }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Reads the class declarations of all code entries.

@@ -24,6 +24,8 @@ const BLOCK: u64 = 512;
 const MOST: u64 = 100_000;
 /// Bytes of names that stand in a member of their own.
 const NAMES: u64 = 1 << 20;
+/// Bytes of all names and of what links lead to: one that counts for all that follow is held for each.
+const NAMES_HELD: u64 = 16 << 20;
 /// More odd members than this say nothing new.
 const ODD: usize = 1000;
 
@@ -92,6 +94,7 @@ pub(crate) fn members(region: &Region) -> Listing {
         out: Listing::default(),
         links: Vec::new(),
         names: Vec::new(),
+        held: 0,
         next: Names::default(),
         all: Names::default(),
     };
@@ -128,6 +131,8 @@ struct Walk<'a> {
     links: Vec<Link>,
     /// The names of all members, of any type.
     names: Vec<String>,
+    /// Bytes of all of them.
+    held: u64,
     next: Names,
     all: Names,
 }
@@ -168,6 +173,9 @@ impl Walk<'_> {
             }
         };
         let name = said.name.unwrap_or_else(|| own_name(block, kind));
+        // Names of links and of files are held twice.
+        self.held += 2 * name.len() as u64 + said.link.as_ref().map_or(0, String::len) as u64;
+        ir::Limits::check("bytes of the names in a tar", self.held, NAMES_HELD)?;
         // The old type of files is also that of folders, if the name ends so.
         let folder = kind == b'5' || kind == 0 && name.ends_with('/');
         let empty = folder || matches!(kind, b'1'..=b'4' | b'6');
@@ -341,6 +349,18 @@ mod tests {
         let found = listing(all);
         assert!(found.error.is_none(), "{:?}", found.error);
         found.odd.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn a_name_for_all_members_is_not_held_without_end() {
+        let path = format!("path={}\n", "a".repeat(300_000));
+        let name = format!("{} {path}", path.len() + 7);
+        let mut all = vec![member(b'g', "pax", "", name.as_bytes())];
+        all.resize(200, member(b'0', "a", "", b""));
+        let found = listing(&all);
+        let told = found.error.map(|error| error.to_string());
+        assert!(told.is_some_and(|told| told.contains("names in a tar")));
+        assert!(found.members.len() < 40);
     }
 
     #[test]

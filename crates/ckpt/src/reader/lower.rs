@@ -4,7 +4,7 @@ use super::build::{Build, Kind};
 use super::flip::{Flip, flipped};
 use super::forest::{Forest, Node};
 use super::numpy;
-use crate::container::Storages;
+use crate::container::{Form, Storages};
 use crate::error::CkptError;
 use crate::wire::{self, StorageClass, TorchType};
 use ir::{
@@ -188,7 +188,27 @@ impl Forest {
 
     fn dense(&mut self, build: &Build, version: u8, limits: &Limits) -> Result<Lowered> {
         let mut out = Lowered::default();
-        let storage = self.storage(first(build)?)?;
+        let record = first(build)?;
+        // Python's functions take no more and no fewer; the readers of TorchScript leave what is more.
+        let expected = match version {
+            1 => 4..=4,
+            2 => 6..=7,
+            _ => 7..=8,
+        };
+        let by_python = self
+            .docs
+            .get(record.doc)
+            .is_some_and(|doc| doc.form != Form::TorchScript);
+        if by_python && !expected.contains(&build.args.len()) {
+            let what = format!(
+                "the call that builds it has {} arguments, expected {} to {}",
+                build.args.len(),
+                expected.start(),
+                expected.end()
+            );
+            return Err(CkptError::tensor(what).into());
+        }
+        let storage = self.storage(record)?;
         let (dtype, flags) = if version == 3 {
             let dtype = build.args.get(6).copied();
             let dtype = dtype.ok_or_else(|| CkptError::tensor("its record lacks the type"))?;

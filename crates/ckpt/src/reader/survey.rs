@@ -8,6 +8,7 @@ mod inner;
 mod npy;
 mod stream;
 
+use crate::CkptError;
 use crate::container::{self, is_pickle_start, is_tar, is_zip};
 use crate::pickle::{self, Budget, Frames, Outcome};
 use ir::{
@@ -78,8 +79,9 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
             out.provenance = model.provenance.clone();
             out.model = Some(model);
         }
-        // A file that is sound and cannot be converted is still one that can be judged.
-        Err(error) if error.class() == Class::Unsupported && (plain || !out.objects.is_empty()) => {
+        // A file that is sound and cannot be converted is still one that can be judged. So is one that
+        // torch does not load: others may take its pickles out.
+        Err(error) if is_readable(&error) && (plain || !out.objects.is_empty()) => {
             out.provenance.notes.push(error.to_string());
         }
         Err(error) => {
@@ -89,6 +91,12 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
     out.error = out.error.map(|error| error.in_file(input.path()));
     out.provenance.format = "ckpt";
     out
+}
+
+/// Whether the parts of a file can be read, whatever is made of them.
+fn is_readable(error: &Error) -> bool {
+    let no_loader = matches!(error.downcast_ref(), Some(CkptError::NoLoader { .. }));
+    no_loader || error.class() == Class::Unsupported
 }
 
 /// What the pickle that a file may begin with names and calls, up to where it breaks. For files that
@@ -159,7 +167,7 @@ impl Surveyor<'_> {
         if self.depth >= DEPTH {
             let what = format!("more than {DEPTH} archives within archives");
             self.odd(AnomalyKind::Unreadable, place, what.clone());
-            self.error(crate::CkptError::container(place, what).into());
+            self.error(CkptError::container(place, what).into());
             return;
         }
         self.depth += 1;
@@ -224,7 +232,7 @@ impl Surveyor<'_> {
             let what = "an opcode reaches over the end of its frame: unpicklers disagree on what \
                         follows";
             self.odd(AnomalyKind::ParserDisagreement, place, what);
-            self.error(crate::CkptError::container(place, what).into());
+            self.error(CkptError::container(place, what).into());
             let mut other =
                 pickle::run_framed(&region, at, place, &mut self.budget, Frames::Dropped);
             other.crossed = None;

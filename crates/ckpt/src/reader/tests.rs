@@ -198,3 +198,72 @@ fn exported_programs_are_read() {
     );
     assert!(super::probe(&input.peek().unwrap()).points > 90);
 }
+
+/// An archive of a list of nothing, with these entries besides.
+fn archive(entries: &[(&str, &[u8])]) -> Region {
+    let object: (&str, &[u8]) = ("m/data.pkl", b"\x80\x02]q\x00.");
+    Region::memory(pack(&[&[object], entries].concat()))
+}
+
+/// What is asked of archives is what torch 2.15 asks (`tests/interop/test_hostile.py` asks it again).
+#[test]
+fn archives_that_torch_does_not_load_are_refused_and_judged() {
+    let good = ("m/version", &b"3\n"[..]);
+    for entries in [
+        vec![good],
+        vec![("m/version", &b" +3 or so"[..])],
+        vec![("m/VERSION", &b"1"[..])],
+        vec![("m/version", &b"0"[..]), ("m/.data/version", b"10")],
+        vec![good, ("m/", b""), ("m/../x", b"")],
+        // TorchScript: no loader looks at other entries than those it wants.
+        vec![good, ("m/constants.pkl", b"\x80\x02)."), ("../x", b"")],
+    ] {
+        let input = Input::from_region("m.pt", archive(&entries));
+        let opened = CkptReader.open(&input, &Context::default());
+        let error = opened
+            .err()
+            .filter(|error| error.class() != Class::Unsupported);
+        assert!(error.is_none(), "{entries:?}: {error:?}");
+    }
+    for (entries, why) in [
+        (vec![], "no entry `version`"),
+        (
+            vec![("m/version", &b""[..])],
+            "format version ``, expected a number from 1 to 10",
+        ),
+        (
+            vec![("m/version", b"abc")],
+            "format version `abc`, expected a number",
+        ),
+        (
+            vec![("m/version", b"0")],
+            "format version 0, expected 1 to 10",
+        ),
+        (vec![("m/version", b"-1")], "format version -1"),
+        (vec![("m/version", b"0x3")], "format version 0"),
+        (
+            vec![("m/version", b"99999999999999999999")],
+            "expected a number",
+        ),
+        (vec![good, ("m/.data/version", b"0")], "format version 0"),
+        (
+            vec![good, ("/x", b"")],
+            "/x: it lies outside the archive's folder, expected a name below m/",
+        ),
+        (vec![good, ("../x", b"")], "../x: it lies outside"),
+        (vec![good, ("x", b"")], "x: it lies outside"),
+        (vec![good, ("other/", b"")], "other/: it lies outside"),
+    ] {
+        let input = Input::from_region("m.pt", archive(&entries));
+        let error = CkptReader.open(&input, &Context::default()).unwrap_err();
+        assert_eq!(error.class(), Class::Malformed, "{error}");
+        assert!(error.to_string().contains(why), "{error}, expected {why}");
+        assert!(error.help().is_some());
+        let seen = CkptReader.survey(&input, &Context::default());
+        assert!(
+            seen.error.is_none() && seen.objects.len() == 1,
+            "{:?}",
+            seen.error
+        );
+    }
+}

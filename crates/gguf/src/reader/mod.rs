@@ -62,6 +62,7 @@ pub(crate) struct File {
     version: u32,
     order: ByteOrder,
     pub(crate) pairs: Vec<Pair>,
+    odd_bools: Option<values::OddBools>,
     pub(crate) infos: Vec<Info>,
     /// Where the data section begins.
     pub(crate) start: u64,
@@ -110,7 +111,7 @@ fn read(input: &Input, region: &Region, len: u64, limits: &Limits) -> Result<Fil
     let n_tensors = cursor.check_count("the number of tensors", n_tensors_at, n_tensors, least)?;
     let least = values::least_len(cursor.wide);
     let n_pairs = cursor.check_count("the number of keys", n_pairs_at, n_pairs, least)?;
-    let pairs = values::pairs(&mut cursor, n_pairs, limits)?;
+    let (pairs, odd_bools) = values::pairs(&mut cursor, n_pairs, limits)?;
     let alignment = alignment(&pairs)?;
     let infos = tensors::infos(&mut cursor, n_tensors, longest_name(&pairs), limits)?;
     let (start, end) = tensors::lay_out(&infos, cursor.position(), alignment, len)?;
@@ -120,6 +121,7 @@ fn read(input: &Input, region: &Region, len: u64, limits: &Limits) -> Result<Fil
         version,
         order: cursor.order,
         pairs,
+        odd_bools,
         infos,
         start,
         end,
@@ -287,6 +289,18 @@ fn provenance(files: &[File]) -> Provenance {
             out.records
                 .push(Record::dropped("trailing-bytes", what, why));
         }
+    }
+    // The keys of other shards are not the model's.
+    if let Some(odd) = files.first().and_then(|file| file.odd_bools.as_ref()) {
+        let what = match odd.n {
+            1 => format!("key {:?}", odd.key),
+            n => format!("key {:?} and {} more", odd.key, n - 1),
+        };
+        let why = format!(
+            "a bool of byte {}, expected 0 or 1; ggml reads it as true, which is written as 1",
+            odd.byte
+        );
+        out.records.push(Record::changed("bool-byte", what, why));
     }
     if let Some(first) = files.first() {
         let order = match first.order {

@@ -323,3 +323,38 @@ fn one_shard_alone_keeps_its_keys() {
         "{error}"
     );
 }
+
+/// ggml and gguf-py read a bool of any byte but 0 as true; the specification allows 0 and 1.
+#[test]
+fn a_bool_of_another_byte_is_told_of() {
+    let of = |one: u8, list: [u8; 3]| {
+        let array = [&[7, 0, 0, 0][..], &3u64.to_le_bytes(), &list].concat();
+        let file = Bytes3::default().key("a", 7, &[one]).key("b", 9, &array);
+        let input = Input::from_region("m.gguf", Region::memory(file.done(&[])));
+        open_shard(&input, &Context::default()).unwrap()
+    };
+    assert!(of(1, [0, 1, 1]).provenance.records.is_empty());
+    let model = of(0, [0, 2, 255]);
+    let [record] = &model.provenance.records[..] else {
+        panic!("{:?}", model.provenance.records);
+    };
+    assert_eq!(
+        (record.kind, record.what.as_str()),
+        ("bool-byte", "key \"b\"")
+    );
+    assert!(record.loss && record.why.contains("a bool of byte 2"));
+    let model = of(7, [0, 2, 255]);
+    assert_eq!(model.provenance.records[0].what, "key \"a\" and 1 more");
+    let values: Vec<_> = model
+        .metadata
+        .iter()
+        .map(|entry| entry.value.clone())
+        .collect();
+    assert_eq!(
+        values,
+        [
+            MetaValue::Bool(true),
+            MetaValue::Array(Array::Bool(vec![false, true, true]))
+        ]
+    );
+}

@@ -25,19 +25,39 @@ const COUNT: &str = "the number of elements";
 /// A pair as the file has it.
 pub(crate) type Pair = (String, MetaValue);
 
+/// Keys with a bool of a byte other than 0 and 1, which the specification does not allow. ggml and
+/// gguf-py read it as true.
+#[derive(Debug, Clone)]
+pub(crate) struct OddBools {
+    /// The first such key.
+    pub(crate) key: String,
+    /// Its byte, the first of a list.
+    pub(crate) byte: u8,
+    /// How many keys.
+    pub(crate) n: u64,
+}
+
 /// What the values of one file may still take, and how deep they may nest.
 struct Budget {
     parts: u64,
     depth: u64,
+    /// The first bool of the value that is neither 0 nor 1.
+    odd_bool: Option<u8>,
 }
 
 /// Reads `n` pairs.
-pub(super) fn pairs(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Result<Vec<Pair>> {
+pub(super) fn pairs(
+    cursor: &mut Cursor<'_>,
+    n: usize,
+    limits: &Limits,
+) -> Result<(Vec<Pair>, Option<OddBools>)> {
     Limits::check("keys", n as u64, limits.entries.min(PAIRS_MAX))?;
     let mut budget = Budget {
         parts: 0,
         depth: limits.depth.min(DEPTH_MAX),
+        odd_bool: None,
     };
+    let mut odd: Option<OddBools> = None;
     let mut seen = HashSet::with_capacity(n);
     let mut pairs = Vec::with_capacity(n);
     for number in 0..n {
@@ -55,9 +75,18 @@ pub(super) fn pairs(cursor: &mut Cursor<'_>, n: usize, limits: &Limits) -> Resul
         }
         let value =
             value(cursor, &key, &mut budget).map_err(|error| error.at(format!("key {key:?}")))?;
+        if let Some(byte) = budget.odd_bool.take() {
+            match &mut odd {
+                Some(odd) => odd.n += 1,
+                None => {
+                    let key = key.clone();
+                    odd = Some(OddBools { key, byte, n: 1 });
+                }
+            }
+        }
         pairs.push((key, value));
     }
-    Ok(pairs)
+    Ok((pairs, odd))
 }
 
 fn value_type(cursor: &mut Cursor<'_>, key: &str) -> Result<ValueType> {
@@ -85,7 +114,7 @@ fn value(cursor: &mut Cursor<'_>, key: &str, budget: &mut Budget) -> Result<Meta
         ValueType::I64 => MetaValue::I64(cursor.i64(VALUE)?),
         ValueType::F32 => MetaValue::F32(f32::from_bits(cursor.u32(VALUE)?)),
         ValueType::F64 => MetaValue::F64(f64::from_bits(cursor.u64(VALUE)?)),
-        ValueType::Bool => MetaValue::Bool(cursor.u8(VALUE)? != 0),
+        ValueType::Bool => MetaValue::Bool(budget.bool(cursor.u8(VALUE)?)),
         ValueType::Str => MetaValue::Str(own(cursor.string(STRING)?)),
         ValueType::Array => MetaValue::Array(array(cursor, key, budget, 1)?),
     })
@@ -148,7 +177,7 @@ fn flat(cursor: &mut Cursor<'_>, kind: ValueType, budget: &mut Budget) -> Result
         ValueType::Bool => {
             let n = cursor.count(COUNT, 1)?;
             let raw = cursor.take(n, "the array")?;
-            Array::Bool(raw.iter().map(|byte| *byte != 0).collect())
+            Array::Bool(raw.iter().map(|byte| budget.bool(*byte)).collect())
         }
         ValueType::Str | ValueType::Array => {
             let n = cursor.count(COUNT, if cursor.wide { 8 } else { 4 })?;
@@ -163,6 +192,14 @@ fn flat(cursor: &mut Cursor<'_>, kind: ValueType, budget: &mut Budget) -> Result
 }
 
 impl Budget {
+    /// The bool of a byte.
+    fn bool(&mut self, byte: u8) -> bool {
+        if byte > 1 {
+            self.odd_bool.get_or_insert(byte);
+        }
+        byte != 0
+    }
+
     fn spend(&mut self, n: usize) -> Result<()> {
         self.parts = self.parts.saturating_add(n as u64);
         Limits::check("strings and arrays in arrays", self.parts, PARTS_MAX)

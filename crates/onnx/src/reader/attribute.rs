@@ -23,7 +23,7 @@ struct Raw {
     int: Option<i64>,
     string: Option<Vec<u8>>,
     tensor: Option<Span>,
-    graph: Option<Span>,
+    graph: Vec<Span>,
     sparse: Option<Span>,
     ty: Option<Span>,
     floats: Vec<f32>,
@@ -75,7 +75,7 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
             field::attribute::I => raw.int = Some(field.int()?),
             field::attribute::S => raw.string = Some(state.blob(field)?),
             field::attribute::T => raw.tensor = Some(field.span()?),
-            field::attribute::G => raw.graph = Some(field.span()?),
+            field::attribute::G => keep::<GraphBody>(&mut raw.graph, field, state)?,
             field::attribute::SPARSE_TENSOR => raw.sparse = Some(field.span()?),
             field::attribute::TP => raw.ty = Some(field.span()?),
             field::attribute::FLOATS => state.floats(field, &mut raw.floats)?,
@@ -104,7 +104,7 @@ fn kind(raw: &Raw, typed: bool) -> Result<AttributeKind> {
         (raw.int.is_some(), AttributeKind::Int),
         (raw.string.is_some(), AttributeKind::Str),
         (raw.tensor.is_some(), AttributeKind::Tensor),
-        (raw.graph.is_some(), AttributeKind::Graph),
+        (!raw.graph.is_empty(), AttributeKind::Graph),
         (raw.sparse.is_some(), AttributeKind::Sparse),
         (raw.ty.is_some(), AttributeKind::Type),
         (!raw.floats.is_empty(), AttributeKind::Floats),
@@ -174,8 +174,9 @@ fn value(
             AttributeValue::Sparse(sparse::sparse(state, span, &name)?.0)
         }
         AttributeKind::Graph => {
-            let span = need(raw.graph, "the graph")?;
-            AttributeValue::Graph(Box::new(graph(state, span, Body::Nested(depth + 1))?))
+            need(raw.graph.first().copied(), "the graph")?;
+            let body = graph(state, &raw.graph, Body::Nested(depth + 1))?;
+            AttributeValue::Graph(Box::new(body))
         }
         AttributeKind::Type => {
             let span = need(raw.ty, "the type")?;
@@ -201,7 +202,7 @@ fn value(
         AttributeKind::Graphs => {
             let mut list = Vec::new();
             for span in &raw.graphs {
-                list.push(graph(state, *span, Body::Nested(depth + 1))?);
+                list.push(graph(state, &[*span], Body::Nested(depth + 1))?);
             }
             AttributeValue::Graphs(list)
         }

@@ -1,8 +1,9 @@
 //! What a graph must be beyond its encoding: every name defined, once, and no function within itself.
 //!
-//! Those are the rules of onnx's checker that runtimes hold to as well. That nodes stand in the order
-//! in which they compute is one of the checker's alone.
+//! Those are the rules of onnx's checker that runtimes hold to as well; [`rules`] has more of them. That the
+//! nodes of the model's own graph stand in the order in which they compute is one of the checker's alone.
 
+use super::rules;
 use crate::OnnxError;
 use ir::{Function, Graph, GraphBody, Initializer, Node, Result, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -28,7 +29,8 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
             body(inner, &mut vec![names(&graph.body)])?;
         }
     }
-    calls(&graph.functions)
+    calls(&graph.functions)?;
+    rules::check(graph)
 }
 
 /// The names that a body has for those in it.
@@ -128,9 +130,9 @@ fn calls(functions: &[Function]) -> Result<()> {
 }
 
 /// Functions by domain, name and overload.
-type ByName<'a> = HashMap<[&'a str; 3], usize>;
+pub(super) type ByName<'a> = HashMap<[&'a str; 3], usize>;
 
-fn key(function: &Function) -> [&str; 3] {
+pub(super) fn key(function: &Function) -> [&str; 3] {
     [&function.domain, &function.name, &function.overload]
 }
 
@@ -141,7 +143,7 @@ fn mark(list: &mut [bool], at: usize) {
 }
 
 /// The functions that the nodes of a body call, each once.
-fn callees(body: &GraphBody, by_name: &ByName<'_>) -> Vec<usize> {
+pub(super) fn callees(body: &GraphBody, by_name: &ByName<'_>) -> Vec<usize> {
     let (mut bodies, mut found) = (vec![body], HashSet::new());
     while let Some(body) = bodies.pop() {
         for node in &body.nodes {

@@ -112,44 +112,47 @@ impl Names {
     }
 }
 
-/// A `GraphProto`. The recursion through attributes is bounded by `State::check_depth`.
-pub(super) fn graph(state: &mut State<'_>, mut span: Span, which: Body) -> Result<GraphBody> {
+/// A `GraphProto`, which may come in pieces: protobuf merges them, so lists go on and the last of what
+/// is single counts. The recursion through attributes is bounded by `State::check_depth`.
+pub(super) fn graph(state: &mut State<'_>, pieces: &[Span], which: Body) -> Result<GraphBody> {
     state.check_depth(which.depth())?;
     let mut names = Names::default();
     let (mut nodes, mut infos, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
     let mut seen = HashSet::new();
-    while let Some(field) = state.source.field(&mut span)? {
-        match field.number {
-            field::graph::NODE => keep::<Node>(&mut nodes, field, state)?,
-            field::graph::NAME => names.body.name = state.name(field)?,
-            field::graph::DOC => names.body.doc = state.text(field)?,
-            field::graph::INITIALIZER => {
-                let number = names.body.initializers.len();
-                let (name, id) = tensor::initializer(state, field.span()?, number)?;
-                initialize(&mut names, name, state, &mut seen, |value| {
-                    Initializer::Dense(value, id)
-                })?;
+    for mut span in pieces.iter().copied() {
+        while let Some(field) = state.source.field(&mut span)? {
+            match field.number {
+                field::graph::NODE => keep::<Node>(&mut nodes, field, state)?,
+                field::graph::NAME => names.body.name = state.name(field)?,
+                field::graph::DOC => names.body.doc = state.text(field)?,
+                field::graph::INITIALIZER => {
+                    let number = names.body.initializers.len();
+                    let (name, id) = tensor::initializer(state, field.span()?, number)?;
+                    initialize(&mut names, name, state, &mut seen, |value| {
+                        Initializer::Dense(value, id)
+                    })?;
+                }
+                field::graph::SPARSE_INITIALIZER => {
+                    let (parts, name) = sparse::initializer(state, field.span()?)?;
+                    initialize(&mut names, name, state, &mut seen, |value| {
+                        Initializer::Sparse(value, parts)
+                    })?;
+                }
+                field::graph::INPUT => {
+                    let value = types::value_info(state, field)?;
+                    let id = names.declare(value, state)?;
+                    names.input(id);
+                }
+                // What an input or a node says of a value counts before these.
+                field::graph::OUTPUT => outputs.push(types::value_info(state, field)?),
+                field::graph::VALUE_INFO => infos.push(types::value_info(state, field)?),
+                field::graph::QUANTIZATION => {
+                    let annotation = annotation(state, field.span()?)?;
+                    names.body.annotations.push(annotation);
+                }
+                field::graph::METADATA => names.body.metadata.push(state.pair(field)?),
+                _ => state.unknown("GraphProto", field),
             }
-            field::graph::SPARSE_INITIALIZER => {
-                let (parts, name) = sparse::initializer(state, field.span()?)?;
-                initialize(&mut names, name, state, &mut seen, |value| {
-                    Initializer::Sparse(value, parts)
-                })?;
-            }
-            field::graph::INPUT => {
-                let value = types::value_info(state, field)?;
-                let id = names.declare(value, state)?;
-                names.input(id);
-            }
-            // What an input or a node says of a value counts before these.
-            field::graph::OUTPUT => outputs.push(types::value_info(state, field)?),
-            field::graph::VALUE_INFO => infos.push(types::value_info(state, field)?),
-            field::graph::QUANTIZATION => {
-                let annotation = annotation(state, field.span()?)?;
-                names.body.annotations.push(annotation);
-            }
-            field::graph::METADATA => names.body.metadata.push(state.pair(field)?),
-            _ => state.unknown("GraphProto", field),
         }
     }
     for value in outputs {

@@ -6,6 +6,7 @@ mod external;
 mod graph;
 mod model;
 mod numbers;
+mod rules;
 mod source;
 mod sparse;
 mod state;

@@ -17,7 +17,7 @@ use std::collections::HashSet;
 pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
     let mut span = state.source.whole();
     let mut about = About::default();
-    let (mut opsets, mut body, mut pairs) = (Vec::new(), None, Vec::new());
+    let (mut opsets, mut body, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     let (mut functions, mut trainings) = (Vec::new(), Vec::new());
     while let Some(field) = state.source.field(&mut span)? {
         match field.number {
@@ -27,7 +27,7 @@ pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
             field::model::DOMAIN => about.domain = state.name(field)?,
             field::model::MODEL_VERSION => about.model_version = Some(field.int()?),
             field::model::DOC => about.doc = state.text(field)?,
-            field::model::GRAPH => once(&mut body, field.span()?, "the graph")?,
+            field::model::GRAPH => keep::<()>(&mut body, field, state)?,
             field::model::OPSET_IMPORT => opsets.push(opset(state, field)?),
             field::model::METADATA => pairs.push(state.pair(field)?),
             field::model::TRAINING => keep::<Training>(&mut trainings, field, state)?,
@@ -39,13 +39,13 @@ pub(super) fn model(state: &mut State<'_>) -> Result<Model> {
             _ => state.unknown("ModelProto", field),
         }
     }
-    let Some(body) = body else {
+    if body.is_empty() {
         return Err(OnnxError::Missing { what: "the graph" }.into());
-    };
+    }
     state.typed = about.ir_version.is_some_and(|version| version >= 2);
     let mut whole = Graph {
         opsets,
-        body: graph(state, body, Body::Main)?,
+        body: graph(state, &body, Body::Main)?,
         about,
         ..Graph::default()
     };
@@ -257,7 +257,7 @@ fn training(state: &mut State<'_>, mut span: Span) -> Result<Training> {
         }
     }
     let mut body = |span: Option<Span>| -> Result<Option<GraphBody>> {
-        span.map(|span| graph(state, span, Body::Nested(1)))
+        span.map(|span| graph(state, &[span], Body::Nested(1)))
             .transpose()
     };
     training.initialization = body(initialization)?;

@@ -4,11 +4,12 @@ use super::rope::Rope;
 use super::tensor::Tensors;
 use super::types::{value_info, value_type};
 use super::{opsets, pairs};
+use crate::order::{early, sequence, walk};
 use crate::wire::code::code_of_kind;
 use crate::wire::field;
 use ir::{
     Attribute, AttributeKind, AttributeValue, Fault, Function, GraphBody, Initializer, Node,
-    Result, Training, Value, ValueId,
+    Record, Report, Result, Training, Value, ValueId,
 };
 use std::collections::HashSet;
 
@@ -20,10 +21,39 @@ fn value(body: &GraphBody, id: ValueId) -> Result<&Value> {
     })
 }
 
-/// A `GraphProto`. As deep as `Model::validate` allows.
-pub(super) fn graph<'a>(body: &GraphBody, tensors: &Tensors<'a>) -> Result<Rope<'a>> {
+/// The order to write a graph's nodes in where theirs is none in which they can compute: onnxruntime
+/// sorts such nodes, onnx's checker and other runtimes refuse them.
+pub(super) fn order(body: &GraphBody, report: &mut Report) -> Result<Option<Vec<usize>>> {
+    let mut order = None;
+    walk(body, &mut |it, within| {
+        if !std::ptr::eq(it, body) || early(it, within).is_none() {
+            return Ok(());
+        }
+        // A cycle has no order; no reader lets one through.
+        order = sequence(it, within).ok();
+        Ok(())
+    })?;
+    if order.is_some() {
+        let why = "some nodes stood before what they take; each is written behind it";
+        report.add(Record::changed("nodes-sorted", &body.name, why));
+    }
+    Ok(order)
+}
+
+/// A `GraphProto`, its nodes in an order of their own if one is given. As deep as `Model::validate`
+/// allows.
+pub(super) fn graph<'a>(
+    body: &GraphBody,
+    order: Option<&[usize]>,
+    tensors: &Tensors<'a>,
+) -> Result<Rope<'a>> {
     let mut out = Rope::new();
-    for node in &body.nodes {
+    let sorted = order
+        .into_iter()
+        .flatten()
+        .filter_map(|at| body.nodes.get(*at));
+    let stored = body.nodes.iter().filter(|_| order.is_none());
+    for node in sorted.chain(stored) {
         out.message(field::graph::NODE, node_message(node, body, tensors)?);
     }
     out.some_text(field::graph::NAME, &body.name);
@@ -138,7 +168,7 @@ fn attribute_message<'a>(attribute: &Attribute, tensors: &Tensors<'a>) -> Result
             AttributeKind::Sparse
         }
         AttributeValue::Graph(body) => {
-            out.message(field::attribute::G, graph(body, tensors)?);
+            out.message(field::attribute::G, graph(body, None, tensors)?);
             AttributeKind::Graph
         }
         AttributeValue::Type(ty) => {
@@ -178,7 +208,7 @@ fn attribute_message<'a>(attribute: &Attribute, tensors: &Tensors<'a>) -> Result
         }
         AttributeValue::Graphs(list) => {
             for body in list {
-                out.message(field::attribute::GRAPHS, graph(body, tensors)?);
+                out.message(field::attribute::GRAPHS, graph(body, None, tensors)?);
             }
             AttributeKind::Graphs
         }
@@ -244,7 +274,7 @@ pub(super) fn training<'a>(training: &Training, tensors: &Tensors<'a>) -> Result
         (field::training::ALGORITHM, &training.algorithm),
     ] {
         if let Some(body) = body {
-            out.message(number, graph(body, tensors)?);
+            out.message(number, graph(body, None, tensors)?);
         }
     }
     pairs(

@@ -179,7 +179,9 @@ fn model_message<'a>(
         out.int(field::model::MODEL_VERSION, version);
     }
     out.some_text(field::model::DOC, &about.doc);
-    out.message(field::model::GRAPH, graph::graph(&graph.body, tensors)?);
+    let order = graph::order(&graph.body, report)?;
+    let body = graph::graph(&graph.body, order.as_deref(), tensors)?;
+    out.message(field::model::GRAPH, body);
     opsets(&mut out, field::model::OPSET_IMPORT, &graph.opsets);
     let mut properties = Vec::new();
     if container {

@@ -72,6 +72,20 @@ pub(crate) fn placeholders(model: &Model) -> Vec<Record> {
     found.collect()
 }
 
+/// Most numbers in the lists of a configuration: each is held several times over, at 72 bytes, while the
+/// keys are made. The longest known lists, factors of longrope, have a few hundred.
+const MAX_NUMBERS: u64 = 65_536;
+
+/// How many numbers a value's lists hold. JSON nests 128 deep at most.
+fn numbers(value: &Value, listed: bool) -> u64 {
+    match value {
+        Value::Number(_) => listed.into(),
+        Value::Array(list) => list.iter().map(|value| numbers(value, true)).sum(),
+        Value::Object(map) => map.values().map(|value| numbers(value, false)).sum(),
+        _ => 0,
+    }
+}
+
 /// A side file as JSON.
 pub(crate) fn json(model: &Model, name: &str, limits: &Limits) -> Result<Option<Value>> {
     let Some(bytes) = text(model, name, limits)? else {
@@ -80,6 +94,10 @@ pub(crate) fn json(model: &Model, name: &str, limits: &Limits) -> Result<Option<
     let asset = model.assets.iter().find(|asset| asset.name == name);
     let path = || asset.map_or_else(|| name.into(), path_of);
     let parsed = serde_json::from_slice(&bytes);
+    if let Ok(value) = &parsed {
+        Limits::check("numbers in lists", numbers(value, false), MAX_NUMBERS)
+            .map_err(|error| error.in_file(path()))?;
+    }
     parsed.map(Some).map_err(|error| {
         if let Some(found) = ir::sniff(&bytes).filter(|found| found.placeholder) {
             let what = format!("this is {}", found.what);
@@ -128,4 +146,20 @@ pub(crate) fn quantization(
         tensor.dtype() == DType::F8E4M3 && (scale("_scale_inv") || scale("_scale"))
     });
     Ok(scaled.then(|| serde_json::json!({"quant_method": "fp8"})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_lists_are_counted_and_no_others() {
+        let config = serde_json::json!({
+            "hidden_size": 64,
+            "layer_types": ["a", "b"],
+            "rope_scaling": {"short_factor": [1, 2.5], "factor": 8, "pairs": [[1, 2], {"n": 3}, [{"l": [4]}]]},
+            "id2label": {"0": "x", "1": 2},
+        });
+        assert_eq!(numbers(&config, false), 5);
+    }
 }
