@@ -109,13 +109,17 @@ pub(crate) fn sequence(
             let Some(node) = body.nodes.get(at) else {
                 continue;
             };
-            let Some(taken) = taken(node, at, next, within) else {
-                set(&mut marks, at, Mark::Placed);
-                order.push(at);
-                continue;
+            let id = match taken(node, at, next, within) {
+                Taken::Value(id) => Some(id),
+                Taken::Nothing => None,
+                Taken::Behind => {
+                    set(&mut marks, at, Mark::Placed);
+                    order.push(at);
+                    continue;
+                }
             };
             open.push((at, next + 1));
-            let maker = taken.and_then(|id| makers.get(id.index()).copied().flatten());
+            let maker = id.and_then(|id| makers.get(id.index()).copied().flatten());
             match maker.and_then(|maker| Some((maker, *marks.get(maker)?))) {
                 Some((maker, Mark::Open)) => return Err(maker),
                 Some((maker, Mark::New)) => {
@@ -135,15 +139,26 @@ fn set(marks: &mut [Mark], at: usize, mark: Mark) {
     }
 }
 
-/// What node `at` takes as number `next`, those behind its inputs being what it takes within; `None`
-/// behind the last, `Some(None)` for an input left out.
-fn taken(node: &Node, at: usize, next: usize, within: &Within) -> Option<Option<ValueId>> {
+/// What a node takes at one of its places.
+enum Taken {
+    Value(ValueId),
+    /// An input is left out.
+    Nothing,
+    /// There are no more places.
+    Behind,
+}
+
+/// What node `at` takes as number `next`, those behind its inputs being what it takes within.
+fn taken(node: &Node, at: usize, next: usize, within: &Within) -> Taken {
     if let Some(input) = node.inputs.get(next) {
-        return Some(*input);
+        return input.map_or(Taken::Nothing, Taken::Value);
     }
     let from = within.partition_point(|(number, _)| *number < at);
-    let found = within.get(from.checked_add(next - node.inputs.len())?)?;
-    (found.0 == at).then_some(Some(found.1))
+    let found = within.get(from.saturating_add(next - node.inputs.len()));
+    match found {
+        Some((number, id)) if *number == at => Taken::Value(*id),
+        _ => Taken::Behind,
+    }
 }
 
 #[cfg(test)]

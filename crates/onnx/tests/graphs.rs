@@ -17,7 +17,7 @@ fn node(op: &str, takes: &str, gives: &str) -> NodeProto {
     let (domain, op) = op.split_once(':').unwrap_or(("", op));
     NodeProto {
         op_type: Some(op.to_owned()),
-        domain: Some(domain.to_owned()),
+        domain: Some(domain.to_owned()).filter(|domain| !domain.is_empty()),
         input: names(takes),
         output: names(gives),
         ..NodeProto::default()

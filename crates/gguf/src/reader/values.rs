@@ -76,12 +76,11 @@ pub(super) fn pairs(
         let value =
             value(cursor, &key, &mut budget).map_err(|error| error.at(format!("key {key:?}")))?;
         if let Some(byte) = budget.odd_bool.take() {
-            match &mut odd {
-                Some(odd) => odd.n += 1,
-                None => {
-                    let key = key.clone();
-                    odd = Some(OddBools { key, byte, n: 1 });
-                }
+            if let Some(odd) = &mut odd {
+                odd.n += 1;
+            } else {
+                let key = key.clone();
+                odd = Some(OddBools { key, byte, n: 1 });
             }
         }
         pairs.push((key, value));

@@ -114,7 +114,7 @@ fn plain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
-fn opsets<'a>(opsets: &'a [(String, i64)], name: fn(&str) -> &str) -> Opsets<'a> {
+fn opsets(opsets: &[(String, i64)], name: fn(&str) -> &str) -> Opsets<'_> {
     let all = opsets.iter();
     all.map(|(domain, version)| (name(domain), *version))
         .collect()

@@ -35,7 +35,7 @@ pub(super) fn order(body: &GraphBody, report: &mut Report) -> Result<Option<Vec<
     })?;
     if order.is_some() {
         let why = "some nodes stood before what they take; each is written behind it";
-        report.add(Record::changed("nodes-sorted", &body.name, why));
+        report.add(Record::carried("nodes-sorted", &body.name, why));
     }
     Ok(order)
 }
