@@ -79,7 +79,7 @@ fn rope_freqs(root: &mut Map<String, Value>, factors: &[f64]) {
     let base = number("freq_base").unwrap_or(10000.0);
     let dim = number("dimension_count").unwrap_or(factors.len() as f64 * 2.0);
     // One factor for two dimensions: any other number was not made of these figures.
-    if (dim / 2.0).ceil() != factors.len() as f64 {
+    if ((dim / 2.0).ceil() - factors.len() as f64).abs() > 0.5 {
         return;
     }
     let factor = factors.iter().copied().fold(1.0, f64::max);

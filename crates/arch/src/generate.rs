@@ -54,7 +54,7 @@ fn llama3(scope: &Scope<'_>) -> Result<Vec<f32>, String> {
     let low = given("low_freq_factor")?;
     let high = given("high_freq_factor")?;
     let context = number("rope.original_max_position_embeddings ?? 8192")?;
-    if !(dim <= MAX_DIM) {
+    if dim.is_nan() || dim > MAX_DIM {
         return Err(format!(
             "the heads have {dim} dimensions, over the limit of {MAX_DIM}"
         ));
