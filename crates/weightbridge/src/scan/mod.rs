@@ -78,7 +78,7 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
     Ok(report)
 }
 
-/// The files that [`scan`] would look at.
+/// The files that [`scan()`] would look at.
 pub fn files_to_scan(paths: &[PathBuf], session: &Session) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
