@@ -16,19 +16,27 @@ fn refused_quickly(name: &str, bytes: &[u8], word: &str) {
 /// The count of keys times the size of a record wraps.
 #[test]
 fn cve_2024_25664() {
-    refused_quickly("a.gguf", &gguf(0, u64::MAX / 48 + 2, &[]), "");
+    refused_quickly("a.gguf", &gguf(0, u64::MAX / 48 + 2, &[]), "number of keys");
 }
 
 /// The same, as TALOS-2024-1916 has it.
 #[test]
 fn cve_2024_23605() {
-    refused_quickly("a.gguf", &gguf(0, 1 << 60, &[&gguf_pair("a", "b")]), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf(0, 1 << 60, &[&gguf_pair("a", "b")]),
+        "number of keys",
+    );
 }
 
 /// The count of tensors times the size of a record wraps.
 #[test]
 fn cve_2024_25666() {
-    refused_quickly("a.gguf", &gguf(u64::MAX / 88 + 2, 0, &[]), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf(u64::MAX / 88 + 2, 0, &[]),
+        "number of tensors",
+    );
 }
 
 /// The same, as TALOS-2024-1915 has it.
@@ -37,21 +45,29 @@ fn cve_2024_21836() {
     refused_quickly(
         "a.gguf",
         &gguf(1 << 59, 0, &[&gguf_tensor("w", &[1], 0)]),
-        "",
+        "number of tensors",
     );
 }
 
 /// A key of 2^64-1 bytes: plus one it is none.
 #[test]
 fn cve_2024_25665() {
-    refused_quickly("a.gguf", &gguf(0, 1, &[&[0xff; 8], b"key"]), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf(0, 1, &[&[0xff; 8], &[b'k'; 64]]),
+        "length of the",
+    );
 }
 
 /// A value of 2^64-1 bytes.
 #[test]
 fn cve_2024_23496() {
     let pair = [gguf_text("k"), 8u32.to_le_bytes().to_vec(), vec![0xff; 8]].concat();
-    refused_quickly("a.gguf", &gguf(0, 1, &[&pair, b"value"]), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf(0, 1, &[&pair, b"value"]),
+        "length of the string",
+    );
 }
 
 /// An array of that many elements.
@@ -69,58 +85,73 @@ fn array(kind: u32, count: u64) -> Vec<u8> {
 /// The count of an array times the size of an element wraps.
 #[test]
 fn cve_2024_25667() {
-    refused_quickly("a.gguf", &array(10, 1 << 61), "");
+    refused_quickly("a.gguf", &array(10, 1 << 61), "number of elements");
 }
 
 /// The same with strings.
 #[test]
 fn cve_2024_25668() {
-    refused_quickly("a.gguf", &array(8, 1 << 60), "");
+    refused_quickly("a.gguf", &array(8, 1 << 60), "number of elements");
 }
 
 /// The same, as TALOS-2024-1912 has it.
 #[test]
 fn cve_2024_21825() {
-    refused_quickly("a.gguf", &array(8, u64::MAX / 16 + 2), "");
+    refused_quickly("a.gguf", &array(8, u64::MAX / 16 + 2), "number of elements");
 }
 
 /// More dimensions than a tensor has room for.
 #[test]
 fn cve_2024_21802() {
     let file = gguf(1, 0, &[&gguf_tensor("w", &[1; 64], 0)]);
-    refused_quickly("a.gguf", &gguf_data(file, 32), "");
+    refused_quickly("a.gguf", &gguf_data(file, 32), "64 dimensions");
 }
 
-/// The sum of all sizes wraps.
+/// The sum of all sizes wraps: behind a tensor that is there, one that ends at byte 0.
 #[test]
 fn cve_2025_53630() {
-    let each = 1u64 << 61;
     let rows = [
-        gguf_tensor("a", &[each], 0),
-        gguf_tensor("b", &[each], each << 2),
+        gguf_tensor("a", &[8], 0),
+        gguf_tensor("b", &[(1 << 62) - 8], 32),
     ];
-    refused_quickly("a.gguf", &gguf_data(gguf(2, 0, &[&rows.concat()]), 32), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf_data(gguf(2, 0, &[&rows.concat()]), 32),
+        "tensor \"b\": with it the data takes more bytes",
+    );
 }
 
 /// Padding makes the sum wrap after the check.
 #[test]
 fn cve_2026_27940() {
     let row = gguf_tensor("a", &[(u64::MAX - 15) / 4], 0);
-    refused_quickly("a.gguf", &gguf_data(gguf(1, 0, &[&row]), 32), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf_data(gguf(1, 0, &[&row]), 32),
+        "the data takes more bytes",
+    );
 }
 
 /// Dimensions whose product wraps to a small number.
 #[test]
 fn cve_2026_33298() {
     let row = gguf_tensor("a", &[1 << 32, 1 << 32], 0);
-    refused_quickly("a.gguf", &gguf_data(gguf(1, 0, &[&row]), 64), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf_data(gguf(1, 0, &[&row]), 64),
+        "product does not fit",
+    );
 }
 
 /// A tensor that says it is larger than the file.
 #[test]
 fn cve_2026_7482() {
     let row = gguf_tensor("a", &[4096], 0);
-    refused_quickly("a.gguf", &gguf_data(gguf(1, 0, &[&row]), 64), "");
+    refused_quickly(
+        "a.gguf",
+        &gguf_data(gguf(1, 0, &[&row]), 64),
+        "the file ends at byte 128",
+    );
 }
 
 /// A template that leaves the sandbox there is none of.
