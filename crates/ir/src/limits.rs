@@ -25,7 +25,7 @@ pub struct Limits {
     /// Entries of an archive.
     pub entries: u64,
     /// How many times larger than its packed form an entry may unpack, or than what holds them
-    /// tensors may be that share it, beyond the first 16 MiB.
+    /// tensors may be that share it, beyond the first 16 MiB (of tensors 256 MiB).
     pub expansion: u64,
     /// Dimensions of a tensor.
     pub rank: u64,
@@ -34,8 +34,11 @@ pub struct Limits {
     pub summed_bytes: u64,
 }
 
-/// Anything may unpack or expand to this many bytes, however few it is made of.
-const ALWAYS: u64 = 16 << 20;
+/// Anything may unpack to this many bytes, however few it is made of.
+const UNPACKED: u64 = 16 << 20;
+/// Tensors may be expanded to this many: a mask or a state of one number is some million times what
+/// holds it.
+const EXPANDED: u64 = 256 << 20;
 
 /// Bytes below which a file may make a part of the objects only.
 const SMALL: u64 = 1 << 20;
@@ -114,10 +117,18 @@ impl Limits {
         }
     }
 
-    /// `Ok` while `size` bytes are no more than `held` bytes may become.
-    pub fn check_expansion(&self, what: &'static str, held: u64, size: u64) -> Result<()> {
-        let most = held.saturating_mul(self.expansion).saturating_add(ALWAYS);
-        Self::check(what, size, most)
+    /// `Ok` while `size` bytes are no more than `packed` bytes may hold.
+    pub fn check_unpacked(&self, what: &'static str, packed: u64, size: u64) -> Result<()> {
+        Self::check(what, size, self.times(packed, UNPACKED))
+    }
+
+    /// `Ok` while tensors of `size` bytes are no more than `held` bytes may be expanded to.
+    pub fn check_expanded(&self, what: &'static str, held: u64, size: u64) -> Result<()> {
+        Self::check(what, size, self.times(held, EXPANDED))
+    }
+
+    fn times(&self, bytes: u64, always: u64) -> u64 {
+        bytes.saturating_mul(self.expansion).saturating_add(always)
     }
 
     /// `Ok` while `found` is at most `limit`.

@@ -83,7 +83,7 @@ impl Model {
                 size = size.saturating_add(tensor.spec.byte_len().unwrap_or(0));
             }
         }
-        limits.check_expansion("bytes of tensors that share what holds them", held, size)
+        limits.check_expanded("bytes of tensors that share what holds them", held, size)
     }
 
     fn check_id(&self, id: TensorId, by: impl Fn() -> String) -> Result<()> {

@@ -236,6 +236,11 @@ fn first_part(module: &str) -> &str {
 fn home_of(module: &str, name: &str) -> Option<&'static str> {
     let at = REEXPORTED.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?;
     let home = REEXPORTED.get(at).map(|(_, home)| *home)?;
+    // One that has the class's name defines a class of its own: Lightning's `timer.Timer`.
+    let own = module.rsplit('.').next().unwrap_or(module);
+    if own.starts_with(&name.to_ascii_lowercase()) {
+        return None;
+    }
     (is_standard(home) || first_part(home) == first_part(module)).then_some(home)
 }
 
@@ -356,6 +361,8 @@ mod tests {
                 Dangerous(rules::CODE_EXECUTION),
             ),
             ("my.project", "Thread", UnknownClass),
+            ("lightning.pytorch.callbacks.timer", "Timer", KnownClass),
+            ("megatron.core.timers", "Timer", KnownClass),
             ("timm.models.tree", "Node", KnownClass),
         ];
         for (module, name, expected) in cases {

@@ -38,7 +38,7 @@ pub(crate) fn checksum(region: &Region) -> Result<u32> {
 
 /// An error if `size` bytes are more than what is packed may honestly hold.
 fn check_ratio(packed: &Region, size: u64, limits: &Limits) -> Result<()> {
-    limits.check_expansion("unpacked bytes of a deflated entry", packed.len(), size)
+    limits.check_unpacked("unpacked bytes of a deflated entry", packed.len(), size)
 }
 
 /// Unpacks deflated bytes that are said to be `size` long, handing over chunk by chunk.

@@ -463,7 +463,7 @@ pub(crate) fn view(
         ))
         .into());
     }
-    limits.check_expansion(
+    limits.check_expanded(
         "bytes of a tensor expanded from its storage",
         have,
         byte_len,

@@ -978,6 +978,22 @@ pub(crate) static DANGEROUS: &[Danger] = &[
     ("sndhdr", &[], FILES),
     ("socket", &[], NETWORK),
     ("socketserver", &[], NETWORK),
+    (
+        "speechbrain.inference.interfaces",
+        &["foreign_class"],
+        IMPORT,
+    ),
+    (
+        "speechbrain.pretrained.interfaces",
+        &["foreign_class"],
+        IMPORT,
+    ),
+    (
+        "speechbrain.utils.superpowers",
+        &["import_from_path"],
+        IMPORT,
+    ),
+    ("speechbrain.utils.superpowers", &["run_shell"], PROCESS),
     ("sqlalchemy", &[], NETWORK),
     ("sqlite3", &[], FILES),
     ("srsly", &[], PICKLE),

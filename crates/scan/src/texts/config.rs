@@ -300,13 +300,15 @@ fn named(key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
     }
 }
 
-/// Whether a path leads from a module into one of Python's that it imports: whoever resolves it
-/// takes one attribute after the other (`torch.serialization.os.abort`).
+/// Whether a path leads from a module into another one that it imports: whoever resolves it takes one
+/// attribute after the other (`torch.serialization.os.abort`, `torch.nn.functional.torch.load`).
 pub(super) fn walks(name: &str) -> bool {
     const THROUGH: &[&str] = &[
         "builtins",
         "importlib",
+        "np",
         "nt",
+        "numpy",
         "os",
         "pickle",
         "posix",
@@ -315,12 +317,20 @@ pub(super) fn walks(name: &str) -> bool {
         "socket",
         "subprocess",
         "sys",
+        "torch",
     ];
     name.match_indices('.').take(64).any(|(at, _)| {
         let rest = name.get(at + 1..).unwrap_or_default();
         let first = rest.split('.').next().unwrap_or_default();
         let split = rest.rsplit_once('.').filter(|_| THROUGH.contains(&first));
-        split.is_some_and(|(module, name)| matches!(standing(module, name), Standing::Dangerous(_)))
+        split.is_some_and(|(module, name)| {
+            // The name that everybody imports it by.
+            let module = match module.strip_prefix("np") {
+                Some(rest) if first == "np" => format!("numpy{rest}"),
+                _ => module.to_owned(),
+            };
+            matches!(standing(&module, name), Standing::Dangerous(_))
+        })
     })
 }
 

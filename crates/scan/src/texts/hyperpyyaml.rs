@@ -22,7 +22,7 @@ const NAME: usize = 1025;
 
 /// Judges the tags of one line, its `%6f` resolved.
 pub(super) fn line(line: &str, at: u64, ledger: &mut Ledger<'_>) {
-    if !line.contains('!') {
+    if !line.contains('!') || line.trim_start().starts_with('#') {
         return;
     }
     for tag in CALLS {
@@ -86,6 +86,10 @@ mod tests {
             "a: !apply:torch.serialization.os.system [id]",
             "a: !apply:torch.load [x.pt]",
             "a: !apply:my_code.run []",
+            "a: !apply:torch.nn.functional.torch.load [x.pt]",
+            "a: !apply:torch.nn.init.torch.hub.load [x, y]",
+            "a: !apply:speechbrain.nnet.quantisers.np.load [x]",
+            "a: !apply:speechbrain.utils.superpowers.run_shell [id]",
             "a: !module:os",
             "a: !module:torch.serialization.os",
             "a: !include:/etc/passwd",
@@ -118,6 +122,9 @@ opt: !name:torch.optim.Adam
 loss: !name:speechbrain.nnet.losses.nll_loss
 norm: !name:torch.nn.functional.normalize
 mine: !new:custom_model.Mine
+# old: !apply:os.system [id]
+window: !name:torch.hamming_window
+split: !apply:operator.not_ [!ref <remove>]
 modules: !new:torch.nn.ModuleList [[!ref <model>]]
 words: 'Hey!new: things! apply: !name'
 ";
@@ -126,6 +133,7 @@ words: 'Hey!new: things! apply: !name'
         for text in [
             "a: !apply:speechbrain.utils.checkpoints.torch_parameter_transfer []",
             "a: !module:my_module",
+            "a: !new:sentence_transformers.SentenceTransformer [x/y]",
         ] {
             assert_eq!(findings(text), ["remote-code"], "{text}");
         }

@@ -10,7 +10,7 @@
 //! | VS Code | `tasks` with `runOn: folderOpen` | `command` |
 //! | onnxruntime-genai | `custom_ops_library`, `provider_options` | a library for the machine |
 
-use super::called::called;
+use super::called::{called, kept};
 use super::json::Json;
 use super::{config, python};
 use crate::ledger::Ledger;
@@ -55,15 +55,20 @@ fn walk(value: &Json, beside: bool, depth: u8, ledger: &mut Ledger<'_>) {
 }
 
 fn gluonts(value: &Json, ledger: &mut Ledger<'_>) {
-    if value.get("__kind__").is_none() {
+    let mut kinds = value.pairs().iter().filter(|(key, _)| key == "__kind__");
+    let Some((_, kind)) = kinds.next() else {
         return;
-    }
+    };
+    // A class or a function that is only named.
+    let mut all = kinds.map(|(_, kind)| kind).chain([kind]);
+    let named = all.all(|kind| kind.text() == Some("type"));
+    let judge = if named { kept } else { called };
     // Every value of a name that is there twice: parsers disagree on which counts.
     for (key, class) in value.pairs() {
         if key == "class"
             && let Some(class) = class.text()
         {
-            called(rules::CONFIG_CALLABLE, "GluonTS calls", class, 0, ledger);
+            judge(rules::CONFIG_CALLABLE, "GluonTS has", class, 0, ledger);
         }
     }
 }
@@ -181,6 +186,9 @@ mod tests {
             r#"[{"a": {"__kind__": "call", "class": "builtins.exec"}}]"#,
             r#"{"__kind__": "instance", "class": "exec", "class": "x"}"#,
             r#"{"__kind__": "instance", "class": "my_code.run"}"#,
+            r#"{"__kind__": "type", "class": "os.system"}"#,
+            r#"{"__kind__": "type", "class": "exec"}"#,
+            r#"{"__kind__": "instance", "class": "torch.nn.functional.torch.hub.load"}"#,
             r#"{"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["id"]}]}"#,
             r#"{"py/reduce": [{"py/type": "subprocess.Popen"}, {"py/tuple": ["id"]}]}"#,
             r#"{"py/object": "subprocess.Popen", "args": ["id"]}"#,
@@ -201,6 +209,9 @@ mod tests {
         for text in [
             r#"{"__kind__": "instance", "class": "gluonts.torch.model.predictor.PyTorchPredictor"}"#,
             r#"{"__kind__": "instance", "class": "torch.nn.Linear", "args": [1]}"#,
+            r#"{"__kind__": "type", "class": "gluonts.time_feature._base.hour_of_day"}"#,
+            r#"{"__kind__": "type", "class": "my_code.feature"}"#,
+            r#"{"__kind__": "instance", "class": "functools.partial", "args": []}"#,
             r#"{"py/object": "collections.OrderedDict", "a": 1}"#,
             r#"{"py/object": "my_code.Config", "py/state": {}}"#,
             r#"{"lc": 1, "type": "constructor", "id": ["langchain", "prompts", "prompt", "PromptTemplate"]}"#,

@@ -5,19 +5,41 @@ use crate::ledger::Ledger;
 use crate::rules;
 
 /// Hosts of indexes that are as good as PyPI: its own, PyTorch's, NVIDIA's.
-const HOSTS: &[&str] = &["download.pytorch.org", "pypi.nvidia.com", "pypi.org"];
+const HOSTS: &[&str] = &[
+    "data.pyg.org",
+    "download.pytorch.org",
+    "pypi.ngc.nvidia.com",
+    "pypi.nvidia.com",
+    "pypi.org",
+];
 
-/// Judges each line; one that ends in `\` goes on in the next.
+/// Judges each line. One that ends in `\` goes on in the next, but no comment does.
 pub(super) fn judge(text: &str, ledger: &mut Ledger<'_>) {
-    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
     let mut at = 0u64;
-    for raw in joined.split_inclusive('\n') {
-        let line = raw.split(" #").next().unwrap_or_default().trim();
-        if !line.starts_with('#') && elsewhere(line) {
-            let shown = || line.chars().take(200).collect();
-            ledger.note(rules::REMOTE_CODE, "requirements", at, shown);
-        }
+    let mut begun = String::new();
+    for raw in text.split_inclusive('\n') {
+        let from = at;
         at += raw.len() as u64;
+        let line = raw.trim_end();
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        match line.strip_suffix('\\') {
+            Some(part) => begun.push_str(part),
+            None => {
+                begun.push_str(line);
+                whole(&std::mem::take(&mut begun), from, ledger);
+            }
+        }
+    }
+    whole(&begun, at, ledger);
+}
+
+fn whole(line: &str, at: u64, ledger: &mut Ledger<'_>) {
+    let line = line.split(" #").next().unwrap_or_default().trim();
+    if elsewhere(line) {
+        let shown = || line.chars().take(200).collect();
+        ledger.note(rules::REMOTE_CODE, "requirements", at, shown);
     }
 }
 
@@ -50,6 +72,8 @@ mod tests {
             "evil @ https://evil.example/x.whl",
             "git+ssh://git@example.org/x.git",
             "https://evil.example/x.whl",
+            "# see below \\\nhttps://evil.example/x.whl\n",
+            "torch \\\n# or\n @ https://evil.example/x.whl\n",
             "-f https://evil.example/",
         ] {
             assert!(told(text), "{text}");
