@@ -24,12 +24,11 @@ pub(super) fn judge(text: &str, ledger: &mut Ledger<'_>) {
         if line.trim_start().starts_with('#') {
             continue;
         }
-        match line.strip_suffix('\\') {
-            Some(part) => begun.push_str(part),
-            None => {
-                begun.push_str(line);
-                whole(&std::mem::take(&mut begun), from, ledger);
-            }
+        if let Some(part) = line.strip_suffix('\\') {
+            begun.push_str(part);
+        } else {
+            begun.push_str(line);
+            whole(&std::mem::take(&mut begun), from, ledger);
         }
     }
     whole(&begun, at, ledger);
