@@ -22,7 +22,7 @@ const NAME: usize = 1025;
 
 /// Judges the tags of one line, its `%6f` resolved.
 pub(super) fn line(line: &str, at: u64, ledger: &mut Ledger<'_>) {
-    if !line.contains('!') || line.trim_start().starts_with('#') {
+    if !line.contains('!') {
         return;
     }
     for tag in CALLS {
@@ -80,6 +80,8 @@ mod tests {
             "a: !name:os.system\n  command: id",
             "a: !applyref:os.system [id]",
             "a: !%61pply:os.system [id]",
+            "# A carriage return ends a line, too.\ra: !apply:os.system [id]",
+            "# \u{2028}a: !apply:os.system [id]",
             "a: !<!apply:os.system> [id]",
             "a: {b: !apply:os.system}",
             "a: !apply:exec [\"print(1)\"]",
@@ -122,7 +124,6 @@ opt: !name:torch.optim.Adam
 loss: !name:speechbrain.nnet.losses.nll_loss
 norm: !name:torch.nn.functional.normalize
 mine: !new:custom_model.Mine
-# old: !apply:os.system [id]
 window: !name:torch.hamming_window
 split: !apply:operator.not_ [!ref <remove>]
 modules: !new:torch.nn.ModuleList [[!ref <model>]]

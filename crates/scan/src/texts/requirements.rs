@@ -13,13 +13,25 @@ const HOSTS: &[&str] = &[
     "pypi.org",
 ];
 
+/// Where Python's `splitlines` ends a line, and so pip.
+const ENDS: &[char] = &[
+    '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
+];
+
 /// Judges each line. One that ends in `\` goes on in the next, but no comment does.
 pub(super) fn judge(text: &str, ledger: &mut Ledger<'_>) {
     let mut at = 0u64;
     let mut begun = String::new();
-    for raw in text.split_inclusive('\n') {
+    let mut before = "";
+    for raw in text.split_inclusive(ENDS) {
         let from = at;
         at += raw.len() as u64;
+        // Of `\r\n` the second is no line of its own, which would end one that goes on.
+        let second = raw == "\n" && before.ends_with('\r');
+        before = raw;
+        if second {
+            continue;
+        }
         let line = raw.trim_end();
         if line.trim_start().starts_with('#') {
             continue;
@@ -74,6 +86,9 @@ mod tests {
             "# see below \\\nhttps://evil.example/x.whl\n",
             "torch \\\n# or\n @ https://evil.example/x.whl\n",
             "-f https://evil.example/",
+            "# x\rhttps://evil.example/x.whl",
+            "# x\u{85}https://evil.example/x.whl",
+            "torch @ \\\r\nhttps://evil.example/x.whl # x\r\n",
         ] {
             assert!(told(text), "{text}");
         }
