@@ -53,6 +53,7 @@ mod reader;
 mod wire;
 pub mod writer;
 
+pub use container::begins_tar;
 pub use error::CkptError;
 pub use pickle::COMPUTED_GLOBAL;
 pub use reader::{Beside, CkptReader, Unpacked, probe, start};

@@ -101,7 +101,7 @@ pub use region::{ByteSource, FileSource, Region};
 pub use report::{Outcome, Record, Report};
 pub use shape::{Shape, Strides, TensorSpec};
 pub use sniff::{Lookalike, sniff};
-pub use spared::{Identity, is_inside, same_file};
+pub use spared::{Identity, is_inside, same_file, unfollowed};
 pub use stream::Stream;
 pub use survey::{Anomaly, AnomalyKind, Survey, SurveyedObjects, Text};
 pub use table::{TensorId, TensorTable};

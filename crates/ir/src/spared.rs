@@ -39,14 +39,17 @@ fn full(path: &Path) -> PathBuf {
     if is_url(path) {
         return path.to_owned();
     }
+    unfollowed(path).unwrap_or_else(|| path.to_owned())
+}
+
+/// A path from the root, of which the last part stays as it is, be it a link or not there; none for
+/// one that ends in no name, or lies in no folder.
+pub fn unfollowed(path: &Path) -> Option<PathBuf> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
-    }
+    Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// Whether two paths lead to one file.

@@ -8,7 +8,7 @@ use crate::render::render;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing};
 use crate::states;
-use crate::tables::loaders::loads;
+use crate::tables::loaders::{LOADERS, loads};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -156,9 +156,7 @@ fn known_class(objects: &Objects, call: &Call, signs: Signs) -> Option<Rule> {
 /// The rule for a class known to load what its constructor is named.
 fn loader(objects: &Objects, call: &Call) -> Option<Rule> {
     let (module, name) = name_of(objects, call.callee)?;
-    let module = standing::canonical(module);
-    let package = module.split('.').next().unwrap_or(&module);
-    loads(package, name.rsplit('.').next().unwrap_or(&name))
+    loads(LOADERS, module, &name)
 }
 
 fn unknown_class(signs: Signs) -> Rule {

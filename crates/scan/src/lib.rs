@@ -58,5 +58,5 @@ pub use judge::judge;
 pub use objects::judge_objects;
 pub use render::render;
 pub use rules::{RULES, Rule};
-pub use texts::standard_json;
+pub use texts::{is_library, standard_json};
 pub use weights_only::outside_weights_only;

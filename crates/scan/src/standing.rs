@@ -154,9 +154,14 @@ pub(crate) fn is_told(module: &str, name: &str) -> bool {
 /// Whether the table has dangers of a module or of one it lies in, be they all its names or some.
 pub(crate) fn is_dangerous_module(module: &str) -> bool {
     let module = canonical(module);
-    let ends = module.match_indices('.').map(|(at, _)| at);
-    let mut scopes = ends.filter_map(|end| module.get(..end)).chain([&*module]);
-    scopes.any(|scope| dangers_of(scope).any(|(_, names, _)| names.is_empty()))
+    scopes(&module).any(|scope| dangers_of(scope).any(|(_, names, _)| names.is_empty()))
+}
+
+/// A module, and each that it lies in.
+fn scopes(module: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(module), |scope| {
+        scope.rfind('.').and_then(|dot| scope.get(..dot))
+    })
 }
 
 /// What the table of dangerous names says of a module itself.
@@ -187,8 +192,7 @@ fn is_torchscript(module: &str) -> bool {
 fn known_danger(module: &str, name: &str) -> Option<Standing> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let first = first_part(name);
-    let mut scope = module;
-    loop {
+    for scope in scopes(module) {
         for (_, names, rule) in dangers_of(scope) {
             if names.is_empty() {
                 let guarded = is_in(SOFT, first_part(module))
@@ -204,10 +208,6 @@ fn known_danger(module: &str, name: &str) -> Option<Standing> {
             if named && scope.len() == module.len() {
                 return Some(Standing::Dangerous(*rule));
             }
-        }
-        match scope.rfind('.').and_then(|dot| scope.get(..dot)) {
-            Some(parent) => scope = parent,
-            None => break,
         }
     }
     None
@@ -227,7 +227,8 @@ fn is_in(table: &[&str], name: &str) -> bool {
     table.binary_search(&name).is_ok()
 }
 
-fn first_part(module: &str) -> &str {
+/// The package a module belongs to.
+pub(crate) fn first_part(module: &str) -> &str {
     module.split('.').next().unwrap_or(module)
 }
 

@@ -3,7 +3,8 @@
 use crate::calls::{full_name, holds_any, is_text, name_of};
 use crate::objects::{Bench, DETAIL_CHARS};
 use crate::render::render;
-use crate::rules::{self, Rule};
+use crate::rules;
+use crate::tables::loaders::{STATE_LOADERS, loads};
 use ir::{Call, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -28,40 +29,19 @@ const KEYS: &[&str] = &[
 ];
 const ENDINGS: &[&str] = &["_file", "_files", "_option", "_path"];
 
-/// Package, class, and what its `__setstate__` does with a text in its state.
-const LOADERS: &[(&str, &str, Rule)] = &[
-    ("fairseq", "IndexedCachedDataset", rules::FILE_ACCESS),
-    ("fairseq", "IndexedDataset", rules::FILE_ACCESS),
-    ("fairseq", "MMapIndexedDataset", rules::FILE_ACCESS),
-    ("megatron", "GPTDataset", rules::FILE_ACCESS),
-    ("megatron", "IndexedDataset", rules::FILE_ACCESS),
-    ("megatron", "MMapIndexedDataset", rules::FILE_ACCESS),
-    (
-        "speechbrain",
-        "DeprecatedModuleRedirect",
-        rules::IMPORT_RESOLUTION,
-    ),
-    ("speechbrain", "LazyModule", rules::IMPORT_RESOLUTION),
-];
-
 /// Notes classes that load what their state names.
 pub(crate) fn judge(bench: &mut Bench<'_>, call: &Call, at: u64) {
     let objects = bench.objects;
     let Some((module, name)) = class_of(objects, call) else {
         return;
     };
-    let package = module.split('.').next().unwrap_or(module);
-    let class = name.rsplit('.').next().unwrap_or(&name);
-    let loader = LOADERS
-        .iter()
-        .find(|(p, c, _)| *p == package && *c == class);
-    if let Some((_, _, rule)) = loader {
+    if let Some(rule) = loads(STATE_LOADERS, module, &name) {
         let named = call
             .states()
             .iter()
             .find(|state| holds_any(objects, vec![**state], |object| !is_blank(object)));
         if let Some(state) = named {
-            bench.ledger.note(*rule, &full_name(module, &name), at, || {
+            bench.ledger.note(rule, &full_name(module, &name), at, || {
                 render(objects, *state, DETAIL_CHARS)
             });
         }

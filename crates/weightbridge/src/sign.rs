@@ -356,18 +356,8 @@ fn scope(model: &Path, signature: &Path, coverage: &Coverage) -> Result<Scope> {
 
 /// What a path is called inside a folder; none for what is elsewhere, and for the folder itself.
 fn inside(root: &Path, path: &Path) -> Option<String> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let full = match path.file_name() {
-        // Not what a link leads to: the link is what lies in the folder.
-        Some(name) => folder
-            .unwrap_or(Path::new("."))
-            .canonicalize()
-            .ok()?
-            .join(name),
-        None => path.canonicalize().ok()?,
-    };
+    // Not what a link leads to: the link is what lies in the folder.
+    let full = ir::unfollowed(path).or_else(|| path.canonicalize().ok())?;
     let inside = full.strip_prefix(root).ok()?.to_str()?.replace('\\', "/");
     (!inside.is_empty()).then_some(inside)
 }

@@ -284,19 +284,16 @@ fn in_one_folder(archive: &zip::Archive, layout: &Layout) -> Result<()> {
         archive.len()
     };
     for entry in 0..asked {
-        let inside = archive.raw_name(entry).starts_with(layout.top.as_bytes());
-        if !inside || layout.top.is_empty() {
-            let what = if layout.top.is_empty() {
-                "it lies in no folder, expected all entries in one".to_owned()
-            } else {
-                format!(
-                    "it lies outside the archive's folder, expected a name below {}",
-                    layout.top
-                )
-            };
-            let entry = archive.place(entry);
-            return Err(CkptError::NoLoader { entry, what }.into());
-        }
+        let top = &layout.top;
+        let what = if top.is_empty() {
+            "it lies in no folder, expected all entries in one".to_owned()
+        } else if !archive.raw_name(entry).starts_with(top.as_bytes()) {
+            format!("it lies outside the archive's folder, expected a name below {top}")
+        } else {
+            continue;
+        };
+        let entry = archive.place(entry);
+        return Err(CkptError::NoLoader { entry, what }.into());
     }
     Ok(())
 }

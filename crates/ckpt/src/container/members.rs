@@ -52,21 +52,26 @@ pub(crate) struct Listing {
     pub(crate) error: Option<ir::Error>,
 }
 
-/// Whether a block is a tar header: it has the magic, and its checksum fits.
+/// Whether a block is a tar header: its checksum fits, of bytes with or without a sign. `tarfile` asks
+/// for no more; the magic came with POSIX.
 pub(crate) fn is_tar(head: &[u8]) -> bool {
     let Some(block) = head.get(..512) else {
         return false;
     };
-    if block.get(257..262) != Some(b"ustar") {
-        return false;
-    }
     let spaces = 148..156;
-    let sum: u64 = block
-        .iter()
-        .enumerate()
-        .map(|(i, &b)| u64::from(if spaces.contains(&i) { b' ' } else { b }))
-        .sum();
-    octal(block.get(spaces).unwrap_or_default()) == Some(sum)
+    let summed = block.iter().enumerate();
+    let summed = summed.map(|(i, &b)| if spaces.contains(&i) { b' ' } else { b });
+    let (sum, high) = summed.fold((0u64, 0u64), |(sum, high), b| {
+        (sum + u64::from(b), high + u64::from(b >> 7))
+    });
+    let told = octal(block.get(spaces).unwrap_or_default());
+    // A byte with a sign counts 256 less. Blanks alone come to 256, and are no header.
+    told.is_some_and(|told| told == sum || told.checked_add(256 * high) == Some(sum))
+}
+
+/// Whether a file begins as a tar does: with a header, or with what has the magic of one.
+pub fn begins_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar") || is_tar(head)
 }
 
 fn octal(field: &[u8]) -> Option<u64> {
@@ -339,12 +344,35 @@ mod tests {
         head[156] = kind;
         head[157..157 + link.len()].copy_from_slice(link.as_bytes());
         head[257..265].copy_from_slice(b"ustar\x0000");
-        head[148..156].fill(b' ');
-        let sum: u32 = head.iter().map(|b| u32::from(*b)).sum();
-        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        sealed(&mut head);
         let mut out = [&head[..], bytes].concat();
         out.resize(out.len().next_multiple_of(512), 0);
         out
+    }
+
+    fn sealed(head: &mut [u8]) {
+        head[148..156].fill(b' ');
+        let sum: u32 = head.iter().map(|b| u32::from(*b)).sum();
+        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+
+    #[test]
+    fn headers_as_tarfile_takes_them() {
+        let mut old = member(b'0', "x", "", b"");
+        old[257..265].fill(0);
+        assert!(!is_tar(&old));
+        sealed(&mut old);
+        assert!(is_tar(&old) && !is_tar(&[0; 512]) && !is_tar(&[b' '; 512]));
+        // The sum of bytes with a sign, as SunOS made it.
+        let mut signed = member(b'0', "\u{e4}", "", b"");
+        assert!(is_tar(&signed));
+        let sum = signed.iter().map(|b| i64::from(b.cast_signed()));
+        let field = signed[148..156].iter().map(|b| i64::from(*b)).sum::<i64>();
+        let sum = sum.sum::<i64>() - field + 8 * 32;
+        signed[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert!(is_tar(&signed));
+        signed[0] = 0xc2;
+        assert!(!is_tar(&signed));
     }
 
     fn listing(members_of: &[Vec<u8>]) -> Listing {

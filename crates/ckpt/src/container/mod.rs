@@ -17,6 +17,7 @@ mod tar;
 pub(crate) mod zip;
 
 pub(crate) use legacy::{SLOTS, StorageId, is_magic, run_stream, storage_id};
+pub use members::begins_tar;
 pub(crate) use members::{Listing, is_tar, members};
 pub(crate) use tar::run_slots as run_tar_slots;
 

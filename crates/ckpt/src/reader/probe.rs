@@ -1,6 +1,6 @@
 //! Whether a file is a checkpoint.
 
-use crate::container::{is_pickle_start, is_zip, members, zip};
+use crate::container::{begins_tar, is_pickle_start, is_zip, members, zip};
 use crate::pickle::{self, Budget};
 use crate::wire;
 use ir::{Limits, Peek, Region, Score};
@@ -20,7 +20,7 @@ pub fn probe(peek: &Peek) -> Score {
     if wire::is_legacy_magic(&peek.head) {
         return Score::new(100, "the magic number of torch's stream before zip");
     }
-    if peek.head.get(257..262) == Some(b"ustar") {
+    if begins_tar(&peek.head) {
         let members = members(&region).members;
         let ours = ["storages", "tensors", "pickle"];
         let n = members

@@ -9,7 +9,7 @@ mod npy;
 mod stream;
 
 use crate::CkptError;
-use crate::container::{self, is_pickle_start, is_tar, is_zip};
+use crate::container::{self, begins_tar, is_pickle_start, is_tar, is_zip};
 use crate::pickle::{self, Budget, Frames, Outcome};
 use ir::{
     Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey,
@@ -190,7 +190,7 @@ impl Surveyor<'_> {
             Ok(false) => {}
             Err(error) => self.error(error),
         }
-        if head.get(257..262) == Some(b"ustar") {
+        if begins_tar(&head) {
             return self.tar(region, place);
         }
         if head.starts_with(b"\x93NUMPY") {

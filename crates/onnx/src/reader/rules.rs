@@ -76,20 +76,12 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
         let imported = opsets(&function.opsets, |domain| domain);
         let nested = opsets(&function.opsets, plain);
         let at = |error: ir::Error| error.at(title(function));
-        let own = function
-            .body
-            .nodes
-            .iter()
-            .map(|node| (node, imported.get(&node.domain[..])));
-        for (node, found) in own {
-            let checked = domain(node, found.copied());
+        for node in &function.body.nodes {
+            let checked = domain(node, imported.get(&node.domain[..]).copied());
             checked.map_err(|error| at(error.at(node.title(&function.body))))?;
         }
         if reached.contains(&number) {
-            let asked = |node: &Node| match nested.get(plain(&node.domain)) {
-                Some(version) => domain(node, Some(*version)),
-                None => domain(node, None),
-            };
+            let asked = |node: &Node| domain(node, nested.get(plain(&node.domain)).copied());
             // Its own nodes are asked above, letter by letter.
             whole(&function.body, Home::Function, &asked).map_err(at)?;
         }

@@ -8,9 +8,12 @@
 use crate::rules::{
     CODE_EXECUTION as CODE, FILE_ACCESS as FILES, IMPORT_RESOLUTION as IMPORT, NETWORK, Rule,
 };
+use crate::standing::{canonical, first_part};
 
 /// Package, names of classes in it, rule.
-pub(crate) static LOADERS: &[(&str, &[&str], Rule)] = &[
+type Loader = (&'static str, &'static [&'static str], Rule);
+
+pub(crate) static LOADERS: &[Loader] = &[
     ("TTS", &["TTS"], NETWORK),
     ("fairseq", &["IndexedDataset", "MMapIndexedDataset"], FILES),
     (
@@ -76,10 +79,36 @@ pub(crate) static LOADERS: &[(&str, &[&str], Rule)] = &[
     ("yolov5", &["DetectMultiBackend", "Model"], CODE),
 ];
 
-/// The rule for a class of `package` that loads what it is named.
-pub(crate) fn loads(package: &str, class: &str) -> Option<Rule> {
-    let from = LOADERS.partition_point(|(p, _, _)| *p < package);
-    let mut same = LOADERS
+/// Those whose `__setstate__` does so with a text in its state.
+pub(crate) static STATE_LOADERS: &[Loader] = &[
+    (
+        "fairseq",
+        &[
+            "IndexedCachedDataset",
+            "IndexedDataset",
+            "MMapIndexedDataset",
+        ],
+        FILES,
+    ),
+    (
+        "megatron",
+        &["GPTDataset", "IndexedDataset", "MMapIndexedDataset"],
+        FILES,
+    ),
+    (
+        "speechbrain",
+        &["DeprecatedModuleRedirect", "LazyModule"],
+        IMPORT,
+    ),
+];
+
+/// The rule for a class of one of these tables.
+pub(crate) fn loads(table: &[Loader], module: &str, name: &str) -> Option<Rule> {
+    let module = canonical(module);
+    let package = first_part(&module);
+    let class = name.rsplit('.').next().unwrap_or(name);
+    let from = table.partition_point(|(p, _, _)| *p < package);
+    let mut same = table
         .iter()
         .skip(from)
         .take_while(|(p, _, _)| *p == package);

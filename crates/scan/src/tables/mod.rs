@@ -5,6 +5,7 @@ pub(crate) mod dangerous;
 pub(crate) mod harmless;
 pub(crate) mod libraries;
 pub(crate) mod loaders;
+pub(crate) mod pipelines;
 pub(crate) mod stdlib;
 
 #[cfg(test)]
@@ -14,7 +15,8 @@ mod tests {
         dangerous::{ANYWHERE, DANGEROUS, REEXPORTED, SOFT},
         harmless::HARMLESS,
         libraries::LIBRARIES,
-        loaders::LOADERS,
+        loaders::{LOADERS, STATE_LOADERS},
+        pipelines::PIPELINES,
         stdlib::STANDARD,
     };
 
@@ -25,14 +27,17 @@ mod tests {
     #[test]
     fn every_table_is_sorted_and_says_nothing_twice() {
         assert!(sorted(STANDARD) && sorted(LIBRARIES) && sorted(CLASS_MODULES) && sorted(SOFT));
+        assert!(sorted(PIPELINES));
         assert!(HARMLESS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(
             HARMLESS
                 .iter()
                 .all(|(_, names)| !names.is_empty() && sorted(names))
         );
-        assert!(LOADERS.windows(2).all(|pair| pair[0].0 <= pair[1].0));
-        assert!(LOADERS.iter().all(|(_, names, _)| sorted(names)));
+        for table in [LOADERS, STATE_LOADERS] {
+            assert!(table.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+            assert!(table.iter().all(|(_, names, _)| sorted(names)));
+        }
         assert!(REEXPORTED.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(ANYWHERE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for pair in DANGEROUS.windows(2) {

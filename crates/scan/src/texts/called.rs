@@ -5,13 +5,14 @@ use super::config::walks;
 use crate::ledger::Ledger;
 use crate::rules::{self, Rule};
 use crate::standing::{Standing, is_dangerous_module, is_told, standing};
-use crate::tables::loaders::loads;
+use crate::tables::loaders::{LOADERS, loads};
 
 /// Functions that frameworks call from settings and that only compute, or seed what is random.
 const COMPUTING: &[(&str, &str)] = &[
     ("functools", "partial"),
     ("numpy", "array"),
     ("numpy.random", "seed"),
+    ("huggingface_hub.constants", "HUGGINGFACE_HUB_CACHE"),
     ("operator", "not_"),
     ("pandas.tseries.frequencies", "to_offset"),
     ("random", "seed"),
@@ -37,28 +38,45 @@ const COMPUTING_IN: &[&str] = &[
 
 /// Judges a dotted name that is imported and only kept: `rule` for what is dangerous.
 pub(super) fn kept(rule: Rule, key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
-    let (module, function) = name.rsplit_once('.').unwrap_or(("builtins", name));
-    let told = module != "builtins" || is_told(module, function);
-    let dangerous = matches!(standing(module, function), Standing::Dangerous(_));
-    let computes = COMPUTING.contains(&(module, function));
-    if !computes && (told && dangerous || walks(name)) {
+    let parts = split(name).filter(|_| !is_computing(name));
+    let Some((module, function)) = parts else {
+        return;
+    };
+    if walks(name) || matches!(standing(module, function), Standing::Dangerous(_)) {
         ledger.note(rule, name, at, || format!("{key} {name}"));
     }
 }
 
-/// Judges a dotted name that is imported and called, or kept to be called: `rule` for what is
-/// dangerous, or a function nobody knows.
+/// The module and the function of a name. One without a module is looked for among Python's own, as
+/// `pydoc.locate` does; a word that none of them has is no name.
+fn split(name: &str) -> Option<(&str, &str)> {
+    name.rsplit_once('.')
+        .or_else(|| is_told("builtins", name).then_some(("builtins", name)))
+}
+
+/// Whether a dotted name is that of a function that only computes, or seeds what is random.
+pub(super) fn is_computing(name: &str) -> bool {
+    split(name).is_some_and(|parts| COMPUTING.contains(&parts))
+}
+
+/// Judges a dotted name that is imported and called: `rule` for what is dangerous, or a function
+/// nobody knows.
 pub(super) fn called(rule: Rule, key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
+    judge((rule, rule), key, name, at, ledger);
+}
+
+/// The same for one that is kept, for code of the model's own to call.
+pub(super) fn handed(rule: Rule, key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
+    judge((rule, rules::REMOTE_CODE), key, name, at, ledger);
+}
+
+/// The rules are for what is dangerous and for a function nobody knows.
+fn judge((rule, unknown): (Rule, Rule), key: &str, name: &str, at: u64, ledger: &mut Ledger<'_>) {
     let more = || format!("{key} {name}");
-    let Some((module, function)) = name.rsplit_once('.') else {
-        // `pydoc.locate` finds a name without a module among Python's own.
-        let builtin = is_told("builtins", name);
-        if builtin && matches!(standing("builtins", name), Standing::Dangerous(_)) {
-            ledger.note(rule, name, at, more);
-        }
+    let Some((module, function)) = split(name) else {
         return;
     };
-    if COMPUTING.contains(&(module, function)) {
+    if is_computing(name) {
         return;
     }
     match standing(module, function) {
@@ -67,13 +85,13 @@ pub(super) fn called(rule: Rule, key: &str, name: &str, at: u64, ledger: &mut Le
         Standing::LibraryFunction | Standing::UnknownFunction if computes(module) => {}
         // Recipes of SpeechBrain have its functions called, as they have its classes; so does GluonTS.
         Standing::UnknownFunction if !HOMES.iter().any(|home| within(module, home)) => {
-            ledger.note(rule, name, at, more);
+            ledger.note(unknown, name, at, more);
         }
         Standing::LibraryFunction | Standing::UnknownFunction => {
             ledger.note(rules::REMOTE_CODE, name, at, more);
         }
         // Classes that fetch or open what they are told, as pickles must not have them.
-        _ if loads(module.split('.').next().unwrap_or(module), function).is_some() => {
+        _ if loads(LOADERS, module, function).is_some() => {
             ledger.note(rules::REMOTE_CODE, name, at, more);
         }
         _ => {}

@@ -4,13 +4,15 @@ use super::json::Json;
 use super::{jinja, python};
 use crate::ledger::Ledger;
 use crate::rules;
-use crate::standing::{Standing, standing};
+use crate::standing::{Standing, first_part, standing};
+use crate::tables::pipelines::PIPELINES;
 
 /// How deep settings are looked for: model, parts of it, their quantization.
 const DEPTH: u8 = 64;
 
-/// Judges a configuration of transformers, diffusers, PEFT, sentence-transformers or Hydra.
-pub(super) fn judge(value: &Json, ledger: &mut Ledger<'_>) {
+/// Judges a configuration of transformers, diffusers, PEFT, sentence-transformers or Hydra. `pipeline`
+/// says that it lists the parts of a pipeline, by its file's name (`model_index.json`).
+pub(super) fn judge(value: &Json, pipeline: bool, ledger: &mut Ledger<'_>) {
     object(value, DEPTH, ledger);
     // Before version 4 of notebooks cells stood in worksheets.
     let sheets = value.get("worksheets").map(Json::items).unwrap_or_default();
@@ -36,22 +38,8 @@ pub(super) fn judge(value: &Json, ledger: &mut Ledger<'_>) {
             class(name, "type", ledger);
         }
     }
-    if value.get("_class_name").is_some() && value.get("_diffusers_version").is_some() {
-        for (name, part) in value.pairs() {
-            if let [Json::Text(library), Json::Text(class)] = part.items() {
-                part_of(name, library, class, ledger);
-            }
-        }
-    }
-}
-
-/// `model_index.json`: each part with the library and class it is made by, and what else there is
-/// to say of it.
-pub(super) fn pipeline(value: &Json, ledger: &mut Ledger<'_>) {
-    for (name, part) in value.pairs() {
-        if let [Json::Text(library), Json::Text(class), ..] = part.items() {
-            part_of(name, library, class, ledger);
-        }
+    if pipeline {
+        parts(value, ledger);
     }
 }
 
@@ -107,15 +95,11 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
 /// Repositories of kernels, each for a layer, or for a layer on each kind of machine.
 fn kernels(value: &Json, ledger: &mut Ledger<'_>) {
     for (layer, inner) in value.pairs() {
-        if let Some(kernel) = inner.text().filter(|kernel| kernel.contains('/')) {
+        let by_machine = inner.pairs().iter().map(|(_, kernel)| kernel);
+        let all = [inner].into_iter().chain(by_machine);
+        for kernel in all.filter_map(Json::text).filter(|it| it.contains('/')) {
             let more = || format!("kernel_config: {layer}: {kernel}");
             ledger.note(rules::REMOTE_CODE, "kernel_config", 0, more);
-        }
-        for (_, kernel) in inner.pairs() {
-            if let Some(kernel) = kernel.text().filter(|kernel| kernel.contains('/')) {
-                let more = || format!("kernel_config: {layer}: {kernel}");
-                ledger.note(rules::REMOTE_CODE, "kernel_config", 0, more);
-            }
         }
     }
 }
@@ -177,8 +161,7 @@ fn class(name: &str, key: &str, ledger: &mut Ledger<'_>) {
     let Some((module, class)) = name.rsplit_once('.') else {
         return;
     };
-    let first = module.split('.').next().unwrap_or_default();
-    if CLASSES_OF.contains(&first) {
+    if CLASSES_OF.contains(&first_part(module)) {
         return;
     }
     let more = || format!("{key}: {name}");
@@ -321,7 +304,7 @@ pub(super) fn walks(name: &str) -> bool {
     ];
     name.match_indices('.').take(64).any(|(at, _)| {
         let rest = name.get(at + 1..).unwrap_or_default();
-        let first = rest.split('.').next().unwrap_or_default();
+        let first = first_part(rest);
         let split = rest.rsplit_once('.').filter(|_| THROUGH.contains(&first));
         split.is_some_and(|(module, name)| {
             // The name that everybody imports it by.
@@ -334,28 +317,30 @@ pub(super) fn walks(name: &str) -> bool {
     })
 }
 
-/// A part of a pipeline of diffusers.
-fn part_of(name: &str, library: &str, class: &str, ledger: &mut Ledger<'_>) {
+/// The parts of a pipeline of diffusers: each with the library and class it is made by, and what else
+/// there is to say of it.
+fn parts(value: &Json, ledger: &mut Ledger<'_>) {
     const KNOWN: &[&str] = &[
         "diffusers",
-        "transformers",
-        "onnxruntime.training",
-        "optimum",
         "flax",
         "k_diffusion",
-        "stable_diffusion",
-        "deprecated",
-        "paint_by_example",
-        "semantic_stable_diffusion",
+        "onnxruntime",
+        "optimum",
+        "transformers",
     ];
-    let first = library.split('.').next().unwrap_or_default();
-    if KNOWN.contains(&first) || KNOWN.contains(&library) {
-        return;
-    }
-    let more = || format!("{name}: [{library}, {class}]");
-    match standing(library, class) {
-        Standing::Dangerous(_) => ledger.note(rules::CONFIG_CALLABLE, library, 0, more),
-        _ => ledger.note(rules::REMOTE_CODE, library, 0, more),
+    for (name, part) in value.pairs() {
+        let [Json::Text(library), Json::Text(class), ..] = part.items() else {
+            continue;
+        };
+        let own = PIPELINES.binary_search(&library.as_str()).is_ok();
+        if own || KNOWN.contains(&first_part(library)) {
+            continue;
+        }
+        let more = || format!("{name}: [{library}, {class}]");
+        match standing(library, class) {
+            Standing::Dangerous(_) => ledger.note(rules::CONFIG_CALLABLE, library, 0, more),
+            _ => ledger.note(rules::REMOTE_CODE, library, 0, more),
+        }
     }
 }
 

@@ -8,13 +8,14 @@
 //! | `!module:a` | imports `a` |
 //! | `!include:x.yaml` | reads another file in the same way |
 
-use super::called::{called, imported};
+use super::called::{called, handed, imported};
 use super::config::leaves;
 use crate::ledger::Ledger;
 use crate::rules;
 
 /// Tags whose rest is a name that is called.
-const CALLS: &[&str] = &["!apply:", "!applyref:", "!name:", "!new:"];
+const CALLS: &[&str] = &["!apply:", "!applyref:", "!new:"];
+const NAMED: &str = "!name:";
 const MODULE: &str = "!module:";
 const INCLUDE: &str = "!include:";
 /// Bytes of a name that are looked at: what is longer is none.
@@ -30,13 +31,23 @@ pub(super) fn line(line: &str, at: u64, ledger: &mut Ledger<'_>) {
             called(rules::YAML_OBJECT, tag, name, at, ledger);
         }
     }
+    for name in behind(line, NAMED) {
+        handed(rules::YAML_OBJECT, NAMED, name, at, ledger);
+    }
     for module in behind(line, MODULE) {
         imported(rules::YAML_OBJECT, MODULE, module, at, ledger);
     }
     for file in behind(line, INCLUDE) {
         if leaves(file) {
+            // A recipe includes what recipes beside it have, too.
+            let beside = !file.starts_with(['/', '\\', '~']) && file.get(1..2) != Some(":");
+            let rule = if beside {
+                rules::REMOTE_CODE
+            } else {
+                rules::YAML_OBJECT
+            };
             let more = || format!("it reads {file} as settings of its own");
-            ledger.note(rules::YAML_OBJECT, file, at, more);
+            ledger.note(rule, file, at, more);
         }
     }
 }
@@ -44,7 +55,7 @@ pub(super) fn line(line: &str, at: u64, ledger: &mut Ledger<'_>) {
 /// Whether a handle that a text declares stands for a part of such a tag: then the tags themselves
 /// are not to be seen, and no honest recipe has one.
 pub(super) fn hides(prefix: &str) -> bool {
-    let tags = CALLS.iter().chain([&MODULE, &INCLUDE]);
+    let tags = CALLS.iter().chain([&NAMED, &MODULE, &INCLUDE]);
     let mut tags = tags.filter(|_| prefix.len() > 1);
     tags.any(|tag| tag.starts_with(prefix) || prefix.starts_with(tag))
 }
@@ -95,7 +106,8 @@ mod tests {
             "a: !module:os",
             "a: !module:torch.serialization.os",
             "a: !include:/etc/passwd",
-            "a: !include:../../secret.yaml",
+            "a: !name:os.path.exists",
+            "a: !!python/object/apply:torch.load [x]",
             "%TAG !e! !app\n---\na: !e!ly:os.system [id]",
             "%TAG !e! !apply:os.\n---\na: !e!system [id]",
             "%TAG !e! !\n---\na: !e!apply:os.system [id]",
@@ -109,6 +121,8 @@ mod tests {
         let text = "\
 seed: 1986
 __set_seed: !apply:torch.manual_seed [!ref <seed>]
+__seed: !!python/object/apply:torch.manual_seed [!ref <seed>]
+cache: !name:huggingface_hub.constants.HUGGINGFACE_HUB_CACHE
 common: !include:common/relative.yaml
 output: !PLACEHOLDER
 shape: !tuple (3, 4)
@@ -134,6 +148,8 @@ words: 'Hey!new: things! apply: !name'
         for text in [
             "a: !apply:speechbrain.utils.checkpoints.torch_parameter_transfer []",
             "a: !module:my_module",
+            "a: !name:train.dataio_prepare",
+            "a: !include:../../common.yaml",
             "a: !new:sentence_transformers.SentenceTransformer [x/y]",
         ] {
             assert_eq!(findings(text), ["remote-code"], "{text}");

@@ -21,6 +21,8 @@ use crate::{rules, script};
 use ir::Text;
 use std::borrow::Cow;
 
+pub use objects::is_library;
+
 /// Judges a text by the language its reader says it is in.
 pub(crate) fn judge(text: &Text) -> Vec<Finding> {
     let mut ledger = Ledger::new(&text.place);
@@ -52,11 +54,8 @@ fn document(language: &str, text: &str, ledger: &mut Ledger<'_>) {
         Ok(value) if language == "keras" => keras::judge(&value, ledger),
         Ok(value) => {
             keras::judge(&value, ledger);
-            config::judge(&value, ledger);
+            config::judge(&value, language == "pipeline", ledger);
             objects::judge(&value, language == "json with its library", ledger);
-            if language == "pipeline" {
-                config::pipeline(&value, ledger);
-            }
         }
         Err(what) => {
             // Editors allow comments in their settings.

@@ -108,7 +108,9 @@ fn haystack(value: &Json, ledger: &mut Ledger<'_>) {
 fn agent(value: &Json, ledger: &mut Ledger<'_>) {
     let tools = value.get("tools").map(Json::items).unwrap_or_default();
     let named = tools.iter().filter(|tool| tool.get("name").is_some());
-    let own = value.get("name").and(value.get("requirements")).is_some() || !tools.is_empty();
+    let own = matches!(value.get("requirements"), Some(Json::Array(_)))
+        && value.get("name").is_some()
+        || !tools.is_empty();
     let own = own.then_some(value);
     for code in named.chain(own).filter_map(|tool| tool.get("code")) {
         if let Some(code) = code.text() {
@@ -161,7 +163,7 @@ fn provided(value: &Json, beside: bool, depth: u8, seen: &mut usize, ledger: &mu
 }
 
 /// Whether a file is named like a library of the machine.
-fn is_library(file: &str) -> bool {
+pub fn is_library(file: &str) -> bool {
     let base = file.rsplit(['/', '\\']).next().unwrap_or(file);
     let base = base.to_ascii_lowercase();
     let ends = [".so", ".dll", ".dylib"];

@@ -56,7 +56,11 @@ fn tags(text: &str, ledger: &mut Ledger<'_>) {
                 end.unwrap_or_else(|| kind.char_indices().nth(256).map_or(kind.len(), |c| c.0));
             let what = kind.get(..end).unwrap_or_default();
             let first = what.split(':').next().unwrap_or_default();
-            if !PLAIN.contains(&first) && !PLAIN.contains(&what) {
+            let called = what.strip_prefix("object/apply:");
+            if !PLAIN.contains(&first)
+                && !PLAIN.contains(&what)
+                && !called.is_some_and(called::is_computing)
+            {
                 ledger.note(rules::YAML_OBJECT, what, at, shown);
             }
         };

@@ -230,7 +230,7 @@ impl Looker {
         let region = input.file()?;
         let head = head(region)?;
         // Archives and arrays without a checkpoint are for the reader of checkpoints too.
-        let archive = head.get(257..262) == Some(b"ustar") || head.starts_with(b"\x93NUMPY");
+        let archive = ckpt::begins_tar(&head) || head.starts_with(b"\x93NUMPY");
         let (format, points) = match detect(input) {
             Ok(found) => (found.format, found.points),
             Err(error) if error.class() != Class::Unsupported => return Err(error),
@@ -486,13 +486,10 @@ impl Looker {
         let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(std::path::Path::new("."));
         let listing = self.cx.places.list(folder, MOST).unwrap_or_default();
-        listing.names.iter().any(|(file, _)| {
-            let lower = file.to_ascii_lowercase();
-            let library = [".so", ".dll", ".dylib"]
-                .iter()
-                .any(|end| lower.ends_with(end));
-            (library || lower.contains(".so.")) && text.contains(file.as_str())
-        })
+        listing
+            .names
+            .iter()
+            .any(|(file, _)| scan::is_library(file) && text.contains(file.as_str()))
     }
 }
 

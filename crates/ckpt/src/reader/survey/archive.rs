@@ -1,7 +1,7 @@
 //! Archives: every entry, whatever its name says it is.
 
 use super::{Expected, Surveyor, UNPACKED, does_something, join};
-use crate::container::{self, is_pickle_start, members, zip};
+use crate::container::{self, begins_tar, is_pickle_start, members, zip};
 use crate::pickle;
 use ir::{AnomalyKind, Object, ObjectId, Objects, Region, Text};
 use std::collections::HashSet;
@@ -196,7 +196,7 @@ impl Surveyor<'_> {
         let Ok(head) = bytes.bytes(0, len) else {
             return;
         };
-        let archive = head.starts_with(b"PK\x03\x04") || head.get(257..262) == Some(b"ustar");
+        let archive = head.starts_with(b"PK\x03\x04") || begins_tar(&head);
         // An exported program keeps the inputs it was traced with as a checkpoint of its own.
         let inputs = place.ends_with("data/sample_inputs/model.pt");
         if archive && inputs {

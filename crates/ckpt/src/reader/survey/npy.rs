@@ -4,6 +4,7 @@
 //! spelling with `descr`, `fortran_order` and `shape`.
 
 use super::{Expected, Surveyor, join};
+use crate::container::begins_tar;
 use crate::pickle;
 use ir::{AnomalyKind, Region};
 
@@ -61,8 +62,7 @@ impl Surveyor<'_> {
             b"\xfd7zXZ",
             b"\x5d\0",
         ];
-        let opened = packed.iter().any(|magic| head.starts_with(magic))
-            || head.get(257..262) == Some(b"ustar");
+        let opened = packed.iter().any(|magic| head.starts_with(magic)) || begins_tar(&head);
         if let (true, Ok(tail)) = (opened, region.tail(at)) {
             let here = join(place, &format!("byte {at}"));
             let what = format!("{} bytes follow the array", tail.len());

@@ -6,7 +6,7 @@ use crate::testing::noted;
 
 fn findings(text: &str) -> Vec<(&'static str, String)> {
     let value = json::parse(text).unwrap();
-    noted("config.json", |ledger| judge(&value, ledger))
+    noted("config.json", |ledger| judge(&value, false, ledger))
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn honest_configurations_say_nothing() {
             .replace("1e400", "1.5").as_str(),
         r#"{"tokenizer_file": "/home/user/.cache/tokenizer.json", "chat_template": "{{ messages }}"}"#,
         r#"[{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}]"#,
-        r#"{"_class_name": "P", "_diffusers_version": "0", "unet": ["diffusers", "UNet"]}"#,
+        r#"{"_class_name": "U", "_diffusers_version": "0", "up_block_types": ["UpBlock2D", "UpBlock2D"]}"#,
         r#"{"auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama"}}"#,
         r#"{"_target_": "torch.nn.Linear", "weight_map": {"a": "model-1.safetensors"}}"#,
         r#"{"activation_fn": "torch.nn.modules.activation.Sigmoid", "activation_function": "gelu_new"}"#,
@@ -133,13 +133,15 @@ fn cells_of_notebooks_are_python() {
 }
 
 #[test]
-fn parts_of_a_pipeline_without_a_version() {
+fn parts_of_a_pipeline() {
     let found = |text: &str| {
         let value = json::parse(text).unwrap();
-        noted("model_index.json", |ledger| pipeline(&value, ledger))
+        noted("model_index.json", |ledger| judge(&value, true, ledger))
     };
     let part = |library: &str| format!(r#"{{"_class_name": "P", "x": ["{library}", "Made"]}}"#);
-    assert_eq!(found(&part("diffusers")), []);
+    for library in ["diffusers", "transformers", "audioldm2", "stable_diffusion"] {
+        assert_eq!(found(&part(library)), []);
+    }
     let evil = ("config-callable", "subprocess".to_owned());
     assert_eq!(found(&part("subprocess")), [evil]);
     assert_eq!(
