@@ -16,6 +16,7 @@ import zipfile
 import zlib
 
 import numpy
+from onnx import helper
 
 from assemble import (
     BUILD, CANARY, DUP, EMPTY_DICT, EMPTY_TUPLE, EVAL, EXEC, MARK, MEMOIZE, NEWOBJ, NEWOBJ_EX, NONE,
@@ -182,6 +183,7 @@ def broken_after_payload(shelf):
 
 
 def parser_differential(shelf):
+    two_formats(shelf)
     for number, prefix in enumerate((
             b"I0x10\n", b"L0x10L\n", b"I0o17\n", b"I 12 \n", b"L1_000L\n", b"I5\0junk\n",
             b"F1.5\0junk\n", b"S'\xe9'\n", b"I0b1\n")):
@@ -329,6 +331,40 @@ def tar_container(shelf):
     shelf.add(family, "any.tar", tar_of([("model/weights.pkl", EVIL)]))
     shelf.add(family, "any.tar.gz", tar_of([("model/weights.pkl", EVIL)], "w:gz"))
     shelf.add(family, "any.tar.xz", tar_of([("model/pytorch_model.bin", torch_zip(EVIL))], "w:xz"))
+
+
+def tar_block(start, size, magic):
+    """A header of a tar whose member's name begins with the given bytes, and its checksum."""
+    block = bytearray(start.ljust(512, b"\0"))
+    block[124:136] = b"%011o\0" % size
+    block[156:157] = b"0"
+    block[257:265] = magic.ljust(8, b"\0")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def two_formats(shelf):
+    """What is a file of one format, and a pickle to whoever unpickles it."""
+    family = "parser_differential"
+    shelf.add(family, "old.tar", tar_block(b"weights.pkl", len(EVIL), b"") + EVIL.ljust(1536, b"\0"))
+    # The first opcode takes the header for a string, up to the block's end or that of the name.
+    for name, start in (("named", proto(2) + b"X" + struct.pack("<I", 505) + b"a"),
+                        ("plain", b"\x8c" + bytes([98]) + b"weights".ljust(98, b"\0"))):
+        rest = b"T" + struct.pack("<I", 512 - 105) if name == "plain" else b""
+        for magic in (b"", b"ustar\x0000"):
+            head = tar_block(start + rest, 512, magic)
+            body = POP + EXEC_2 + STOP
+            shelf.add(family, f"{name}{len(magic)}.tar", head + body.ljust(1536, b"\0"))
+    model = helper.make_model(helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", 1, [1])], [helper.make_tensor_value_info("y", 1, [1])]))
+    # A field nobody knows is an integer to the pickle machine, and the model what follows `STOP`.
+    field = b"aaa" + POP + EXEC_2 + STOP
+    shelf.add(family, "field.onnx", b"J" + bytes([len(field)]) + field + model.SerializeToString())
+    for name in ("settings.yaml", "config.json", "notes.jinja"):
+        code = b"cos\nsystem\n(V" + SHELL.encode() + b"\ntR"
+        shelf.add(family, name, code + b" a: 1\n")
 
 
 def npy_header(version=(1, 0), descr="|O"):

@@ -102,8 +102,31 @@ fn is_readable(error: &Error) -> bool {
 /// What the pickle that a file may begin with names and calls, up to where it breaks. For files that
 /// nothing else takes for a model: whoever unpickles one has imported by then what it names.
 pub fn start(region: &Region, cx: &Context) -> Survey {
+    begun(first(region, cx))
+}
+
+/// The same of a file that is of another format as well, if it calls something there: a file can be
+/// made to begin as both.
+pub fn disguised(region: &Region, cx: &Context) -> Option<Survey> {
+    let outcome = first(region, cx);
+    does_something(&outcome).then(|| {
+        let mut survey = begun(outcome);
+        survey.error = None;
+        survey.anomalies.push(Anomaly {
+            kind: AnomalyKind::ParserDisagreement,
+            place: "pickle".to_owned(),
+            what: "whoever unpickles the file runs what it begins with".to_owned(),
+        });
+        survey
+    })
+}
+
+fn first(region: &Region, cx: &Context) -> Outcome {
     let mut budget = Budget::tolerant(&cx.limits.for_file(region.len()));
-    let outcome = pickle::run(region, 0, "pickle", &mut budget);
+    pickle::run(region, 0, "pickle", &mut budget)
+}
+
+fn begun(outcome: Outcome) -> Survey {
     let objects = SurveyedObjects {
         place: "pickle".to_owned(),
         complete: outcome.complete(),

@@ -127,14 +127,20 @@ impl Looker {
 
     /// Looks at bytes under a name. Answers whether they are of any known kind.
     pub(super) fn look(&mut self, input: &Input, place: &str) -> bool {
-        let known = self.look_in(input, place);
-        match known {
-            Ok(known) => known,
-            Err(error) => {
-                self.fail(error, place);
-                true
-            }
+        let known = self.look_in(input, place).unwrap_or_else(|error| {
+            self.fail(error, place);
+            true
+        });
+        let judged =
+            self.verdict == Some(Verdict::Dangerous) || self.format == Some(ckpt::FORMAT.id);
+        if known
+            && !judged
+            && let Ok(region) = input.file()
+            && let Some(survey) = ckpt::disguised(region, &self.cx)
+        {
+            self.keep(survey, place);
         }
+        known
     }
 
     fn look_in(&mut self, input: &Input, place: &str) -> ir::Result<bool> {

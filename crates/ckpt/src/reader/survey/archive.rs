@@ -311,6 +311,9 @@ impl Surveyor<'_> {
             );
             self.zip(region, &here);
         }
+        // Nor does what unpickles the file: a member's name may be its first opcodes.
+        let here = join(place, "as the pickle it begins as");
+        self.stream(region, &here, Expected::Perhaps);
         self.plain = outer || (self.plain && self.depth <= 1);
     }
 }
