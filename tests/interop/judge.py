@@ -39,6 +39,15 @@ def convert(source, target, *options):
     return done
 
 
+def refused(path, out, *words):
+    """Sees that converting is refused in the given words, the file's name among them, and leaves nothing behind."""
+    done = run("convert", path, out)
+    assert done.returncode == REFUSED and not Path(out).exists(), done.stderr
+    for word in (str(path), *words):
+        assert word in done.stderr, done.stderr
+    assert "panicked" not in done.stderr and len(done.stderr.splitlines()) > 1, done.stderr
+
+
 def facts(prefix, **wanted):
     """Catalogue entries below a folder whose facts fit."""
     return [fact for fact in common.catalogue() if fact["path"].startswith(prefix)

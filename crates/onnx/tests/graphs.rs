@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // tests
 
-use ir::{Class, Context, Error, Input, Model, Output, Reader, Report, Writer};
+mod support;
+
+use ir::{Class, Context, Error, Model, Output, Report, Writer};
 use prost::Message;
 use std::fs;
+use support::open_bytes;
+use weightbridge_onnx::OnnxWriter;
 use weightbridge_onnx::wire::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, ValueInfoProto,
 };
-use weightbridge_onnx::{OnnxReader, OnnxWriter};
 
 fn node(op: &str, takes: &str, gives: &str) -> NodeProto {
     let names = |names: &str| names.split_whitespace().map(str::to_owned).collect();
@@ -105,13 +108,6 @@ fn of(nodes: Vec<NodeProto>) -> ModelProto {
 
 fn open(model: &ModelProto) -> Result<Model, Error> {
     open_bytes(&model.encode_to_vec())
-}
-
-fn open_bytes(bytes: &[u8]) -> Result<Model, Error> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("m.onnx");
-    fs::write(&path, bytes).unwrap();
-    OnnxReader.open(&Input::open(&path)?, &Context::default())
 }
 
 fn write(model: &Model) -> (ModelProto, Report) {

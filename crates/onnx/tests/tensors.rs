@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_wrap)] // tests
 
-use ir::{Class, Context, Error, Input, Model, Reader};
+mod support;
+
+use ir::{Class, Error, Model};
 use prost::Message;
-use std::fs;
-use weightbridge_onnx::OnnxReader;
+use support::open_bytes;
 use weightbridge_onnx::wire::{
     GraphProto, ModelProto, OperatorSetIdProto, SparseTensorProto, TensorProto,
 };
@@ -47,13 +48,6 @@ fn open(graph: GraphProto) -> Result<Model, Error> {
         ..ModelProto::default()
     };
     open_bytes(&model.encode_to_vec())
-}
-
-fn open_bytes(bytes: &[u8]) -> Result<Model, Error> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("m.onnx");
-    fs::write(&path, bytes).unwrap();
-    OnnxReader.open(&Input::open(&path)?, &Context::default())
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(super) struct Looker {
     pub(super) findings: Vec<Finding>,
     pub(super) error: Option<Error>,
     verdict: Option<Verdict>,
+    /// Whether what is looked at was taken for a checkpoint, in which pickles are expected.
+    unpickled: bool,
 }
 
 impl Looker {
@@ -60,6 +62,7 @@ impl Looker {
             findings: Vec::new(),
             error: None,
             verdict: None,
+            unpickled: false,
         }
     }
 
@@ -127,14 +130,14 @@ impl Looker {
 
     /// Looks at bytes under a name. Answers whether they are of any known kind.
     pub(super) fn look(&mut self, input: &Input, place: &str) -> bool {
+        let outer = std::mem::replace(&mut self.unpickled, false);
         let known = self.look_in(input, place).unwrap_or_else(|error| {
             self.fail(error, place);
             true
         });
-        let judged =
-            self.verdict == Some(Verdict::Dangerous) || self.format == Some(ckpt::FORMAT.id);
+        let unpickled = std::mem::replace(&mut self.unpickled, outer);
         if known
-            && !judged
+            && !unpickled
             && let Ok(region) = input.file()
             && let Some(survey) = ckpt::disguised(region, &self.cx)
         {
@@ -257,6 +260,7 @@ impl Looker {
             _ => format.id,
         };
         self.name(title);
+        self.unpickled |= format.id == ckpt::FORMAT.id;
         let survey =
             if std::ptr::eq(format, &raw const ckpt::FORMAT) || format.id == ckpt::FORMAT.id {
                 self.depth += 1;
