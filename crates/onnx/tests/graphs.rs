@@ -50,6 +50,15 @@ fn branch(gives: &str, nodes: Vec<NodeProto>) -> NodeProto {
     node
 }
 
+/// The same node, whose branch hands on a value of another name.
+fn handing(mut node: NodeProto, name: &str) -> NodeProto {
+    let graphs = node.attribute.iter_mut().filter_map(|it| it.g.as_mut());
+    for graph in graphs {
+        graph.output[0].name = Some(name.to_owned());
+    }
+    node
+}
+
 fn graph(nodes: Vec<NodeProto>, inputs: &str, outputs: &str) -> GraphProto {
     let infos = |names: &str| {
         let names = names.split_whitespace().map(|name| ValueInfoProto {
@@ -169,6 +178,30 @@ fn what_no_runtime_loads_is_refused() {
         (
             functions(vec![function("F", &plain, late())]),
             "it takes \"q\", which a later node gives",
+        ),
+        // "single static assignment" of what the graph around has
+        (
+            of(vec![branch(
+                "y",
+                vec![node("Relu", "w", "x"), node("Relu", "x", "z")],
+            )]),
+            "it gives \"x\", which the graph around it has already",
+        ),
+        // "output x of If op does not exist"
+        (
+            of(vec![handing(branch("y", vec![]), "x")]),
+            "its output \"x\" is a value of the graph around it",
+        ),
+        // "No Op registered for F"
+        (
+            ModelProto {
+                functions: vec![FunctionProto {
+                    domain: None,
+                    ..function("F", &plain, inner())
+                }],
+                ..of(vec![node("F", "x", "y")])
+            },
+            "a function in the domain of ONNX itself",
         ),
         // "single static assignment" / "Duplicate definition-site"
         (

@@ -3,6 +3,7 @@
 //! functions that nothing calls and the graphs of training, which it never looks at, are held to less.
 
 use super::check::{callees, key};
+use super::{operators, scopes};
 use crate::OnnxError;
 use crate::order::{early, sequence, walk};
 use ir::{Function, Graph, GraphBody, Initializer, Node, Result};
@@ -53,7 +54,16 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
     }
     // The last of two counts, as with onnxruntime.
     let imported = opsets(&graph.opsets, plain);
+    let known = |node: &Node, found: Option<i64>| {
+        let function = by_key.contains_key(&called(node));
+        if function {
+            no_operator(node, found)
+        } else {
+            Ok(())
+        }
+    };
     let asked = |node: &Node| {
+        known(node, imported.get("").copied())?;
         // Models from before IR 3 have no operator sets.
         if imported.is_empty() || by_key.contains_key(&called(node)) && imports(&imported, node) {
             return Ok(());
@@ -78,10 +88,18 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
         let at = |error: ir::Error| error.at(title(function));
         for node in &function.body.nodes {
             let checked = domain(node, imported.get(&node.domain[..]).copied());
+            let asked = reached.contains(&number);
+            let checked = checked.and_then(|()| {
+                let found = nested.get("").copied().filter(|_| asked);
+                known(node, found)
+            });
             checked.map_err(|error| at(error.at(node.title(&function.body))))?;
         }
         if reached.contains(&number) {
-            let asked = |node: &Node| domain(node, nested.get(plain(&node.domain)).copied());
+            let asked = |node: &Node| {
+                known(node, nested.get("").copied())?;
+                domain(node, nested.get(plain(&node.domain)).copied())
+            };
             // Its own nodes are asked above, letter by letter.
             whole(&function.body, Home::Function, &asked).map_err(at)?;
         }
@@ -112,7 +130,7 @@ fn opsets(opsets: &[(String, i64)], name: fn(&str) -> &str) -> Opsets<'_> {
         .collect()
 }
 
-fn contradiction(what: String) -> ir::Error {
+pub(super) fn contradiction(what: String) -> ir::Error {
     OnnxError::Contradiction { what }.into()
 }
 
@@ -133,9 +151,25 @@ fn domain(node: &Node, found: Option<i64>) -> Result<()> {
     Err(contradiction(what).with_help(help))
 }
 
+/// Whether a call of a function in the domain of ONNX itself is one of an operator: neither the checker
+/// nor onnxruntime looks for others there.
+fn no_operator(node: &Node, opset: Option<i64>) -> Result<()> {
+    let listed = opset.is_some_and(|version| version <= operators::NEWEST);
+    let operator = operators::OPERATORS
+        .binary_search(&node.op.as_str())
+        .is_ok();
+    if !plain(&node.domain).is_empty() || operator || !listed {
+        return Ok(());
+    }
+    let what =
+        "it calls a function in the domain of ONNX itself, expected one in a domain of its own";
+    Err(contradiction(what.to_owned()))
+}
+
 /// A body and all in it.
 fn whole(top: &GraphBody, home: Home, asked: &impl Fn(&Node) -> Result<()>) -> Result<()> {
-    let seen = walk(top, &mut |body, within| {
+    let mut sorted = true;
+    walk(top, &mut |body, within| {
         let home = if std::ptr::eq(body, top) {
             home
         } else {
@@ -160,7 +194,10 @@ fn whole(top: &GraphBody, home: Home, asked: &impl Fn(&Node) -> Result<()>) -> R
                 number,
                 "it takes, by others or itself, what it gives".to_owned(),
             ),
-            Ok(_) if home == Home::Main => return Ok(()),
+            Ok(_) if home == Home::Main => {
+                sorted = false;
+                return Ok(());
+            }
             Ok(_) => {
                 let name = body.value(id).map_or("", |value| value.name.as_str());
                 let what =
@@ -170,8 +207,8 @@ fn whole(top: &GraphBody, home: Home, asked: &impl Fn(&Node) -> Result<()>) -> R
         };
         let node = body.nodes.get(number);
         Err(contradiction(what).at(node.map_or_else(String::new, |node| node.title(body))))
-    });
-    seen.map(drop)
+    })?;
+    scopes::check(top, sorted)
 }
 
 /// Whether a node's attributes have names of their own. onnxruntime takes twice the same in functions.
