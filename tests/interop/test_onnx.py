@@ -353,6 +353,30 @@ def test_a_graph_in_pieces_is_one(tmp_path):
     assert plain(onnx.load(out)) == plain(whole)
 
 
+def field(number, message):
+    """A message within another, as protobuf writes it."""
+    assert len(message) < 128
+    return bytes([number << 3 | 2, len(message)]) + message
+
+
+def test_a_tensor_in_pieces_is_one(tmp_path):
+    """Of an attribute there is one, and what comes twice is merged."""
+    head = onnx.TensorProto(dims=[2], data_type=TensorProto.FLOAT)
+    data = onnx.TensorProto(raw_data=numpy.array([1.5, -2], numpy.float32).tobytes())
+    pieces = b"".join(attribute.SerializeToString() for attribute in (
+        onnx.AttributeProto(name="value", type="TENSOR", t=head), onnx.AttributeProto(t=data)))
+    constant = node("Constant", "", "w2").SerializeToString() + field(5, pieces)
+    model = graph_of([])
+    model.graph.node.append(node("Add", "x w2", "y"))
+    path, out = tmp_path / "m.onnx", tmp_path / "out.safetensors"
+    path.write_bytes(field(7, field(1, constant)) + model.SerializeToString())
+    onnx.checker.check_model(path)
+    if onnxruntime is not None:
+        onnxruntime.InferenceSession(path)
+    convert(path, out)
+    assert read(out)["w2"].tolist() == [1.5, -2]
+
+
 def read(path):
     safetensors = pytest.importorskip("safetensors.numpy")
     return safetensors.load_file(path)

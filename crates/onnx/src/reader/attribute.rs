@@ -2,7 +2,7 @@
 
 use super::graph::{Body, graph};
 use super::source::Span;
-use super::state::{State, keep};
+use super::state::{State, keep, once};
 use super::{sparse, tensor, types};
 use crate::OnnxError;
 use crate::wire::code::kind_of_code;
@@ -22,7 +22,7 @@ struct Raw {
     float: Option<f32>,
     int: Option<i64>,
     string: Option<Vec<u8>>,
-    tensor: Option<Span>,
+    tensor: Vec<Span>,
     graph: Vec<Span>,
     sparse: Option<Span>,
     ty: Option<Span>,
@@ -74,9 +74,11 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
             field::attribute::F => raw.float = Some(field.float()?),
             field::attribute::I => raw.int = Some(field.int()?),
             field::attribute::S => raw.string = Some(state.blob(field)?),
-            field::attribute::T => raw.tensor = Some(field.span()?),
+            field::attribute::T => keep::<TensorId>(&mut raw.tensor, field, state)?,
             field::attribute::G => keep::<GraphBody>(&mut raw.graph, field, state)?,
-            field::attribute::SPARSE_TENSOR => raw.sparse = Some(field.span()?),
+            field::attribute::SPARSE_TENSOR => {
+                once(&mut raw.sparse, field.span()?, "sparse_tensor")?
+            }
             field::attribute::TP => raw.ty = Some(field.span()?),
             field::attribute::FLOATS => state.floats(field, &mut raw.floats)?,
             field::attribute::INTS => state.ints(field, &mut raw.ints)?,
@@ -103,7 +105,7 @@ fn kind(raw: &Raw, typed: bool) -> Result<AttributeKind> {
         (raw.float.is_some(), AttributeKind::Float),
         (raw.int.is_some(), AttributeKind::Int),
         (raw.string.is_some(), AttributeKind::Str),
-        (raw.tensor.is_some(), AttributeKind::Tensor),
+        (!raw.tensor.is_empty(), AttributeKind::Tensor),
         (!raw.graph.is_empty(), AttributeKind::Graph),
         (raw.sparse.is_some(), AttributeKind::Sparse),
         (raw.ty.is_some(), AttributeKind::Type),
@@ -166,8 +168,8 @@ fn value(
         AttributeKind::Int => AttributeValue::Int(raw.int.unwrap_or(0)),
         AttributeKind::Str => AttributeValue::Str(raw.string.take().unwrap_or_default().into()),
         AttributeKind::Tensor => {
-            let span = need(raw.tensor, "the tensor")?;
-            AttributeValue::Tensor(tensor::of_attribute(state, span, &name)?)
+            need(raw.tensor.first().copied(), "the tensor")?;
+            AttributeValue::Tensor(tensor::of_attribute(state, &raw.tensor, &name)?)
         }
         AttributeKind::Sparse => {
             let span = need(raw.sparse, "the sparse tensor")?;
@@ -188,7 +190,11 @@ fn value(
         AttributeKind::Tensors => {
             let mut list = Vec::new();
             for (n, span) in raw.tensors.iter().enumerate() {
-                list.push(tensor::of_attribute(state, *span, &format!("{name}.{n}"))?);
+                list.push(tensor::of_attribute(
+                    state,
+                    &[*span],
+                    &format!("{name}.{n}"),
+                )?);
             }
             AttributeValue::Tensors(list)
         }

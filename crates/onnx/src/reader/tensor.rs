@@ -124,10 +124,13 @@ pub(super) fn initializer(
     Ok((name, id))
 }
 
-/// A tensor in an attribute; it has `name` in the model, and errors are its node's.
-pub(super) fn of_attribute(state: &mut State<'_>, span: Span, name: &str) -> Result<TensorId> {
+/// A tensor in an attribute, which may come in pieces, as a graph may; it has `name` in the model, and
+/// errors are its node's.
+pub(super) fn of_attribute(state: &mut State<'_>, pieces: &[Span], name: &str) -> Result<TensorId> {
     let mut raw = Raw::default();
-    fields(state, span, &mut raw)?;
+    for span in pieces {
+        fields(state, *span, &mut raw)?;
+    }
     finish(state, raw, name)
 }
 

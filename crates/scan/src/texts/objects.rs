@@ -3,14 +3,14 @@
 //! | who reads it | how it is told | what is called |
 //! |---|---|---|
 //! | GluonTS | `__kind__` | `class`, found by `pydoc.locate` |
-//! | jsonpickle | `py/object`, `py/type`, `py/function`, `py/reduce`, `py/repr` | that name; `py/repr` is evaluated |
+//! | jsonpickle | `py/object`, `py/type`, `py/function`, `py/reduce`, `py/mod`, `py/repr` | that name; `py/repr` is evaluated |
 //! | LangChain | `"type": "constructor"` | `id`, joined by dots |
 //! | Haystack | `components` with a `type` each | the module of `type` is imported |
 //! | smolagents | `tools` with `code` | the code, as Python |
 //! | VS Code | `tasks` with `runOn: folderOpen` | `command` |
 //! | onnxruntime-genai | `custom_ops_library`, `provider_options` | a library for the machine |
 
-use super::called::{called, kept};
+use super::called::{called, imported, kept};
 use super::json::Json;
 use super::{config, python};
 use crate::ledger::Ledger;
@@ -78,6 +78,8 @@ fn jsonpickle(key: &str, value: &Json, ledger: &mut Ledger<'_>) {
     if key == "py/repr" {
         let more = || format!("jsonpickle evaluates {name}");
         ledger.note(rules::CONFIG_CALLABLE, key, 0, more);
+    } else if key == "py/mod" {
+        imported(rules::CONFIG_CALLABLE, key, name, 0, ledger);
     } else if PICKLED.contains(&key) {
         called(rules::CONFIG_CALLABLE, key, name, 0, ledger);
     }
@@ -195,6 +197,7 @@ mod tests {
             r#"{"py/reduce": [{"py/type": "subprocess.Popen"}, {"py/tuple": ["id"]}]}"#,
             r#"{"py/object": "subprocess.Popen", "args": ["id"]}"#,
             r#"{"py/repr": "os/os.system('id')"}"#,
+            r#"{"a": {"py/mod": "os"}}"#,
             r#"{"lc": 1, "type": "constructor", "id": ["os", "system"], "kwargs": {}}"#,
             r#"{"components": {"x": {"type": "subprocess.Popen"}}}"#,
             r#"{"model": {"decoder": {"session_options": {"custom_ops_library": "lib/evil.so"}}}}"#,
@@ -216,6 +219,7 @@ mod tests {
             r#"{"__kind__": "instance", "class": "functools.partial", "args": []}"#,
             r#"{"py/object": "collections.OrderedDict", "a": 1}"#,
             r#"{"py/object": "my_code.Config", "py/state": {}}"#,
+            r#"{"py/mod": "math"}"#,
             r#"{"lc": 1, "type": "constructor", "id": ["langchain", "prompts", "prompt", "PromptTemplate"]}"#,
             r#"{"components": {"x": {"type": "haystack.components.builders.PromptBuilder"}}}"#,
             r#"{"components": {"schemas": {"type": "object"}}, "type": "os.system"}"#,
