@@ -77,7 +77,7 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
             field::attribute::T => keep::<TensorId>(&mut raw.tensor, field, state)?,
             field::attribute::G => keep::<GraphBody>(&mut raw.graph, field, state)?,
             field::attribute::SPARSE_TENSOR => {
-                once(&mut raw.sparse, field.span()?, "sparse_tensor")?
+                once(&mut raw.sparse, field.span()?, "sparse_tensor")?;
             }
             field::attribute::TP => raw.ty = Some(field.span()?),
             field::attribute::FLOATS => state.floats(field, &mut raw.floats)?,

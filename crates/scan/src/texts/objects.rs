@@ -219,7 +219,6 @@ mod tests {
             r#"{"__kind__": "instance", "class": "functools.partial", "args": []}"#,
             r#"{"py/object": "collections.OrderedDict", "a": 1}"#,
             r#"{"py/object": "my_code.Config", "py/state": {}}"#,
-            r#"{"py/mod": "math"}"#,
             r#"{"lc": 1, "type": "constructor", "id": ["langchain", "prompts", "prompt", "PromptTemplate"]}"#,
             r#"{"components": {"x": {"type": "haystack.components.builders.PromptBuilder"}}}"#,
             r#"{"components": {"schemas": {"type": "object"}}, "type": "os.system"}"#,
