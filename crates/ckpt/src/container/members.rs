@@ -453,31 +453,19 @@ mod tests {
 
     #[test]
     fn long_names_are_those_that_count() {
-        let gnu = [
-            member(b'L', "././@LongLink", "", b"../../x\0"),
-            member(b'0', "x", "", b"hi"),
-        ];
-        assert_eq!(odd(&gnu), ["../../x"]);
-        let link = [
-            member(b'K', "././@LongLink", "", b"/etc\0"),
-            member(b'2', "l", "x", b""),
-        ];
-        assert_eq!(odd(&link), ["l"]);
-        let pax = [
-            member(b'x', "p", "", b"16 path=../../x\n"),
-            member(b'0', "x", "", b"hi"),
-        ];
-        assert_eq!(odd(&pax), ["../../x"]);
-        let pax = [
-            member(b'x', "p", "", b"17 linkpath=/etc\n"),
-            member(b'2', "l", "x", b""),
-        ];
-        assert_eq!(odd(&pax), ["l"]);
-        let global = [
-            member(b'g', "p", "", b"11 path=/x\n"),
-            member(b'0', "x", "", b"hi"),
-        ];
-        assert_eq!(odd(&global), ["/x"]);
+        for (kind, bytes, of, told) in [
+            (b'L', &b"../../x\0"[..], b'0', "../../x"),
+            (b'K', b"/etc\0", b'2', "x"),
+            (b'x', b"16 path=../../x\n", b'0', "../../x"),
+            (b'x', b"17 linkpath=/etc\n", b'2', "x"),
+            (b'g', b"11 path=/x\n", b'0', "/x"),
+        ] {
+            let all = [
+                member(kind, "././@LongLink", "", bytes),
+                member(of, "x", "", b""),
+            ];
+            assert_eq!(odd(&all), [told]);
+        }
         let named = [
             member(b'x', "p", "", b"12 path=a.py"),
             member(b'0', "x", "", b"hi"),
