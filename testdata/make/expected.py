@@ -1,6 +1,6 @@
-"""Writes `expected/<path>.json` for every good file: what the real libraries find in it.
+"""Writes `expected/<path>.json` for every good checkpoint and safetensors file: what the real libraries find in it.
 
-Those of GGUF come after it from `gguf_expected.py`.
+Those of GGUF come after it from `gguf_expected.py`, those of ONNX before it from `onnx_good.py`.
 """
 
 import json
@@ -9,6 +9,8 @@ import struct
 
 import common
 import oracle
+
+OWN = ("ckpt/", "safetensors/")
 
 
 def checkpoint(fact):
@@ -60,11 +62,12 @@ def document_for(fact):
 
 
 def main():
-    shutil.rmtree(common.TESTDATA / "expected", ignore_errors=True)
+    for name in OWN:
+        shutil.rmtree(common.TESTDATA / "expected" / name, ignore_errors=True)
     count = 0
     for fact in common.catalogue():
         path = fact["path"]
-        if "/good/" not in path or path.startswith("gguf/"):
+        if "/good/" not in path or not path.startswith(OWN):
             continue
         target = common.TESTDATA / "expected" / f"{path}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
