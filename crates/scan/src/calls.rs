@@ -7,8 +7,8 @@ use crate::persistent::module_in_pid;
 use crate::render::render;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing};
-use crate::states;
 use crate::tables::loaders::{LOADERS, loads};
+use crate::{instances, states};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -40,6 +40,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         bench.ledger.note_of(call.callee, rule, what, at, more);
         return;
     };
+    instances::judge(bench, id, call, standing);
     if let Standing::Conditional(condition) = standing {
         conditions::judge(bench, id, call, condition);
         return;

@@ -4,11 +4,12 @@
 //! enum, or fetches `os.system`. So the arguments decide, and the arguments must be plain: what
 //! these names do with a value that is itself made by a call cannot be known.
 
-use crate::calls::{callee_name, full_name, name_of};
+use crate::calls::{self, callee_name, full_name, holds_any, name_of};
 use crate::code::explain;
 use crate::objects::Bench;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing, is_class_like};
+use crate::tables::loaders::{LOADERS, loads};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 
 /// A name whose arguments decide.
@@ -32,6 +33,9 @@ pub(crate) enum Condition {
     Encode,
     /// A function that calls the first of its arguments, which must be a known name.
     CallsFirst,
+    /// `numpy.random._pickle.__generator_ctor("PCG64", __bit_generator_ctor)`: the second is called
+    /// with the first.
+    CallsSecond,
     /// `tokenizers.models.BPE.__new__(BPE)` and a state: with arguments, the constructor opens files.
     Bare,
     /// `mmengine.config.Config(settings, text)`: a third argument names a file to open.
@@ -57,6 +61,10 @@ impl Condition {
             ("torch._tensor" | "torch.tensor", "_rebuild_from_type" | "_rebuild_from_type_v2")
             | ("jax._src.array", "_reconstruct_array")
             | ("pandas.core.indexes.base", "_new_Index") => Self::CallsFirst,
+            (
+                "numpy.random._pickle",
+                "__bit_generator_ctor" | "__generator_ctor" | "__randomstate_ctor",
+            ) => Self::CallsSecond,
             ("tokenizers.models", "BPE" | "Unigram" | "WordLevel" | "WordPiece") => Self::Bare,
             ("mmcv.utils.config" | "mmengine.config.config" | "mmengine.config", "Config") => {
                 Self::Config
@@ -83,7 +91,12 @@ impl Condition {
     pub(crate) fn may_be_held(self) -> bool {
         matches!(
             self,
-            Self::Partial | Self::Encode | Self::GetLogger | Self::Bare | Self::Config
+            Self::Partial
+                | Self::Encode
+                | Self::GetLogger
+                | Self::Bare
+                | Self::Config
+                | Self::CallsSecond
         )
     }
 
@@ -143,7 +156,11 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
                 .chain(states)
                 .all(|callee| may_be_kept(objects, callee, handed))
                 && first.is_some();
-            ((!fine).then_some(rules::INDIRECTION), String::new())
+            let opens = kept(objects, call).filter(|_| fine);
+            (
+                opens.or((!fine).then_some(rules::INDIRECTION)),
+                String::new(),
+            )
         }
         Condition::Reconstructor => {
             let base = args.get(1).and_then(|base| objects.global(*base));
@@ -171,6 +188,16 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
         }
         Condition::CallsFirst => {
             let fine = first.is_some_and(|callee| is_builder(objects, callee));
+            ((!fine).then_some(rules::INDIRECTION), String::new())
+        }
+        Condition::CallsSecond => {
+            let own = |id: &ObjectId| {
+                let name = objects.global(*id);
+                name.is_some_and(|(module, _)| module == "numpy.random._pickle")
+            };
+            let named = call.kwargs().and_then(|named| objects.pairs(named));
+            let fine =
+                args.len() <= 2 && args.get(1).is_none_or(own) && named.is_none_or(<[_]>::is_empty);
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::Bare | Condition::Config => {
@@ -257,6 +284,22 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
         return fetch(rules::ATTRIBUTE_LOOKUP);
     }
     fetch(rules::INDIRECTION)
+}
+
+/// The rule for a class that is kept to be called with a text, and loads what it is named.
+fn kept(objects: &Objects, call: &Call) -> Option<Rule> {
+    let args = objects.sequence(call.args)?;
+    let (module, name) = name_of(objects, *args.first()?)?;
+    let rule = loads(LOADERS, module, &name)?;
+    let more = call
+        .kwargs()
+        .into_iter()
+        .chain(call.states().iter().copied());
+    let todo = args.iter().skip(1).copied().chain(more).collect();
+    holds_any(objects, todo, |object| {
+        calls::is_text(object) || matches!(object, Object::Call(_))
+    })
+    .then_some(rule)
 }
 
 /// Whether a callable kept for later is a name that may be called at all, and called unseen.

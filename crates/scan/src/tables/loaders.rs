@@ -95,6 +95,7 @@ pub(crate) static STATE_LOADERS: &[Loader] = &[
         &["GPTDataset", "IndexedDataset", "MMapIndexedDataset"],
         FILES,
     ),
+    ("mmengine", &["LazyAttr", "LazyObject"], IMPORT),
     (
         "speechbrain",
         &["DeprecatedModuleRedirect", "LazyModule"],

@@ -350,6 +350,111 @@ fn partial_keeps_only_what_may_be_called() {
     );
 }
 
+/// An object whose class imports what its state names when somebody asks it for an item.
+fn lazy(b: &mut Builder) -> ObjectId {
+    let class = "_LazyConfigMapping";
+    let object = b.new_object("transformers.models.auto.configuration_auto", class);
+    let name = b.str("os");
+    let mapping = b.dict(&[(".configuration_utils", name)]);
+    let state = b.dict(&[("_mapping", mapping)]);
+    b.build(object, state);
+    object
+}
+
+#[test]
+fn objects_that_something_goes_through() {
+    for (module, name) in [
+        ("builtins", "dict"),
+        ("builtins", "list"),
+        ("collections", "OrderedDict"),
+        ("torch", "Size"),
+        ("torch._utils", "_rebuild_sparse_tensor"),
+    ] {
+        let mut b = Builder::new();
+        let object = lazy(&mut b);
+        b.reduce(module, name, &[object]);
+        assert!(b.only().starts_with("indirection"), "{module}.{name}");
+    }
+    // One after the other, as the items of what is gone through.
+    let mut b = Builder::new();
+    let object = lazy(&mut b);
+    let list = b.tuple(&[object]);
+    b.reduce("builtins", "dict", &[list]);
+    assert!(b.only().starts_with("indirection"));
+    // `copyreg._reconstructor(class, dict, object)` makes a dictionary of it, and a module takes
+    // over a state that is one.
+    let mut b = Builder::new();
+    let class = b.global("torch.nn.modules.linear", "Linear");
+    let base = b.global("builtins", "dict");
+    let object = lazy(&mut b);
+    b.reduce("copyreg", "_reconstructor", &[class, base, object]);
+    assert!(b.only().starts_with("indirection"));
+    let mut b = Builder::new();
+    let linear = b.new_object("torch.nn.modules.linear", "Linear");
+    let object = lazy(&mut b);
+    b.build(linear, object);
+    assert!(b.only().starts_with("indirection"));
+    let mut b = Builder::new();
+    let builder = b.global("torch._utils", "_rebuild_sparse_tensor");
+    let tensor = b.global("torch", "Tensor");
+    let object = lazy(&mut b);
+    let args = b.tuple(&[object]);
+    b.reduce(
+        "torch._tensor",
+        "_rebuild_from_type_v2",
+        &[builder, tensor, args],
+    );
+    assert!(b.only().starts_with("indirection"));
+    // What only keeps it is another matter.
+    for (module, name) in [("builtins", "set"), ("collections", "deque")] {
+        let mut b = Builder::new();
+        let object = lazy(&mut b);
+        let list = b.tuple(&[object]);
+        b.reduce(module, name, &[list]);
+        assert_eq!(b.findings(), [""; 0], "{module}.{name}");
+    }
+    let mut b = Builder::new();
+    let object = lazy(&mut b);
+    let key = b.str("layer");
+    let pair = b.tuple(&[key, object]);
+    let pairs = b.tuple(&[pair]);
+    b.reduce("collections", "OrderedDict", &[pairs]);
+    assert_eq!(b.findings(), [""; 0]);
+}
+
+#[test]
+fn what_is_kept_to_be_called_with_a_text() {
+    let mut b = Builder::new();
+    let class = b.global("sentencepiece", "SentencePieceProcessor");
+    let file = b.str("/etc/passwd");
+    b.reduce("functools", "partial", &[class, file]);
+    assert_eq!(b.only(), "file-access functools.partial");
+    let mut b = Builder::new();
+    let class = b.global("torch.nn.modules.activation", "GELU");
+    let partial = b.reduce("functools", "partial", &[class]);
+    let way = b.str("tanh");
+    let named = b.dict(&[("approximate", way)]);
+    let none = b.none();
+    let class = b.global("torch.nn.modules.activation", "GELU");
+    let args = b.tuple(&[]);
+    let state = b.tuple(&[class, args, named, none]);
+    b.build(partial, state);
+    assert_eq!(b.findings(), [""; 0]);
+    let mut b = Builder::new();
+    let name = b.str("/etc/passwd");
+    let class = b.global("sentencepiece", "SentencePieceProcessor");
+    b.reduce("numpy.random._pickle", "__generator_ctor", &[name, class]);
+    assert_eq!(
+        b.only(),
+        "indirection numpy.random._pickle.__generator_ctor"
+    );
+    let mut b = Builder::new();
+    let name = b.str("PCG64");
+    let made = b.global("numpy.random._pickle", "__bit_generator_ctor");
+    b.reduce("numpy.random._pickle", "__generator_ctor", &[name, made]);
+    assert_eq!(b.findings(), [""; 0]);
+}
+
 #[test]
 fn poisoned_state() {
     // BUILD on a class or a module's object.

@@ -277,6 +277,7 @@ mod tests {
             "{% set ns = namespace(i=0, out='') %}{% for m in messages %}{% set ns.out = ns.out ~ 'a' \
              %}{% set ns.i = ns.i + 1 %}{{ messages[ns.i - 1] }}{{ messages[ns.i] }}{% endfor %}",
             "{% set l = [] %}{{ l.append('a' ~ x) }}{{ l|join('_') ~ messages[l|length] }}",
+            "{% set _ = messages.append(messages[0]) %}{{ roles[messages[0].role] }}",
             "{{ tools[x.find('a') + 1]|selectattr('role', 'equalto', 'user')|map(attribute='b.c') }}",
             "{{ '{} and {}'.format(a ~ 'b', c) ~ m.get('role')[0] ~ x[m.get('k', 'name')] }}",
             "{% macro t(m, i) %}{{ m[i] ~ m['x'] }}{% endmacro %}{{ t('a' ~ b, loop.index) }}",
@@ -298,6 +299,9 @@ mod tests {
             "{{ messages['__class__'] }}",
             "{{ messages[\"\\x5f\\x5fclass\\x5f\\x5f\"] }}",
             "{{ messages|attr('cl' ~ 'ass') }}",
+            "{% set _ = messages.append({'role': '~~class~~'.translate({126: 95})}) %}{% for m in messages %}{{ ''[m['role']] }}{% endfor %}",
+            "{% set _ = messages[0].update(content='~~class~~'.translate({126: 95})) %}{{ ''[messages[0].content] }}",
+            "{% set _ = messages[0].update(content='5f5f') %}{% for m in messages %}{{ ''[m.content.encode().fromhex(m.content).decode()] }}{% endfor %}",
             "{{ messages['__cla' ~ 'ss__'] }}",
             "{{ [messages]|map('attr', x)|list }}",
             "{{ '{0.__class__}'.format(messages) }}",

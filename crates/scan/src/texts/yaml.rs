@@ -208,26 +208,26 @@ fn values(
             None => &[value][..],
         };
         for value in values {
-            if !seen.contains(*value) && judge_target(value, key, from as u64, ledger) {
-                seen.insert((*value).to_owned());
+            // An anchor may have as many values as there are aliases of it.
+            *passed = passed.saturating_sub(1 + value.len());
+            if *passed == 0 {
+                return;
+            }
+            if seen.insert(format!("{key} {value}")) {
+                judge_target(value, key, from as u64, ledger);
             }
         }
     }
 }
 
-/// Answers whether this value need not be judged again.
-fn judge_target(value: &str, key: &str, at: u64, ledger: &mut Ledger<'_>) -> bool {
+fn judge_target(value: &str, key: &str, at: u64, ledger: &mut Ledger<'_>) {
     match key {
         "_target_" => config::callable(value, at, ledger),
         // MLflow's own flavors.
         "loader_module" if value.starts_with("mlflow.") => {}
         "loader_module" => called::imported(rules::CONFIG_CALLABLE, key, value, at, ledger),
-        _ => {
-            config::target(key, value, at, ledger);
-            return false;
-        }
+        _ => config::target(key, value, at, ledger),
     }
-    true
 }
 
 /// The texts that stand behind each `&anchor`.
@@ -387,6 +387,14 @@ mod tests {
         ] {
             assert_eq!(findings(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn many_anchors_of_one_name_and_many_aliases_of_it() {
+        let text = |anchor: &str| anchor.repeat(40_000) + &"target: *a\n".repeat(40_000);
+        // Minutes, where each alias is held against each anchor.
+        assert_eq!(findings(&text("x: &a os.x\n"))[0].0, "config-callable");
+        assert_eq!(findings(&text("x: &a b.c\n"))[0].0, "unreadable");
     }
 
     #[test]

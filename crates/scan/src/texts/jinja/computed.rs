@@ -82,6 +82,8 @@ pub(super) struct Known<'a> {
     pub(super) looped: Value,
     /// What was put into lists and dictionaries: into which is not followed.
     pub(super) poured: Value,
+    /// What the template puts into what it is given, into which is not followed either.
+    pub(super) given: Value,
     /// … or to a function that is not known, which may be any macro by another name.
     handed: bool,
     changed: bool,
@@ -128,6 +130,12 @@ impl<'a> Known<'a> {
         let all = self.poured.join(&value.worst());
         self.changed |= all != self.poured;
         self.poured = all;
+    }
+
+    pub(super) fn give(&mut self, value: &Value) {
+        let all = self.given.join(&Value::Made(value.underscored()));
+        self.changed |= all != self.given;
+        self.given = all;
     }
 
     pub(super) fn hand(&mut self, made: bool) {

@@ -351,6 +351,9 @@ impl<'a> Block<'_, 'a> {
                     self.formats(owner, at);
                 }
                 let fills = calls::FILLING.contains(&&**name) && worst.is_text();
+                if fills && *owner == Value::Plain {
+                    self.known.give(&worst);
+                }
                 if fills || (worst.is_made() && !is_method(name)) {
                     self.known.pour(&if worst.is_made() {
                         worst.reworked()
@@ -459,7 +462,13 @@ impl<'a> Block<'_, 'a> {
                 // What Jinja brings along gives texts of the template back.
                 let own = name == "caller" || SPRINGBOARDS.contains(&name);
                 let value = value.or(own.then_some(Value::Made(true)));
+                let given = value.is_none()
+                    && !matches!(
+                        name,
+                        "loop" | "true" | "false" | "none" | "True" | "False" | "None"
+                    );
                 let value = match value.unwrap_or_default() {
+                    Value::Plain if given && self.known.given.is_text() => self.known.given.clone(),
                     all @ (Value::List(_) | Value::Dict(_)) if self.known.poured.is_text() => {
                         all.join(&self.known.poured)
                     }
