@@ -100,6 +100,45 @@ fn scan_tells_of_danger_whatever_else_it_is_given() {
     assert_eq!(weightbridge!("scan", dir.path()).status.code(), Some(1));
 }
 
+/// What cannot be listed hides nothing of what lies beside it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_listed_is_told_beside_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    // Of the open files of the process one is the list itself, which is gone when it is looked at.
+    std::os::unix::fs::symlink("/dev/fd", dir.path().join("fd")).unwrap();
+    assert_eq!(weightbridge!("scan", dir.path()).status.code(), Some(4));
+    std::fs::copy(data(EXEC), dir.path().join("evil.pt")).unwrap();
+    // A way around to everything is none of the model's.
+    std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
+    let done = weightbridge!("scan", dir.path());
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+    assert!(
+        text.contains("cannot list") && !text.contains("root/"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_hides_in_json_that_only_python_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("predictor.json");
+    let deep = "[".repeat(300) + &"]".repeat(300);
+    for (more, code) in [("1e999", 1), (r#""\ud800""#, 1), (&deep[..], 3)] {
+        let text = format!(r#"{{"_target_": "os.system", "x": {more}}}"#);
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(
+            weightbridge!("scan", path).status.code(),
+            Some(code),
+            "{more}"
+        );
+    }
+    let within = "[".repeat(100) + r#"{"_target_": "os.system"}"# + &"]".repeat(100);
+    std::fs::write(&path, within).unwrap();
+    assert_eq!(weightbridge!("scan", path).status.code(), Some(1));
+}
+
 #[test]
 fn strict_refuses_values_that_do_not_fit() {
     let dir = tempfile::tempdir().unwrap();

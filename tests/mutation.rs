@@ -28,7 +28,8 @@ struct Case {
 /// All files below `testdata` that a reader is for.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let kinds: [(&str, Target); 5] = [
+    let kinds: [(&str, Target); 6] = [
+        ("scan", targets::scanned),
         ("ckpt", targets::ckpt),
         ("safetensors", targets::safetensors),
         ("gguf", targets::gguf),

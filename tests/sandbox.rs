@@ -65,6 +65,26 @@ fn links_out_of_a_model_are_followed() {
     }
 }
 
+/// What a file of the model names gives no right to the network.
+#[test]
+fn an_adapter_does_not_switch_the_network_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{"base_model_name_or_path": "https://model.example/base"}"#;
+    fs::write(dir.path().join("adapter_config.json"), config).unwrap();
+    fs::copy(
+        data("safetensors/good/c64.safetensors"),
+        dir.path().join("a.safetensors"),
+    )
+    .unwrap();
+    let done = run(dir.path(), &["-v", "convert", "a.safetensors", "b.pt"]);
+    ok(&done);
+    let told = stderr(&done);
+    assert!(
+        told.contains("sandbox: ") && !told.contains("may use the network"),
+        "{told}"
+    );
+}
+
 /// A safetensors file of one number.
 fn safetensors(name: &str) -> Vec<u8> {
     let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);

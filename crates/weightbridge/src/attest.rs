@@ -202,6 +202,17 @@ fn options(request: &ConvertRequest) -> Map<String, Value> {
     set("shard-size", request.shard_size.map(Value::from));
     set("shard-tensors", request.shard_tensors.map(Value::from));
     set("external-data", flag(request.external_data));
+    set("external-into", flag(request.external_into));
+    set("keep-graph", flag(request.keep_graph));
+    let carry = [
+        (request.carry.metadata, "metadata"),
+        (request.carry.graph, "graph"),
+    ];
+    let carry = carry
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name));
+    let carry = carry.collect::<Vec<_>>().join(",");
+    set("carry", (!carry.is_empty()).then(|| carry.into()));
     set(
         "as",
         request.intent.map(|intent| match intent {
@@ -260,9 +271,14 @@ mod tests {
         let mut request = ConvertRequest::new("a", "b");
         assert!(options(&request).is_empty());
         request.strict = true;
+        request.keep_graph = true;
+        request.carry = "metadata,graph".parse().unwrap();
         request.drop = vec!["x".to_owned()];
         request.edits = vec![Edit::Unset("k".to_owned())];
         let text = Value::from(options(&request)).to_string();
-        assert_eq!(text, r#"{"strict":true,"drop":["x"],"unset":["k"]}"#);
+        assert_eq!(
+            text,
+            r#"{"strict":true,"drop":["x"],"keep-graph":true,"carry":"metadata,graph","unset":["k"]}"#
+        );
     }
 }

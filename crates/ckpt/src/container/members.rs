@@ -123,6 +123,8 @@ struct Names {
     name: Option<String>,
     link: Option<String>,
     size: Option<u64>,
+    /// Whether a PAX record of its own is before it.
+    pax: bool,
 }
 
 /// A link and what it leads to.
@@ -176,7 +178,8 @@ impl Walk<'_> {
             Names {
                 name: next.name.or_else(|| self.all.name.clone()),
                 link: next.link.or_else(|| self.all.link.clone()),
-                size: next.size.or(self.all.size),
+                size: next.size,
+                pax: next.pax,
             }
         };
         let name = said.name.unwrap_or_else(|| own_name(block, kind));
@@ -186,14 +189,25 @@ impl Walk<'_> {
         // The old type of files is also that of folders, if the name ends so.
         let folder = kind == b'5' || kind == 0 && name.ends_with('/');
         let empty = folder || matches!(kind, b'1'..=b'4' | b'6');
-        let size = said.size.or_else(|| octal(block.get(124..136)?));
-        let size = if empty { Some(0) } else { size };
+        // A size for all that follow is the member's, and only behind a record of its own the way to the next.
+        let own = said.size.or_else(|| octal(block.get(124..136)?));
+        let walked = said.size.or(self.all.size.filter(|_| said.pax)).or(own);
+        let size = said.size.or(self.all.size).or(own);
+        let (walked, size) = if empty {
+            (Some(0), Some(0))
+        } else if extension {
+            (own, own)
+        } else {
+            (walked, size)
+        };
+        let step = walked.and_then(|walked| self.region.slice(at + BLOCK, walked).ok());
         let part = size.and_then(|size| self.region.slice(at + BLOCK, size).ok());
         let Some(part) = part else {
             let what = format!("the member {name:?} reaches beyond the end of the file");
             return Err(CkptError::cut(place, what).into());
         };
-        self.out.end += BLOCK + part.len().div_ceil(BLOCK) * BLOCK;
+        let step = step.map_or(part.len(), |step| step.len());
+        self.out.end += BLOCK + step.div_ceil(BLOCK) * BLOCK;
         if extension {
             return self.names_of(kind, &part, place);
         }
@@ -227,7 +241,10 @@ impl Walk<'_> {
             b'L' => self.next.name = Some(text(Some(&bytes))),
             b'K' => self.next.link = Some(text(Some(&bytes))),
             b'g' => records(&bytes, &mut self.all),
-            _ => records(&bytes, &mut self.next),
+            _ => {
+                self.next.pax = true;
+                records(&bytes, &mut self.next);
+            }
         }
         Ok(())
     }
@@ -471,6 +488,33 @@ mod tests {
             member(b'0', "x", "", b"hi"),
         ];
         assert_eq!(listing(&named).members[0].name, "a.py");
+    }
+
+    #[test]
+    fn a_size_for_all_members_is_not_the_way_to_the_next() {
+        let all = member(b'g', "p", "", b"13 size=1536\n");
+        let named = |all: &[Vec<u8>]| {
+            let names = listing(all)
+                .members
+                .into_iter()
+                .map(|it| (it.name, it.region.len()));
+            names.collect::<Vec<_>>()
+        };
+        let two = [
+            all.clone(),
+            member(b'0', "a", "", &[b' '; 486]),
+            member(b'0', "b", "", b"hi"),
+        ];
+        let both = [("a".to_owned(), 1536), ("b".to_owned(), 1536)];
+        assert_eq!(named(&two), both);
+        // Behind a record of its own it is: Python's `tarfile` then puts both together.
+        let one = [
+            all,
+            member(b'x', "p", "", b"10 path=a\n"),
+            member(b'0', "x", "", &[b' '; 486]),
+            member(b'0', "b", "", b"hi"),
+        ];
+        assert_eq!(named(&one)[0], ("a".to_owned(), 1536));
     }
 
     #[test]

@@ -283,6 +283,7 @@ impl Rights {
     /// links to elsewhere.
     fn tree(&mut self, root: &Path) {
         let mut folders = vec![root.to_owned()];
+        let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         self.read(root);
         while let Some(folder) = folders.pop() {
             if !self
@@ -301,6 +302,10 @@ impl Rights {
                     continue;
                 };
                 if kind.is_symlink() {
+                    // One to a folder around gives nothing of the model, and all that lies beside it.
+                    if path.canonicalize().is_ok_and(|to| real.starts_with(to)) {
+                        continue;
+                    }
                     self.read(&path);
                 }
                 if path.is_dir() {
@@ -387,6 +392,8 @@ impl Rights {
             .and_then(|value| value["base_model_name_or_path"].as_str());
         for place in named
             .into_iter()
+            // A file decides nothing about the network.
+            .filter(|name| !ir::is_url(Path::new(name)))
             .flat_map(|name| [PathBuf::from(name), folder.join(name)])
         {
             self.read(&place.join("config.json"));

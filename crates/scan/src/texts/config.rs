@@ -7,8 +7,8 @@ use crate::rules;
 use crate::standing::{Standing, first_part, standing};
 use crate::tables::pipelines::PIPELINES;
 
-/// How deep settings are looked for: model, parts of it, their quantization.
-const DEPTH: u8 = 64;
+/// How deep settings are looked for: deeper than any document that is parsed (128).
+const DEPTH: u8 = 130;
 
 /// Judges a configuration of transformers, diffusers, PEFT, sentence-transformers or Hydra. `pipeline`
 /// says that it lists the parts of a pipeline, by its file's name (`model_index.json`).

@@ -102,38 +102,89 @@ pub(super) fn part<'de, A: MapAccess<'de>>(from: &mut A) -> Result<Json, A::Erro
     from.next_value_seed(Seed(&Cell::new(MOST)))
 }
 
-/// Python writes and reads `NaN` and `Infinity`, which are no JSON: real configurations have them.
+/// Digits of a number that is read as it stands.
+const DIGITS: usize = 300;
+
+/// A text without what Python reads and JSON does not have: `NaN`, `Infinity`, halves of a pair of
+/// surrogates, numbers larger than any. Real configurations have the first; the others would hide a
+/// document. `None` for a text that needs nothing.
 pub(super) fn standard(text: &str) -> Option<String> {
-    if !text.contains("NaN") && !text.contains("Infinity") {
+    let odd = ["NaN", "Infinity", "\\ud", "\\uD"];
+    if !odd.iter().any(|word| text.contains(word)) && !has_large(text) {
         return None;
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut inside = false;
     while let Some(c) = rest.chars().next() {
-        let mut len = c.len_utf8();
-        if inside {
-            if c == '\\' {
-                len += rest
-                    .get(1..)
-                    .and_then(|r| r.chars().next())
-                    .map_or(0, char::len_utf8);
-            }
+        let (len, kept) = if inside {
             inside = c != '"';
-            out.push_str(rest.get(..len).unwrap_or_default());
+            within(rest, c)
         } else {
-            let word = ["-Infinity", "Infinity", "NaN"];
-            if let Some(word) = word.iter().find(|word| rest.starts_with(**word)) {
-                out.push('0');
-                len = word.len();
-            } else {
-                inside = c == '"';
-                out.push(c);
-            }
-        }
+            inside = c == '"';
+            beyond(rest, c)
+        };
+        out.push_str(kept);
         rest = rest.get(len..).unwrap_or_default();
     }
     Some(out)
+}
+
+/// What a text within quotes begins with: its length, and what stands for it.
+fn within(rest: &str, first: char) -> (usize, &str) {
+    let mut len = first.len_utf8();
+    if first == '\\' {
+        let next = rest.get(1..).and_then(|rest| rest.chars().next());
+        len += next.map_or(0, char::len_utf8);
+        match (half(rest), rest.get(6..).and_then(half)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => len = 12,
+            (Some(0xd800..0xe000), _) => return (6, "\\ufffd"),
+            _ => {}
+        }
+    }
+    (len, rest.get(..len).unwrap_or_default())
+}
+
+/// The number of a `\\u0041`.
+fn half(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u32::from_str_radix(digits, 16).ok()
+}
+
+/// What a text outside of quotes begins with: its length, and what stands for it.
+fn beyond(rest: &str, first: char) -> (usize, &str) {
+    let words = ["-Infinity", "Infinity", "NaN"];
+    if let Some(word) = words.iter().find(|word| rest.starts_with(**word)) {
+        return (word.len(), "0");
+    }
+    if first == '-' || first.is_ascii_digit() {
+        let part = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'));
+        let len = rest.find(part).unwrap_or(rest.len()).max(1);
+        let number = rest.get(..len).unwrap_or_default();
+        return (len, if has_large(number) { "0" } else { number });
+    }
+    let len = first.len_utf8();
+    (len, rest.get(..len).unwrap_or_default())
+}
+
+/// Whether digits without end, or behind an `e`, make a number that is larger than any.
+fn has_large(text: &str) -> bool {
+    let mut run = 0;
+    let mut power = false;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte.is_ascii_digit() {
+            run += 1;
+            if run >= if power { 3 } else { DIGITS } {
+                return true;
+            }
+        } else {
+            let before = at.checked_sub(1).and_then(|at| text.as_bytes().get(at));
+            power = matches!(byte, b'e' | b'E') && before.is_some_and(u8::is_ascii_digit)
+                || matches!(byte, b'+' | b'-') && power && run == 0;
+            run = 0;
+        }
+    }
+    false
 }
 
 struct Seed<'a>(&'a Cell<usize>);
@@ -222,5 +273,29 @@ mod tests {
         assert!(parse(&many).is_err());
         let numbers = format!("[{}0]", "0,".repeat(MOST * 2));
         assert!(parse(&numbers).is_ok());
+    }
+
+    #[test]
+    fn what_python_reads_is_read() {
+        for (written, read) in [
+            ("1e999", "0"),
+            ("-1.5E+0999", "0"),
+            ("1e99", "1e99"),
+            ("-12.5", "-12.5"),
+            ("-Infinity", "0"),
+            (r#""NaN 1e999""#, r#""NaN 1e999""#),
+            (r#""\ud83d\ude00\ud800""#, r#""\ud83d\ude00\ufffd""#),
+            (r#""\uDC00\\ud800""#, r#""\ufffd\\ud800""#),
+        ] {
+            let text = format!("[{written}, true]");
+            let expected = format!("[{read}, true]");
+            assert_eq!(standard(&text).unwrap_or(text.clone()), expected);
+            assert_eq!(parse(&text).unwrap().items()[1], Json::True, "{text}");
+        }
+        let long = format!("[{}, true]", "1".repeat(400));
+        assert_eq!(parse(&long).unwrap().items()[1], Json::True);
+        for text in ["\\ud", "[\"\\ud8", "[\"\\ud800", "1e999é", "[\"\\"] {
+            let _ = parse(text);
+        }
     }
 }

@@ -43,10 +43,18 @@ pub(crate) fn judge(text: &Text) -> Vec<Finding> {
     ledger.close()
 }
 
+/// Where Python's `splitlines` ends a line, and so pip and, from Python 3.13 on, `site`.
+pub const LINE_ENDS: &[char] = &[
+    '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
+];
+
 /// A text of JSON as others parse it: without the `NaN` and `Infinity` that Python writes.
 pub fn standard_json(text: &str) -> Cow<'_, str> {
     json::standard(text).map_or(Cow::Borrowed(text), Cow::Owned)
 }
+
+/// What a finding says that is about JSON nested deeper than any parser here goes.
+pub const DEEP: &str = "JSON in JSON";
 
 /// A document in JSON.
 fn document(language: &str, text: &str, ledger: &mut Ledger<'_>) {
@@ -63,7 +71,10 @@ fn document(language: &str, text: &str, ledger: &mut Ledger<'_>) {
                 let more = || "a command that an editor runs when it opens the folder".to_owned();
                 ledger.note(rules::REMOTE_CODE, "folderOpen", 0, more);
             }
-            ledger.note(rules::UNREADABLE, "JSON", 0, || what.to_string());
+            // What is nested so deeply is no fragment, but hides something.
+            let deep = what.to_string().contains("recursion limit");
+            let of = if deep { DEEP } else { "JSON" };
+            ledger.note(rules::UNREADABLE, of, 0, || what.to_string());
         }
     }
 }

@@ -16,8 +16,8 @@ use super::{config, python};
 use crate::ledger::Ledger;
 use crate::rules;
 
-/// How deep objects are looked for.
-const DEPTH: u8 = 64;
+/// How deep objects are looked for: deeper than any document that is parsed (128).
+const DEPTH: u8 = 130;
 /// Keys of jsonpickle's whose texts are names of classes and functions.
 const PICKLED: &[&str] = &["py/function", "py/object", "py/type"];
 /// Texts of one value that are looked at as libraries.

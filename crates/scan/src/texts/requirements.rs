@@ -1,6 +1,7 @@
 //! `requirements.txt`: packages that are installed for a model from elsewhere than the index of
 //! everybody's. Installing one runs its code.
 
+use super::LINE_ENDS;
 use crate::ledger::Ledger;
 use crate::rules;
 
@@ -13,17 +14,12 @@ const HOSTS: &[&str] = &[
     "pypi.org",
 ];
 
-/// Where Python's `splitlines` ends a line, and so pip.
-const ENDS: &[char] = &[
-    '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
-];
-
 /// Judges each line. One that ends in `\` goes on in the next, but no comment does.
 pub(super) fn judge(text: &str, ledger: &mut Ledger<'_>) {
     let mut at = 0u64;
     let mut begun = String::new();
     let mut before = "";
-    for raw in text.split_inclusive(ENDS) {
+    for raw in text.split_inclusive(LINE_ENDS) {
         let from = at;
         at += raw.len() as u64;
         // Of `\r\n` the second is no line of its own, which would end one that goes on.

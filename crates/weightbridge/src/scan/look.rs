@@ -459,12 +459,17 @@ impl Looker {
             && !settings
             && judgement.verdict == Verdict::Malformed
             && judgement.findings.len() < 2
+            && judgement.findings.iter().all(|it| it.what != scan::DEEP)
         {
-            // Lines of JSON, comments, fragments: no loader of models reads them.
+            // Lines of JSON, comments, fragments: no parser reads them as one document.
             return Ok(false);
         }
         self.name(language);
         self.take(judgement, place);
+        if hidden.len() >= encoded::MOST {
+            let what = "more pickles in base64 than are looked at";
+            self.odd(AnomalyKind::Unreadable, place, what);
+        }
         for (key, bytes) in hidden {
             self.decoded(bytes, &join(place, &format!("base64 of {key:?}")));
         }

@@ -65,7 +65,12 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
         }
         // Of a storage that does not answer, opening the file will tell.
         let folder = session.places.is_folder(path);
-        for file in files_of(path, folder, session)? {
+        let found = files_of(path, folder, session)?;
+        let unread = found.unread.into_iter();
+        report
+            .files
+            .extend(unread.map(|(path, error)| unreadable(path, error)));
+        for file in found.files {
             session.cancel.check()?;
             match scan_one(&file, folder, session) {
                 Ok(Some(scanned)) => report.files.push(scanned),
@@ -82,17 +87,28 @@ pub fn scan(paths: &[PathBuf], session: &Session) -> Result<ScanReport> {
 pub fn files_to_scan(paths: &[PathBuf], session: &Session) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
-        files.extend(files_of(path, session.places.is_folder(path), session)?);
+        files.extend(files_of(path, session.places.is_folder(path), session)?.files);
     }
     Ok(files)
 }
 
-fn files_of(path: &Path, folder: bool, session: &Session) -> Result<Vec<PathBuf>> {
+/// The files of a folder and all below it.
+#[derive(Default)]
+struct Found {
+    files: Vec<PathBuf>,
+    /// Folders in it that cannot be listed, and why.
+    unread: Vec<(PathBuf, Error)>,
+}
+
+fn files_of(path: &Path, folder: bool, session: &Session) -> Result<Found> {
     if folder {
-        walk(path, &session.places)
-    } else {
-        Ok(vec![path.to_owned()])
+        return walk(path, &session.places);
     }
+    let files = vec![path.to_owned()];
+    Ok(Found {
+        files,
+        ..Found::default()
+    })
 }
 
 fn unreadable(path: PathBuf, error: Error) -> Scanned {
@@ -153,39 +169,61 @@ fn is_text(input: &Input) -> Result<bool> {
 
 /// All regular files below a folder, sorted. Links are followed, and a folder that several lead to
 /// is listed once: so a loop ends.
-fn walk(root: &Path, places: &Places) -> Result<Vec<PathBuf>> {
+fn walk(root: &Path, places: &Places) -> Result<Found> {
+    let mut found = Found::default();
     if let Some(remote) = places.remote(root) {
         let walked = remote.walk(root, FOLDER_FILES as u64)?;
-        return Ok(walked.files.into_iter().map(|(path, _)| path).collect());
+        found.files = walked.files.into_iter().map(|(path, _)| path).collect();
+        return Ok(found);
     }
-    let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
+    let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let mut seen = HashSet::new();
     while let Some(folder) = folders.pop() {
         let real = folder.canonicalize();
         if !seen.insert(real.unwrap_or_else(|_| folder.clone())) {
             continue;
         }
-        let listing = std::fs::read_dir(&folder).map_err(|e| Error::io("list", &folder, e))?;
+        let unlisted = |error| Error::io("list", &folder, error);
+        let listing = match std::fs::read_dir(&folder) {
+            Ok(listing) => listing,
+            Err(error) if folder == root => return Err(unlisted(error)),
+            // What lies elsewhere is judged all the same.
+            Err(error) => {
+                found.unread.push((folder.clone(), unlisted(error)));
+                continue;
+            }
+        };
         for entry in listing {
-            let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    found.unread.push((folder.clone(), unlisted(error)));
+                    break;
+                }
+            };
             let path = entry.path();
             if path.is_dir() {
-                folders.push(path);
+                // A link to a folder around leads to what is none of this one.
+                let around =
+                    path.is_symlink() && path.canonicalize().is_ok_and(|to| whole.starts_with(to));
+                if !around {
+                    folders.push(path);
+                }
             } else if path.is_file() {
-                files.push(path);
+                found.files.push(path);
             }
-            let found = files.len().saturating_add(folders.len());
-            if found > FOLDER_FILES {
+            let count = found.files.len().saturating_add(folders.len());
+            if count > FOLDER_FILES {
                 return Err(ir::Fault::OverLimit {
                     what: "files in a folder",
-                    found: found as u64,
+                    found: count as u64,
                     limit: FOLDER_FILES as u64,
                 }
                 .into());
             }
         }
     }
-    files.sort();
-    Ok(files)
+    found.files.sort();
+    Ok(found)
 }

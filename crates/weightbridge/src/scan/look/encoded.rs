@@ -4,7 +4,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// Pickles taken from one document.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 /// The key under which every text is unpickled, however it begins.
 const SERIALIZED: &str = ":serialized:";
 

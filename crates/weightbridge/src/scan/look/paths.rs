@@ -42,7 +42,7 @@ impl Looker {
 fn imports(text: &str) -> String {
     let runs = |line: &&str| line.starts_with("import ") || line.starts_with("import\t");
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines = text.split_inclusive(['\n', '\r']).filter(runs);
+    let lines = text.split_inclusive(scan::LINE_ENDS).filter(runs);
     lines.collect()
 }
 
@@ -55,5 +55,9 @@ mod tests {
         assert_eq!(imports("# import a\n../lib\nimportant\n"), "");
         let text = "\u{feff}import os; os.system('id')\n./x\r\nimport\ty";
         assert_eq!(imports(text), "import os; os.system('id')\nimport\ty");
+        // From 3.13 on `site` has `splitlines` tell where a line ends.
+        for end in ['\u{c}', '\u{1c}', '\u{85}', '\u{2028}'] {
+            assert_eq!(imports(&format!("# x{end}import os")), "import os");
+        }
     }
 }
