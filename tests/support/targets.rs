@@ -320,7 +320,7 @@ pub fn scanned(bytes: &[u8]) {
         let name = SCANNED[bytes.len() % SCANNED.len()];
         let path: PathBuf = home.path().join(name);
         std::fs::write(&path, bytes).expect("a file to scan");
-        let _ = weightbridge::scan(&[path.clone()], &Session::default());
+        let _ = weightbridge::scan(std::slice::from_ref(&path), &Session::default());
         let _ = std::fs::remove_file(path);
     });
 }
