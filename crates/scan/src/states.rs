@@ -182,6 +182,11 @@ mod tests {
                 "LazyModule",
                 "import-resolution",
             ),
+            (
+                "transformers.models.auto.configuration_auto",
+                "_LazyConfigMapping",
+                "import-resolution",
+            ),
         ] {
             let found = tokenizer(module, name, "target").only();
             assert_eq!(found, format!("{rule} {module}.{name}"));

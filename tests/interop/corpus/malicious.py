@@ -271,9 +271,11 @@ def awake(add):
     loader = glob("torch.utils.data.dataloader", "DataLoader") + EMPTY_TUPLE + NEWOBJ
     add("awake", call(glob("builtins", "list"), loader + plain + BUILD + found + BUILD))
     linear = glob("torch.nn.modules.linear", "Linear") + EMPTY_TUPLE + NEWOBJ
-    add("awake_state", linear + lazy + plain + BUILD + BUILD)
-    add("awake_base", call(glob("copyreg", "_reconstructor"), glob("torch.nn.modules.linear", "Linear"),
-                           glob("builtins", "dict"), lazy + plain + BUILD))
+    mapping = lazy + items(_mapping=items(**{".configuration_utils": text("os")}), _extra_content=EMPTY_DICT,
+                           _modules=EMPTY_DICT) + BUILD
+    add("awake_state", linear + mapping + BUILD)
+    add("awake_base", call(glob("copyreg", "_reconstructor"), glob("collections", "OrderedDict"),
+                           glob("builtins", "dict"), mapping))
     opened = call(glob("functools", "partial"), glob("sentencepiece", "SentencePieceProcessor"), text("/etc/passwd"))
     missing = call(glob("collections", "defaultdict"), opened)
     add("awake_partial", call(glob("builtins", "dict"), call(

@@ -81,6 +81,7 @@ pub(crate) static LOADERS: &[Loader] = &[
 
 /// Those whose `__setstate__` does so with a text in its state.
 pub(crate) static STATE_LOADERS: &[Loader] = &[
+    ("diffusers", &["_LazyModule"], IMPORT),
     (
         "fairseq",
         &[
@@ -99,6 +100,16 @@ pub(crate) static STATE_LOADERS: &[Loader] = &[
     (
         "speechbrain",
         &["DeprecatedModuleRedirect", "LazyModule"],
+        IMPORT,
+    ),
+    (
+        "transformers",
+        &[
+            "_LazyAutoMapping",
+            "_LazyConfigMapping",
+            "_LazyLoadAllMappings",
+            "_LazyModule",
+        ],
         IMPORT,
     ),
 ];

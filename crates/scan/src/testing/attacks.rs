@@ -350,13 +350,12 @@ fn partial_keeps_only_what_may_be_called() {
     );
 }
 
-/// An object whose class imports what its state names when somebody asks it for an item.
-fn lazy(b: &mut Builder) -> ObjectId {
-    let class = "_LazyConfigMapping";
-    let object = b.new_object("transformers.models.auto.configuration_auto", class);
-    let name = b.str("os");
-    let mapping = b.dict(&[(".configuration_utils", name)]);
-    let state = b.dict(&[("_mapping", mapping)]);
+/// An object whose class calls what its state names when somebody goes through it.
+fn awake(b: &mut Builder) -> ObjectId {
+    let object = b.new_object("torch.utils.data.dataloader", "DataLoader");
+    let one = b.int(1);
+    let data = b.tuple(&[one]);
+    let state = b.dict(&[("dataset", data)]);
     b.build(object, state);
     object
 }
@@ -371,13 +370,13 @@ fn objects_that_something_goes_through() {
         ("torch._utils", "_rebuild_sparse_tensor"),
     ] {
         let mut b = Builder::new();
-        let object = lazy(&mut b);
+        let object = awake(&mut b);
         b.reduce(module, name, &[object]);
         assert!(b.only().starts_with("indirection"), "{module}.{name}");
     }
     // One after the other, as the items of what is gone through.
     let mut b = Builder::new();
-    let object = lazy(&mut b);
+    let object = awake(&mut b);
     let list = b.tuple(&[object]);
     b.reduce("builtins", "dict", &[list]);
     assert!(b.only().starts_with("indirection"));
@@ -386,18 +385,18 @@ fn objects_that_something_goes_through() {
     let mut b = Builder::new();
     let class = b.global("torch.nn.modules.linear", "Linear");
     let base = b.global("builtins", "dict");
-    let object = lazy(&mut b);
+    let object = awake(&mut b);
     b.reduce("copyreg", "_reconstructor", &[class, base, object]);
     assert!(b.only().starts_with("indirection"));
     let mut b = Builder::new();
     let linear = b.new_object("torch.nn.modules.linear", "Linear");
-    let object = lazy(&mut b);
+    let object = awake(&mut b);
     b.build(linear, object);
     assert!(b.only().starts_with("indirection"));
     let mut b = Builder::new();
     let builder = b.global("torch._utils", "_rebuild_sparse_tensor");
     let tensor = b.global("torch", "Tensor");
-    let object = lazy(&mut b);
+    let object = awake(&mut b);
     let args = b.tuple(&[object]);
     b.reduce(
         "torch._tensor",
@@ -408,13 +407,13 @@ fn objects_that_something_goes_through() {
     // What only keeps it is another matter.
     for (module, name) in [("builtins", "set"), ("collections", "deque")] {
         let mut b = Builder::new();
-        let object = lazy(&mut b);
+        let object = awake(&mut b);
         let list = b.tuple(&[object]);
         b.reduce(module, name, &[list]);
         assert_eq!(b.findings(), [""; 0], "{module}.{name}");
     }
     let mut b = Builder::new();
-    let object = lazy(&mut b);
+    let object = awake(&mut b);
     let key = b.str("layer");
     let pair = b.tuple(&[key, object]);
     let pairs = b.tuple(&[pair]);
