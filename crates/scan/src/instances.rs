@@ -11,102 +11,115 @@ use crate::rules;
 use crate::standing::{Standing, canonical, first_part, is_standard, standing};
 use crate::states::class_of;
 use ir::{Call, Object, ObjectId, Objects};
+use std::borrow::Cow;
 
 /// Items of one container that are looked at.
 const MOST: usize = 256;
 /// Containers that only keep their items, or ask them for a hash.
 const KEEPING: &[&str] = &["deque", "frozenset", "list", "set", "tuple"];
 
+/// Module and name of a class.
+type Class<'a> = (&'a str, Cow<'a, str>);
+
 /// Notes a call that goes through an object, and an object that is another's state.
 pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Standing) {
     let objects = bench.objects;
     let found = match known {
-        Standing::Harmless => through(objects, call),
+        Standing::Harmless => through(bench, call),
         Standing::Conditional(Condition::Reconstructor) => {
             let args = objects.sequence(call.args).unwrap_or_default();
-            args.iter()
-                .copied()
-                .find(|arg| instance(objects, *arg).is_some())
+            args.iter().take(3).find_map(|arg| class_in(objects, *arg))
         }
-        Standing::Conditional(Condition::CallsFirst) => handed_on(objects, call),
+        Standing::Conditional(Condition::CallsFirst) => handed_on(bench, call),
         _ => None,
     };
-    let found = found.or_else(|| {
-        let mut states = call.states().iter().flat_map(|state| {
-            // A state for the object's dictionary, and one for its slots.
-            let parts = match objects.get(*state) {
-                Object::Tuple(parts) if parts.len() == 2 => &parts[..],
-                _ => &[],
-            };
-            parts.iter().chain([state])
-        });
-        states
-            .find(|state| instance(objects, **state).is_some())
-            .copied()
-    });
-    let Some(class) = found.and_then(|found| instance(objects, found)) else {
+    let Some((module, name)) = found.or_else(|| state(objects, call)) else {
         return;
     };
-    let what = || format!("{} of {class}", callee_name(objects, call));
+    let what = format!(
+        "{} of {}",
+        callee_name(objects, call),
+        full_name(module, &name)
+    );
     let at = bench.at(id);
-    bench.ledger.note(rules::INDIRECTION, &what(), at, || {
-        explain(objects, id, call)
-    });
+    let more = || explain(objects, id, call);
+    bench.ledger.note(rules::INDIRECTION, &what, at, more);
+}
+
+/// An object that is a state, of the dictionary of another or of its slots.
+fn state<'a>(objects: &'a Objects, call: &Call) -> Option<Class<'a>> {
+    call.states().iter().find_map(|state| {
+        let parts = match objects.get(*state) {
+            Object::Tuple(parts) if parts.len() == 2 => &parts[..],
+            _ => &[],
+        };
+        let mut all = parts.iter().chain([state]);
+        all.find_map(|state| class_in(objects, *state))
+    })
 }
 
 /// The object that a harmless function goes through. One of a library is used to its own objects, but
 /// for those of PyTorch and numpy, which take what they are given apart.
-fn through(objects: &Objects, call: &Call) -> Option<ObjectId> {
-    let (module, name) = name_of(objects, call.callee)?;
-    let module = canonical(module);
-    let own = first_part(&module);
-    let plain = is_standard(&module);
-    let strict = plain || matches!(own, "torch" | "numpy");
-    let odd = |id: ObjectId| {
-        class_in(objects, id)
-            .is_some_and(|(module, _)| strict || first_part(&canonical(module)) != own)
-    };
+fn through<'a>(bench: &mut Bench<'a>, call: &Call) -> Option<Class<'a>> {
+    let objects = bench.objects;
     let args = objects.sequence(call.args).unwrap_or_default();
     let named = call.kwargs().and_then(|named| objects.pairs(named));
     let named = named.unwrap_or_default().iter().map(|(_, value)| value);
-    for arg in args.iter().chain(named).take(MOST) {
-        if odd(*arg) {
-            return Some(*arg);
-        }
-        if plain && KEEPING.contains(&&*name) {
-            continue;
-        }
-        let inner = objects.sequence(*arg).unwrap_or_default();
-        if let Some(found) = inner.iter().take(MOST).find(|id| odd(**id)) {
-            return Some(*found);
+    let all: Vec<ObjectId> = args.iter().chain(named).take(MOST).copied().collect();
+    let worth = |id: &ObjectId| {
+        let held = objects.sequence(*id).is_some_and(|items| !items.is_empty());
+        held || matches!(objects.get(*id), Object::Call(_))
+    };
+    if !all.iter().any(worth) {
+        return None;
+    }
+    let (module, name) = name_of(objects, call.callee)?;
+    let module = canonical(module);
+    let plain = is_standard(&module);
+    let own = match first_part(&module) {
+        _ if plain => "",
+        "torch" | "numpy" => "",
+        own => own,
+    };
+    let keeps = plain && KEEPING.contains(&&*name);
+    let odd = |id: ObjectId| {
+        let class = class_in(objects, id)?;
+        (own.is_empty() || first_part(&canonical(class.0)) != own).then_some(class)
+    };
+    for arg in all {
+        let found = odd(arg).or_else(|| {
+            let inside = !keeps && bench.gone_through.insert((arg, own.to_owned()));
+            let items = objects.sequence(arg).filter(|_| inside);
+            let mut items = items.unwrap_or_default().iter().take(MOST);
+            items.find_map(|id| odd(*id))
+        });
+        if found.is_some() {
+            return found;
         }
     }
     None
 }
 
 /// The object that a function gives to the one which it calls.
-fn handed_on(objects: &Objects, call: &Call) -> Option<ObjectId> {
+fn handed_on<'a>(bench: &mut Bench<'a>, call: &Call) -> Option<Class<'a>> {
+    let objects = bench.objects;
     let args = objects.sequence(call.args)?;
-    let mut all = args.iter().skip(1).take(2).flat_map(|arg| {
-        let items = objects.sequence(*arg).unwrap_or_default();
-        let values = objects.pairs(*arg).unwrap_or_default();
-        let values = values.iter().take(MOST).map(|(_, value)| value);
-        items.iter().take(MOST).chain(values)
-    });
-    let own = |id: ObjectId| {
-        class_in(objects, id).is_some_and(|(module, _)| first_part(module) == "pandas")
-    };
-    all.find(|id| instance(objects, **id).is_some() && !own(**id))
-        .copied()
+    args.iter().skip(1).take(2).find_map(|arg| {
+        if !bench.gone_through.insert((*arg, "handed on".to_owned())) {
+            return None;
+        }
+        let items = objects.sequence(*arg).unwrap_or_default().iter();
+        let values = objects.pairs(*arg).unwrap_or_default().iter();
+        let mut all = items.chain(values.map(|(_, value)| value)).take(MOST);
+        all.find_map(|id| {
+            class_in(objects, *id).filter(|(module, _)| first_part(module) != "pandas")
+        })
+    })
 }
 
-/// The name of the class of an object that is more than data.
-fn instance(objects: &Objects, id: ObjectId) -> Option<String> {
-    class_in(objects, id).map(|(module, name)| full_name(module, &name))
-}
-
-/// The same, in parts. One that holds nothing the file says does nothing that the file says.
-fn class_in(objects: &Objects, id: ObjectId) -> Option<(&str, std::borrow::Cow<'_, str>)> {
+/// The class of an object that is more than data: it holds what the file says, and a library's class
+/// does with it what it likes.
+fn class_in(objects: &Objects, id: ObjectId) -> Option<Class<'_>> {
     let Object::Call(made) = objects.get(id) else {
         return None;
     };

@@ -422,6 +422,22 @@ fn objects_that_something_goes_through() {
 }
 
 #[test]
+fn a_list_that_many_calls_go_through_is_looked_at_once() {
+    let mut b = Builder::new();
+    let zero = b.int(0);
+    let held = b.dict(&[("x", zero)]);
+    let object = b.new_object("collections", "OrderedDict");
+    b.build(object, held);
+    let list = b.tuple(&[object; 256]);
+    let args = b.tuple(&[list]);
+    let callee = b.global("builtins", "dict");
+    for _ in 0..200_000 {
+        b.push(Object::call(CallKind::Reduce, callee, args));
+    }
+    assert_eq!(b.findings(), [""; 0]);
+}
+
+#[test]
 fn what_is_kept_to_be_called_with_a_text() {
     let mut b = Builder::new();
     let class = b.global("sentencepiece", "SentencePieceProcessor");
