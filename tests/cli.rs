@@ -125,7 +125,13 @@ fn nothing_hides_in_json_that_only_python_reads() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("predictor.json");
     let deep = "[".repeat(300) + &"]".repeat(300);
-    for (more, code) in [("1e999", 1), (r#""\ud800""#, 1), (&deep[..], 3)] {
+    let many = format!("[{}1]", "\"\",".repeat(210_000));
+    for (more, code) in [
+        ("1e999", 1),
+        (&many[..], 3),
+        (r#""\ud800""#, 1),
+        (&deep[..], 3),
+    ] {
         let text = format!(r#"{{"_target_": "os.system", "x": {more}}}"#);
         std::fs::write(&path, text).unwrap();
         assert_eq!(

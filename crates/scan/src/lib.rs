@@ -59,5 +59,5 @@ pub use judge::judge;
 pub use objects::judge_objects;
 pub use render::render;
 pub use rules::{RULES, Rule};
-pub use texts::{DEEP, LINE_ENDS, is_library, standard_json};
+pub use texts::{LARGE_JSON, LINE_ENDS, is_library, standard_json};
 pub use weights_only::outside_weights_only;

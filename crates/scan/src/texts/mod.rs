@@ -53,8 +53,8 @@ pub fn standard_json(text: &str) -> Cow<'_, str> {
     json::standard(text).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
-/// What a finding says that is about JSON nested deeper than any parser here goes.
-pub const DEEP: &str = "JSON in JSON";
+/// What a finding says that is about JSON which is nested too deep, or holds too much, to be read here.
+pub const LARGE_JSON: &str = "JSON beyond limits";
 
 /// A document in JSON.
 fn document(language: &str, text: &str, ledger: &mut Ledger<'_>) {
@@ -71,9 +71,9 @@ fn document(language: &str, text: &str, ledger: &mut Ledger<'_>) {
                 let more = || "a command that an editor runs when it opens the folder".to_owned();
                 ledger.note(rules::REMOTE_CODE, "folderOpen", 0, more);
             }
-            // What is nested so deeply is no fragment, but hides something.
-            let deep = what.to_string().contains("recursion limit");
-            let of = if deep { DEEP } else { "JSON" };
+            // What is nested so deeply, or has so much in it, is no fragment.
+            let beyond = what.is_data() || what.to_string().contains("recursion limit");
+            let of = if beyond { LARGE_JSON } else { "JSON" };
             ledger.note(rules::UNREADABLE, of, 0, || what.to_string());
         }
     }

@@ -459,7 +459,10 @@ impl Looker {
             && !settings
             && judgement.verdict == Verdict::Malformed
             && judgement.findings.len() < 2
-            && judgement.findings.iter().all(|it| it.what != scan::DEEP)
+            && judgement
+                .findings
+                .iter()
+                .all(|it| it.what != scan::LARGE_JSON)
         {
             // Lines of JSON, comments, fragments: no parser reads them as one document.
             return Ok(false);
