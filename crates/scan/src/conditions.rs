@@ -13,7 +13,7 @@ use crate::tables::loaders::{LOADERS, loads};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 
 /// A name whose arguments decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Condition {
     /// `getattr(class, "Member")`: an enum's member, a nested class, an unbound method.
     GetAttr,
@@ -196,8 +196,10 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
                 name.is_some_and(|(module, _)| module == "numpy.random._pickle")
             };
             let named = call.kwargs().and_then(|named| objects.pairs(named));
-            let fine =
-                args.len() <= 2 && args.get(1).is_none_or(own) && named.is_none_or(<[_]>::is_empty);
+            let fine = objects.sequence(call.args).is_some()
+                && args.len() <= 2
+                && args.get(1).is_none_or(own)
+                && named.is_none_or(<[_]>::is_empty);
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::Bare | Condition::Config => {
@@ -286,20 +288,19 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
     fetch(rules::INDIRECTION)
 }
 
-/// The rule for a class that is kept to be called with a text, and loads what it is named.
+/// The rule for a class that is kept to be called with a text, and loads what it is named. A state
+/// takes the place of what the call was handed.
 fn kept(objects: &Objects, call: &Call) -> Option<Rule> {
-    let args = objects.sequence(call.args)?;
-    let (module, name) = name_of(objects, *args.first()?)?;
-    let rule = loads(LOADERS, module, &name)?;
-    let more = call
-        .kwargs()
-        .into_iter()
-        .chain(call.states().iter().copied());
-    let todo = args.iter().skip(1).copied().chain(more).collect();
-    holds_any(objects, todo, |object| {
-        calls::is_text(object) || matches!(object, Object::Call(_))
+    let states = call.states().iter().map(|state| (*state, None));
+    let mut all = states.chain([(call.args, call.kwargs())]);
+    all.find_map(|(parts, named)| {
+        let parts = objects.sequence(parts)?;
+        let (module, name) = name_of(objects, *parts.first()?)?;
+        let rule = loads(LOADERS, module, &name)?;
+        let todo = parts.iter().skip(1).copied().chain(named).collect();
+        let tells = |object: &Object| calls::is_text(object) || matches!(object, Object::Call(_));
+        holds_any(objects, todo, tells).then_some(rule)
     })
-    .then_some(rule)
 }
 
 /// Whether a callable kept for later is a name that may be called at all, and called unseen.

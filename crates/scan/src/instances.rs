@@ -10,126 +10,312 @@ use crate::objects::Bench;
 use crate::rules;
 use crate::standing::{Standing, canonical, first_part, is_standard, standing};
 use crate::states::class_of;
-use ir::{Call, Object, ObjectId, Objects};
-use std::borrow::Cow;
+use ir::{Call, Object, ObjectId};
+use std::collections::{HashMap, HashSet};
 
-/// Items of one container that are looked at.
-const MOST: usize = 256;
-/// Containers that only keep their items, or ask them for a hash.
-const KEEPING: &[&str] = &["deque", "frozenset", "list", "set", "tuple"];
+/// What is known of the objects of one pickle.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Whether an object is one of a class, for each that was asked for.
+    instances: HashMap<ObjectId, bool>,
+    /// Containers that were looked into, and as what. Many calls may share one.
+    passed: HashSet<(ObjectId, As)>,
+    /// Whether arguments have anything in them that can be gone through.
+    worth: HashMap<ObjectId, bool>,
+}
 
-/// Module and name of a class.
-type Class<'a> = (&'a str, Cow<'a, str>);
+/// What a container was looked into as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum As {
+    Arguments(Way),
+    Conditional(Condition),
+    Items,
+    State,
+    /// With all that it holds.
+    Whole,
+}
+
+/// How a function treats what it is handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Way {
+    /// It keeps items, or asks them for a hash.
+    Keeps,
+    /// It goes through each argument, and may go through its items.
+    Opens,
+}
 
 /// Notes a call that goes through an object, and an object that is another's state.
 pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Standing) {
     let objects = bench.objects;
     let found = match known {
-        Standing::Harmless => through(bench, call),
-        Standing::Conditional(Condition::Reconstructor) => {
-            let args = objects.sequence(call.args).unwrap_or_default();
-            args.iter().take(3).find_map(|arg| class_in(objects, *arg))
-        }
-        Standing::Conditional(Condition::CallsFirst) => handed_on(bench, call),
+        Standing::Harmless => harmless(bench, call),
+        Standing::Conditional(condition) => conditional(bench, call, condition),
         _ => None,
     };
-    let Some((module, name)) = found.or_else(|| state(objects, call)) else {
-        return;
+    let found = found.or_else(|| state(bench, call, known));
+    let Some(found) = found else { return };
+    let class = match objects.get(found) {
+        Object::Call(made) => class_of(objects, made),
+        _ => None,
     };
-    let what = format!(
-        "{} of {}",
-        callee_name(objects, call),
-        full_name(module, &name)
-    );
+    let class = class.map_or_else(String::new, |(m, n)| format!(" of {}", full_name(m, &n)));
+    let what = format!("{}{class}", callee_name(objects, call));
     let at = bench.at(id);
     let more = || explain(objects, id, call);
     bench.ledger.note(rules::INDIRECTION, &what, at, more);
 }
 
-/// An object that is a state, of the dictionary of another or of its slots.
-fn state<'a>(objects: &'a Objects, call: &Call) -> Option<Class<'a>> {
-    call.states().iter().find_map(|state| {
-        let parts = match objects.get(*state) {
-            Object::Tuple(parts) if parts.len() == 2 => &parts[..],
-            _ => &[],
-        };
-        let mut all = parts.iter().chain([state]);
-        all.find_map(|state| class_in(objects, *state))
-    })
-}
-
-/// The object that a harmless function goes through. One of a library is used to its own objects, but
-/// for those of PyTorch and numpy, which take what they are given apart.
-fn through<'a>(bench: &mut Bench<'a>, call: &Call) -> Option<Class<'a>> {
+/// The object that a harmless function goes through.
+fn harmless(bench: &mut Bench<'_>, call: &Call) -> Option<ObjectId> {
     let objects = bench.objects;
-    let args = objects.sequence(call.args).unwrap_or_default();
-    let named = call.kwargs().and_then(|named| objects.pairs(named));
-    let named = named.unwrap_or_default().iter().map(|(_, value)| value);
-    let all: Vec<ObjectId> = args.iter().chain(named).take(MOST).copied().collect();
-    let worth = |id: &ObjectId| {
-        let held = objects.sequence(*id).is_some_and(|items| !items.is_empty());
-        held || matches!(objects.get(*id), Object::Call(_))
+    let Some(args) = objects.sequence(call.args) else {
+        // Whoever writes arguments writes a tuple.
+        return bench.holds(call.args);
     };
-    if !all.iter().any(worth) {
+    let named = call.kwargs().filter(|named| bench.is_worth(*named));
+    if !bench.is_worth(call.args) && named.is_none() {
         return None;
     }
     let (module, name) = name_of(objects, call.callee)?;
     let module = canonical(module);
+    // A function of a library is used to objects, but for PyTorch's and numpy's, which take apart
+    // what they are given.
     let plain = is_standard(&module);
-    let own = match first_part(&module) {
-        _ if plain => "",
-        "torch" | "numpy" => "",
-        own => own,
+    if !plain && !matches!(first_part(&module), "torch" | "numpy") {
+        return None;
+    }
+    if leaves(&module, &name) {
+        return None;
+    }
+    let way = if plain && keeps(&name) {
+        Way::Keeps
+    } else {
+        Way::Opens
     };
-    let keeps = plain && KEEPING.contains(&&*name);
-    let odd = |id: ObjectId| {
-        let class = class_in(objects, id)?;
-        (own.is_empty() || first_part(&canonical(class.0)) != own).then_some(class)
+    let found = bench.among(call.args, args, way);
+    found.or_else(|| {
+        let pairs = objects.pairs(named?)?;
+        let values: Vec<ObjectId> = pairs.iter().map(|(_, value)| *value).collect();
+        bench.among(named?, &values, way)
+    })
+}
+
+/// Whether a class or function of Python's own goes through what it is handed, and keeps the items.
+fn keeps(name: &str) -> bool {
+    matches!(
+        name,
+        "deque"
+            | "enumerate"
+            | "frozenset"
+            | "iter"
+            | "list"
+            | "reversed"
+            | "set"
+            | "tuple"
+            | "zip"
+    )
+}
+
+/// Whether what it is handed stays as it is: exceptions, slices, times with their zone, parameters.
+fn leaves(module: &str, name: &str) -> bool {
+    let error = ["Error", "Exception", "Warning"];
+    module == "datetime"
+        || module == "builtins" && (name == "slice" || error.iter().any(|end| name.ends_with(end)))
+        || module == "torch._utils" && name.starts_with("_rebuild_parameter")
+}
+
+/// The object that a function goes through which calls another, or makes an instance.
+fn conditional(bench: &mut Bench<'_>, call: &Call, condition: Condition) -> Option<ObjectId> {
+    let objects = bench.objects;
+    let args = objects.sequence(call.args)?;
+    let callee = *args.first()?;
+    let new = bench
+        .known
+        .passed
+        .insert((call.args, As::Conditional(condition)));
+    let rest = args.get(1..).filter(|_| new).unwrap_or_default();
+    let plain = |id: ObjectId| {
+        let name = name_of(objects, id);
+        name.filter(|(module, name)| standing(module, name) == Standing::Harmless)
     };
-    for arg in all {
-        let found = odd(arg).or_else(|| {
-            let inside = !keeps && bench.gone_through.insert((arg, own.to_owned()));
-            let items = objects.sequence(arg).filter(|_| inside);
-            let mut items = items.unwrap_or_default().iter().take(MOST);
-            items.find_map(|id| odd(*id))
-        });
-        if found.is_some() {
-            return found;
+    match condition {
+        Condition::CallsFirst => rest.iter().find_map(|arg| {
+            let own = |id: &ObjectId| match objects.get(*id) {
+                Object::Call(made) => class_of(objects, made)
+                    .is_some_and(|(module, _)| first_part(&canonical(module)) == "pandas"),
+                _ => false,
+            };
+            let values = objects.pairs(*arg).unwrap_or_default().iter();
+            let values: Vec<ObjectId> = values.map(|(_, value)| *value).collect();
+            let inside = bench.among(*arg, &values, Way::Keeps);
+            let found = inside.or_else(|| bench.opened(*arg, Way::Opens));
+            found.filter(|id| !own(id))
+        }),
+        Condition::Reconstructor => {
+            let base = rest.first().and_then(|base| plain(*base));
+            let keeps = base.is_some_and(|(_, name)| keeps(&name));
+            let way = if keeps { Way::Keeps } else { Way::Opens };
+            rest.iter().take(2).find_map(|arg| bench.opened(*arg, way))
+        }
+        Condition::NewObj => {
+            plain(callee)?;
+            rest.iter().find_map(|arg| bench.opened(*arg, Way::Opens))
+        }
+        Condition::Partial => {
+            let mut all = call.states().iter().copied().chain([call.args]);
+            all.find_map(|parts| {
+                let kept = objects.sequence(parts)?;
+                plain(*kept.first()?)?;
+                bench.among(parts, kept.get(1..)?, Way::Opens)
+            })
+        }
+        _ => None,
+    }
+}
+
+/// An object that is a state, of the dictionary of another or of its slots; or what an optimizer goes
+/// through in its own.
+fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId> {
+    let objects = bench.objects;
+    if known == Standing::UnknownClass {
+        return None;
+    }
+    for state in call.states() {
+        if bench.is_instance(*state) {
+            return Some(*state);
+        }
+        if let Object::Call(made) = objects.get(*state)
+            && !made.states().is_empty()
+            && let Some(found) = bench.holds(*state)
+        {
+            return Some(found);
+        }
+        if let Object::Tuple(parts) = objects.get(*state)
+            && let [dict, slots] = **parts
+        {
+            let [of, other] = [(dict, slots), (slots, dict)].map(|(part, other)| {
+                let fits = matches!(objects.get(other), Object::None | Object::Dict(_));
+                (part, fits || bench.is_instance(other))
+            });
+            for (part, fits) in [of, other] {
+                if fits && bench.is_instance(part) {
+                    return Some(part);
+                }
+            }
+        }
+        if !bench.known.passed.insert((*state, As::State)) {
+            continue;
+        }
+        for (key, value) in objects.pairs(*state).unwrap_or_default() {
+            if objects.str(*key) == Some("param_groups") && bench.is_instance(*value) {
+                return Some(*value);
+            }
         }
     }
     None
 }
 
-/// The object that a function gives to the one which it calls.
-fn handed_on<'a>(bench: &mut Bench<'a>, call: &Call) -> Option<Class<'a>> {
-    let objects = bench.objects;
-    let args = objects.sequence(call.args)?;
-    args.iter().skip(1).take(2).find_map(|arg| {
-        if !bench.gone_through.insert((*arg, "handed on".to_owned())) {
-            return None;
-        }
-        let items = objects.sequence(*arg).unwrap_or_default().iter();
-        let values = objects.pairs(*arg).unwrap_or_default().iter();
-        let mut all = items.chain(values.map(|(_, value)| value)).take(MOST);
-        all.find_map(|id| {
-            class_in(objects, *id).filter(|(module, _)| first_part(module) != "pandas")
-        })
-    })
-}
-
-/// The class of an object that is more than data: it holds what the file says, and a library's class
-/// does with it what it likes.
-fn class_in(objects: &Objects, id: ObjectId) -> Option<Class<'_>> {
-    let Object::Call(made) = objects.get(id) else {
-        return None;
-    };
-    if made.is_untouched() && objects.sequence(made.args).is_some_and(<[_]>::is_empty) {
-        return None;
+impl Bench<'_> {
+    /// The object that is gone through where these arguments, which stand in a container, are.
+    fn among(&mut self, container: ObjectId, args: &[ObjectId], way: Way) -> Option<ObjectId> {
+        let new = self.known.passed.insert((container, As::Arguments(way)));
+        let mut args = args.iter().filter(|_| new);
+        args.find_map(|arg| self.opened(*arg, way))
     }
-    let (module, name) = class_of(objects, made)?;
-    let class = matches!(
-        standing(module, &name),
-        Standing::KnownClass | Standing::Guarded(_) | Standing::LibraryClass { .. }
-    );
-    class.then_some((module, name))
+
+    /// Whether arguments hold a call's result or a container.
+    fn is_worth(&mut self, args: ObjectId) -> bool {
+        if let Some(known) = self.known.worth.get(&args) {
+            return *known;
+        }
+        let objects = self.objects;
+        let worth = |id: &ObjectId| match objects.get(*id) {
+            Object::Call(_) => true,
+            Object::List(items) | Object::Tuple(items) => !items.is_empty(),
+            _ => false,
+        };
+        let mut items = objects.sequence(args).unwrap_or_default().iter();
+        let mut values = objects.pairs(args).unwrap_or_default().iter();
+        let is = items.any(worth) || values.any(|(_, value)| worth(value));
+        self.known.worth.insert(args, is);
+        is
+    }
+
+    /// The object that is gone through where an argument is.
+    fn opened(&mut self, arg: ObjectId, way: Way) -> Option<ObjectId> {
+        if self.is_instance(arg) {
+            return Some(arg);
+        }
+        let objects = self.objects;
+        match objects.get(arg) {
+            // What a call made: of one that keeps, what it holds is not touched yet.
+            Object::Call(made) if way == Way::Opens || !made.states().is_empty() => self.holds(arg),
+            Object::List(items) | Object::Tuple(items) if way == Way::Opens => {
+                if !self.known.passed.insert((arg, As::Items)) {
+                    return None;
+                }
+                let mut items = items.iter().copied();
+                items.find(|item| self.is_instance(*item))
+            }
+            _ => None,
+        }
+    }
+
+    /// An object that is, or is held by, what calls and containers make, however deep.
+    fn holds(&mut self, start: ObjectId) -> Option<ObjectId> {
+        let objects = self.objects;
+        let mut todo = vec![start];
+        while let Some(id) = todo.pop() {
+            if self.is_instance(id) {
+                return Some(id);
+            }
+            if !self.known.passed.insert((id, As::Whole)) {
+                continue;
+            }
+            match objects.get(id) {
+                Object::List(items)
+                | Object::Tuple(items)
+                | Object::Set(items)
+                | Object::FrozenSet(items) => todo.extend(items.iter()),
+                Object::Dict(pairs) => {
+                    todo.extend(pairs.iter().flat_map(|(key, value)| [*key, *value]));
+                }
+                Object::Call(made) => {
+                    todo.push(made.args);
+                    todo.extend(made.kwargs());
+                    todo.extend(made.states().iter().chain(made.items()));
+                    todo.extend(made.pairs().iter().flat_map(|(key, value)| [*key, *value]));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Whether it is more than data: it holds what the file says, and a library's class does with it
+    /// what it likes.
+    fn is_instance(&mut self, id: ObjectId) -> bool {
+        let objects = self.objects;
+        let Object::Call(made) = objects.get(id) else {
+            return false;
+        };
+        if let Some(known) = self.known.instances.get(&id) {
+            return *known;
+        }
+        let bare = made.is_untouched()
+            && made.kwargs().is_none()
+            && objects.sequence(made.args).is_some_and(<[_]>::is_empty);
+        let class = (!bare).then(|| class_of(objects, made)).flatten();
+        let is = class.is_some_and(|(module, name)| {
+            matches!(
+                standing(module, &name),
+                Standing::KnownClass
+                    | Standing::Guarded(_)
+                    | Standing::LibraryClass { .. }
+                    | Standing::Conditional(Condition::Config)
+            )
+        });
+        self.known.instances.insert(id, is);
+        is
+    }
 }

@@ -4,6 +4,7 @@
 use crate::Finding;
 use crate::code::Texts;
 use crate::conditions::Condition;
+use crate::instances::Known;
 use crate::ledger::Ledger;
 use crate::render::render;
 use crate::rules;
@@ -27,7 +28,7 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
         texts: Texts::default(),
         states: HashSet::new(),
         files: HashSet::new(),
-        gone_through: HashSet::new(),
+        known: Known::default(),
         standings: HashMap::new(),
     };
     for (id, node) in objects.iter() {
@@ -78,8 +79,8 @@ pub(crate) struct Bench<'a> {
     /// The states whose values were looked at for files, for classes that open them whatever else
     /// they keep, and for others. Many objects may share one.
     pub(crate) files: HashSet<(ObjectId, bool)>,
-    /// What calls go through, each by the package whose objects are used to it: many calls may share one.
-    pub(crate) gone_through: HashSet<(ObjectId, String)>,
+    /// What is known of objects that something goes through.
+    pub(crate) known: Known,
     /// What is known of the names that were called.
     standings: HashMap<ObjectId, Standing>,
 }

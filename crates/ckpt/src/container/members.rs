@@ -123,8 +123,16 @@ struct Names {
     name: Option<String>,
     link: Option<String>,
     size: Option<u64>,
-    /// Whether a PAX record of its own is before it.
-    pax: bool,
+}
+
+impl Names {
+    /// Takes what another says of the same member, behind what was said before: of several headers
+    /// the first counts.
+    fn heed(&mut self, more: Self) {
+        self.name = self.name.take().or(more.name);
+        self.link = self.link.take().or(more.link);
+        self.size = self.size.or(more.size);
+    }
 }
 
 /// A link and what it leads to.
@@ -179,7 +187,6 @@ impl Walk<'_> {
                 name: next.name.or_else(|| self.all.name.clone()),
                 link: next.link.or_else(|| self.all.link.clone()),
                 size: next.size,
-                pax: next.pax,
             }
         };
         let name = said.name.unwrap_or_else(|| own_name(block, kind));
@@ -189,18 +196,17 @@ impl Walk<'_> {
         // The old type of files is also that of folders, if the name ends so.
         let folder = kind == b'5' || kind == 0 && name.ends_with('/');
         let empty = folder || matches!(kind, b'1'..=b'4' | b'6');
-        // A size for all that follow is the member's, and only behind a record of its own the way to the next.
+        // A size for all that follow is the member's, and not the way to the next, but where a record
+        // of the member's own came behind it.
         let own = said.size.or_else(|| octal(block.get(124..136)?));
-        let walked = said.size.or(self.all.size.filter(|_| said.pax)).or(own);
-        let size = said.size.or(self.all.size).or(own);
-        let (walked, size) = if empty {
+        let (own, size) = if empty {
             (Some(0), Some(0))
         } else if extension {
             (own, own)
         } else {
-            (walked, size)
+            (own, said.size.or(self.all.size).or(own))
         };
-        let step = walked.and_then(|walked| self.region.slice(at + BLOCK, walked).ok());
+        let step = own.and_then(|own| self.region.slice(at + BLOCK, own).ok());
         let part = size.and_then(|size| self.region.slice(at + BLOCK, size).ok());
         let Some(part) = part else {
             let what = format!("the member {name:?} reaches beyond the end of the file");
@@ -237,13 +243,24 @@ impl Walk<'_> {
             return Err(CkptError::container(place, "a name longer than any").into());
         }
         let bytes = part.bytes(0, len)?;
+        let odd = |size: String| {
+            let what = format!("the size {size:?} is no plain number");
+            CkptError::container(place.clone(), what)
+        };
         match kind {
-            b'L' => self.next.name = Some(text(Some(&bytes))),
-            b'K' => self.next.link = Some(text(Some(&bytes))),
-            b'g' => records(&bytes, &mut self.all),
+            b'L' => self.next.heed(Names {
+                name: Some(text(Some(&bytes))),
+                ..Names::default()
+            }),
+            b'K' => self.next.heed(Names {
+                link: Some(text(Some(&bytes))),
+                ..Names::default()
+            }),
+            b'g' => records(&bytes, &mut self.all).map_err(odd)?,
             _ => {
-                self.next.pax = true;
-                records(&bytes, &mut self.next);
+                let mut own = self.all.clone();
+                records(&bytes, &mut own).map_err(odd)?;
+                self.next.heed(own);
             }
         }
         Ok(())
@@ -326,27 +343,36 @@ fn text(field: Option<&[u8]>) -> String {
 }
 
 /// The records of PAX: `27 path=a/b\n`, of which the number counts all of it.
-fn records(bytes: &[u8], out: &mut Names) {
+///
+/// # Errors
+///
+/// A size that is no plain number: Python reads more forms of numbers than others do.
+fn records(bytes: &[u8], out: &mut Names) -> Result<(), String> {
     let mut rest = bytes;
     while let Some(blank) = rest.iter().position(|&b| b == b' ') {
         let number = rest.get(..blank).unwrap_or_default();
         let len = std::str::from_utf8(number).ok();
         let len = len.and_then(|len| len.trim().parse::<usize>().ok());
         let Some((record, tail)) = len.and_then(|len| rest.split_at_checked(len)) else {
-            return;
+            return Ok(());
         };
         rest = tail;
         let Some(pair) = record.get(blank + 1..) else {
-            return;
+            return Ok(());
         };
         let pair = String::from_utf8_lossy(pair.strip_suffix(b"\n").unwrap_or(pair));
         match pair.split_once('=') {
             Some(("path" | "GNU.sparse.name", name)) => out.name = Some(name.to_owned()),
             Some(("linkpath", name)) => out.link = Some(name.to_owned()),
-            Some(("size", size)) => out.size = size.trim().parse().ok(),
+            Some(("size", size)) => {
+                let plain = size.bytes().all(|b| b.is_ascii_digit());
+                let number = size.parse().ok().filter(|_| plain);
+                out.size = Some(number.ok_or_else(|| size.to_owned())?);
+            }
             _ => {}
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -515,6 +541,26 @@ mod tests {
             member(b'0', "b", "", b"hi"),
         ];
         assert_eq!(named(&one)[0], ("a".to_owned(), 1536));
+        // … but not behind one that came before it.
+        let all = member(b'g', "p", "", b"13 size=1536\n");
+        let own = member(b'x', "p", "", b"10 path=a\n");
+        let two = [own, all, two[1].clone(), two[2].clone()];
+        assert_eq!(named(&two), both);
+        // Of several headers the first counts.
+        for (first, second, name, len) in [
+            (&b"9 size=5\n"[..], &b"13 size=2048\n"[..], "a", 5),
+            (b"10 path=b\n", b"10 path=c\n", "b", 486),
+        ] {
+            let [first, second] = [first, second].map(|it| member(b'x', "p", "", it));
+            let file = member(b'0', "a", "", &[b' '; 486]);
+            assert_eq!(named(&[first, second, file])[0], (name.to_owned(), len));
+        }
+        let first = member(b'x', "p", "", b"10 path=b\n");
+        let second = member(b'L', "l", "", b"c\0");
+        let file = member(b'0', "a", "", b"");
+        assert_eq!(named(&[first, second, file])[0].0, "b");
+        let odd = member(b'x', "p", "", b"13 size=5_12\n");
+        assert!(listing(&[odd, member(b'0', "a", "", b"")]).error.is_some());
     }
 
     #[test]

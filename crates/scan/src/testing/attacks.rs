@@ -422,6 +422,67 @@ fn objects_that_something_goes_through() {
 }
 
 #[test]
+fn objects_within_what_is_gone_through() {
+    let found = |make: &dyn Fn(&mut Builder, ObjectId)| {
+        let mut b = Builder::new();
+        let object = awake(&mut b);
+        make(&mut b, object);
+        assert!(
+            b.findings().iter().any(|f| f.starts_with("indirection")),
+            "{:?}",
+            b.findings()
+        );
+    };
+    // A list by a call, and then a dictionary of it.
+    found(&|b, object| {
+        let items = b.tuple(&[object]);
+        let list = b.reduce("builtins", "list", &[items]);
+        b.reduce("builtins", "dict", &[list]);
+    });
+    found(&|b, object| {
+        let zero = b.int(0);
+        let pair = b.tuple(&[zero, zero]);
+        let mut all = vec![pair; 1000];
+        all.push(object);
+        let items = b.tuple(&all);
+        b.reduce("builtins", "dict", &[items]);
+    });
+    found(&|b, object| {
+        let class = b.global("builtins", "tuple");
+        b.reduce("copyreg", "__newobj__", &[class, object]);
+    });
+    found(&|b, object| {
+        let list = b.global("builtins", "list");
+        b.reduce("functools", "partial", &[list, object]);
+    });
+    found(&|b, object| {
+        let state = b.dict(&[("data", object)]);
+        let held = b.new_object("collections", "UserDict");
+        b.build(held, state);
+        b.reduce("builtins", "list", &[held]);
+    });
+    // `__setstate__` of optimizers goes through this one.
+    found(&|b, object| {
+        let adam = b.new_object("torch.optim.adam", "Adam");
+        let state = b.dict(&[("param_groups", object)]);
+        b.build(adam, state);
+    });
+    // Arguments that a call made are not the tuple that a program writes.
+    found(&|b, object| {
+        let items = b.tuple(&[object]);
+        let args = b.reduce("builtins", "tuple", &[items]);
+        let list = b.global("builtins", "list");
+        b.push(Object::call(CallKind::Reduce, list, args));
+    });
+    for (module, name) in [("builtins", "ValueError"), ("builtins", "slice")] {
+        let mut b = Builder::new();
+        let object = awake(&mut b);
+        b.reduce(module, name, &[object]);
+        assert_eq!(b.findings(), [""; 0], "{name}");
+    }
+}
+
+#[test]
 fn a_list_that_many_calls_go_through_is_looked_at_once() {
     let mut b = Builder::new();
     let zero = b.int(0);

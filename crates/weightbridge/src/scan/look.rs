@@ -469,7 +469,7 @@ impl Looker {
         }
         self.name(language);
         self.take(judgement, place);
-        if hidden.len() >= encoded::MOST {
+        if hidden.len() > encoded::MOST {
             let what = "more pickles in base64 than are looked at";
             self.odd(AnomalyKind::Unreadable, place, what);
         }

@@ -177,6 +177,7 @@ impl<'a> Known<'a> {
                         tokens: inside,
                         at: 0,
                         depth: 0,
+                        own: false,
                         known: self,
                     };
                     if *statement {
@@ -228,6 +229,8 @@ pub(super) struct Block<'p, 'a> {
     pub(super) tokens: &'p [(usize, Part<'a>)],
     pub(super) at: usize,
     pub(super) depth: u16,
+    /// Whether the value that is looked at is, or is in, a container of the template's own.
+    pub(super) own: bool,
     pub(super) known: &'p mut Known<'a>,
 }
 

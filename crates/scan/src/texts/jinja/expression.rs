@@ -169,14 +169,21 @@ impl<'a> Block<'_, 'a> {
     /// A value and what follows it: attributes, items, calls, filters and tests.
     fn operand(&mut self) -> Value {
         let (mut value, mut origin) = self.primary();
+        // What is fetched of a container of its own may be what the template is given.
+        let mut own = self.own;
+        let mut owner = own;
         loop {
+            self.own = own;
             let at = self.offset();
             if self.sign(".") {
                 match self.token(0) {
                     Some(Token::Word(name)) => {
                         self.at += 1;
+                        self.bound(name);
                         origin = Origin::Member(name.into(), value.clone());
                         value = self.member(&value, name);
+                        owner = own;
+                        own = own && value != Value::Plain;
                     }
                     Some(Token::Number(number)) => {
                         self.at += 1;
@@ -187,8 +194,11 @@ impl<'a> Block<'_, 'a> {
                 }
             } else if self.sign("[") {
                 (value, origin) = self.item(&value, at);
+                owner = own;
+                own = own && value != Value::Plain;
             } else if self.sign("(") {
                 let args = self.args();
+                self.own = owner;
                 value = self.call(&value, &origin, &args, at);
                 origin = Origin::Other;
             } else if self.sign("|") {
@@ -248,6 +258,7 @@ impl<'a> Block<'_, 'a> {
 
     /// What stands in square brackets, the first of which is passed.
     fn item(&mut self, value: &Value, at: usize) -> (Value, Origin<'a>) {
+        let own = self.own;
         let mut bounds = [None, None, None];
         let mut bound = 0;
         let mut indices = Vec::new();
@@ -278,6 +289,8 @@ impl<'a> Block<'_, 'a> {
         match indices.first() {
             Some(Value::Str(name, _)) => {
                 let name = Rc::clone(name);
+                self.own = own;
+                self.bound(&name);
                 let inner = match value {
                     Value::Dict(_) => self.member(value, &name),
                     other => self.member(other, &name).join(&other.element()),
@@ -286,6 +299,14 @@ impl<'a> Block<'_, 'a> {
             }
             Some(index) => (value.at(index), Origin::Other),
             None => (Value::Plain, Origin::Other),
+        }
+    }
+
+    /// A method that fills what the template is given, kept to be called under another name.
+    fn bound(&mut self, name: &str) {
+        let called = self.token(0) == Some(Token::Sign("("));
+        if calls::FILLING.contains(&name) && !called && !self.own {
+            self.known.give(&Value::Made(true));
         }
     }
 
@@ -351,7 +372,7 @@ impl<'a> Block<'_, 'a> {
                     self.formats(owner, at);
                 }
                 let fills = calls::FILLING.contains(&&**name) && worst.is_text();
-                if fills && *owner == Value::Plain {
+                if fills && !self.own {
                     self.known.give(&worst);
                 }
                 if fills || (worst.is_made() && !is_method(name)) {
@@ -451,7 +472,17 @@ impl<'a> Block<'_, 'a> {
     }
 
     fn primary(&mut self) -> (Value, Origin<'a>) {
-        let other = |value| (value, Origin::Other);
+        let (value, origin, own) = self.first();
+        self.own = own;
+        (value, origin)
+    }
+
+    /// A value by itself, and whether it is a container of the template's own.
+    fn first(&mut self) -> (Value, Origin<'a>, bool) {
+        let other = |value: Value| {
+            let own = matches!(value, Value::List(_) | Value::Dict(_));
+            (value, Origin::Other, own)
+        };
         let Some(token) = self.token(0) else {
             return other(Value::Plain);
         };
@@ -462,6 +493,7 @@ impl<'a> Block<'_, 'a> {
                 // What Jinja brings along gives texts of the template back.
                 let own = name == "caller" || SPRINGBOARDS.contains(&name);
                 let value = value.or(own.then_some(Value::Made(true)));
+                let held = matches!(value, Some(Value::List(_) | Value::Dict(_)));
                 let given = value.is_none()
                     && !matches!(
                         name,
@@ -474,7 +506,7 @@ impl<'a> Block<'_, 'a> {
                     }
                     value => value,
                 };
-                (value, Origin::Name(name))
+                (value, Origin::Name(name), held)
             }
             Token::Text(first) => {
                 self.at += 1;

@@ -30,7 +30,8 @@ impl Texts {
             } else {
                 name
             };
-            if self.0.len() < MOST {
+            // One more tells that there are more.
+            if self.0.len() <= MOST {
                 self.0.push((name, bytes));
             }
         }
