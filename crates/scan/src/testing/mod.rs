@@ -1,6 +1,7 @@
 //! A pickle's result built by hand, for tests, and the families of attacks and of honest files.
 
 mod attacks;
+mod awake;
 mod gadgets;
 mod honest;
 mod verdicts;

@@ -1,0 +1,185 @@
+//! Objects that something goes through while the pickle is loaded, and what is kept to be called.
+
+use super::Builder;
+use ir::{CallKind, Object, ObjectId};
+
+/// An object whose class calls what its state names when somebody goes through it.
+fn awake(b: &mut Builder) -> ObjectId {
+    let object = b.new_object("torch.utils.data.dataloader", "DataLoader");
+    let one = b.int(1);
+    let data = b.tuple(&[one]);
+    let state = b.dict(&[("dataset", data)]);
+    b.build(object, state);
+    object
+}
+
+#[test]
+fn objects_that_something_goes_through() {
+    for (module, name) in [
+        ("builtins", "dict"),
+        ("builtins", "list"),
+        ("collections", "OrderedDict"),
+        ("torch", "Size"),
+        ("torch._utils", "_rebuild_sparse_tensor"),
+    ] {
+        let mut b = Builder::new();
+        let object = awake(&mut b);
+        b.reduce(module, name, &[object]);
+        assert!(b.only().starts_with("indirection"), "{module}.{name}");
+    }
+    // One after the other, as the items of what is gone through.
+    let mut b = Builder::new();
+    let object = awake(&mut b);
+    let list = b.tuple(&[object]);
+    b.reduce("builtins", "dict", &[list]);
+    assert!(b.only().starts_with("indirection"));
+    // `copyreg._reconstructor(class, dict, object)` makes a dictionary of it, and a module takes
+    // over a state that is one.
+    let mut b = Builder::new();
+    let class = b.global("torch.nn.modules.linear", "Linear");
+    let base = b.global("builtins", "dict");
+    let object = awake(&mut b);
+    b.reduce("copyreg", "_reconstructor", &[class, base, object]);
+    assert!(b.only().starts_with("indirection"));
+    let mut b = Builder::new();
+    let linear = b.new_object("torch.nn.modules.linear", "Linear");
+    let object = awake(&mut b);
+    b.build(linear, object);
+    assert!(b.only().starts_with("indirection"));
+    let mut b = Builder::new();
+    let builder = b.global("torch._utils", "_rebuild_sparse_tensor");
+    let tensor = b.global("torch", "Tensor");
+    let object = awake(&mut b);
+    let args = b.tuple(&[object]);
+    b.reduce(
+        "torch._tensor",
+        "_rebuild_from_type_v2",
+        &[builder, tensor, args],
+    );
+    assert!(b.only().starts_with("indirection"));
+    // What only keeps it is another matter.
+    for (module, name) in [("builtins", "set"), ("collections", "deque")] {
+        let mut b = Builder::new();
+        let object = awake(&mut b);
+        let list = b.tuple(&[object]);
+        b.reduce(module, name, &[list]);
+        assert_eq!(b.findings(), [""; 0], "{module}.{name}");
+    }
+    let mut b = Builder::new();
+    let object = awake(&mut b);
+    let key = b.str("layer");
+    let pair = b.tuple(&[key, object]);
+    let pairs = b.tuple(&[pair]);
+    b.reduce("collections", "OrderedDict", &[pairs]);
+    assert_eq!(b.findings(), [""; 0]);
+}
+
+#[test]
+fn objects_within_what_is_gone_through() {
+    let found = |make: &dyn Fn(&mut Builder, ObjectId)| {
+        let mut b = Builder::new();
+        let object = awake(&mut b);
+        make(&mut b, object);
+        assert!(
+            b.findings().iter().any(|f| f.starts_with("indirection")),
+            "{:?}",
+            b.findings()
+        );
+    };
+    // A list by a call, and then a dictionary of it.
+    found(&|b, object| {
+        let items = b.tuple(&[object]);
+        let list = b.reduce("builtins", "list", &[items]);
+        b.reduce("builtins", "dict", &[list]);
+    });
+    found(&|b, object| {
+        let zero = b.int(0);
+        let pair = b.tuple(&[zero, zero]);
+        let mut all = vec![pair; 1000];
+        all.push(object);
+        let items = b.tuple(&all);
+        b.reduce("builtins", "dict", &[items]);
+    });
+    found(&|b, object| {
+        let class = b.global("builtins", "tuple");
+        b.reduce("copyreg", "__newobj__", &[class, object]);
+    });
+    found(&|b, object| {
+        let list = b.global("builtins", "list");
+        b.reduce("functools", "partial", &[list, object]);
+    });
+    found(&|b, object| {
+        let state = b.dict(&[("data", object)]);
+        let held = b.new_object("collections", "UserDict");
+        b.build(held, state);
+        b.reduce("builtins", "list", &[held]);
+    });
+    // `__setstate__` of optimizers goes through this one.
+    found(&|b, object| {
+        let adam = b.new_object("torch.optim.adam", "Adam");
+        let state = b.dict(&[("param_groups", object)]);
+        b.build(adam, state);
+    });
+    // Arguments that a call made are not the tuple that a program writes.
+    found(&|b, object| {
+        let items = b.tuple(&[object]);
+        let args = b.reduce("builtins", "tuple", &[items]);
+        let list = b.global("builtins", "list");
+        b.push(Object::call(CallKind::Reduce, list, args));
+    });
+    for (module, name) in [("builtins", "ValueError"), ("builtins", "slice")] {
+        let mut b = Builder::new();
+        let object = awake(&mut b);
+        b.reduce(module, name, &[object]);
+        assert_eq!(b.findings(), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn a_list_that_many_calls_go_through_is_looked_at_once() {
+    let mut b = Builder::new();
+    let zero = b.int(0);
+    let held = b.dict(&[("x", zero)]);
+    let object = b.new_object("collections", "OrderedDict");
+    b.build(object, held);
+    let list = b.tuple(&[object; 256]);
+    let args = b.tuple(&[list]);
+    let callee = b.global("builtins", "dict");
+    for _ in 0..200_000 {
+        b.push(Object::call(CallKind::Reduce, callee, args));
+    }
+    assert_eq!(b.findings(), [""; 0]);
+}
+
+#[test]
+fn what_is_kept_to_be_called_with_a_text() {
+    let mut b = Builder::new();
+    let class = b.global("sentencepiece", "SentencePieceProcessor");
+    let file = b.str("/etc/passwd");
+    b.reduce("functools", "partial", &[class, file]);
+    assert_eq!(b.only(), "file-access functools.partial");
+    let mut b = Builder::new();
+    let class = b.global("torch.nn.modules.activation", "GELU");
+    let partial = b.reduce("functools", "partial", &[class]);
+    let way = b.str("tanh");
+    let named = b.dict(&[("approximate", way)]);
+    let none = b.none();
+    let class = b.global("torch.nn.modules.activation", "GELU");
+    let args = b.tuple(&[]);
+    let state = b.tuple(&[class, args, named, none]);
+    b.build(partial, state);
+    assert_eq!(b.findings(), [""; 0]);
+    let mut b = Builder::new();
+    let name = b.str("/etc/passwd");
+    let class = b.global("sentencepiece", "SentencePieceProcessor");
+    b.reduce("numpy.random._pickle", "__generator_ctor", &[name, class]);
+    assert_eq!(
+        b.only(),
+        "indirection numpy.random._pickle.__generator_ctor"
+    );
+    let mut b = Builder::new();
+    let name = b.str("PCG64");
+    let made = b.global("numpy.random._pickle", "__bit_generator_ctor");
+    b.reduce("numpy.random._pickle", "__generator_ctor", &[name, made]);
+    assert_eq!(b.findings(), [""; 0]);
+}
