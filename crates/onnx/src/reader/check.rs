@@ -1,12 +1,12 @@
-//! What a graph must be beyond its encoding: every name defined, once, and no function within itself.
+//! What a graph must be beyond its encoding: every name defined, once.
 //!
 //! Those are the rules of onnx's checker that runtimes hold to as well; [`rules`] has more of them. That the
 //! nodes of the model's own graph stand in the order in which they compute is one of the checker's alone.
 
-use super::rules;
+use super::{functions, rules};
 use crate::OnnxError;
-use ir::{Function, Graph, GraphBody, Initializer, Node, Result, ValueId};
-use std::collections::{HashMap, HashSet};
+use ir::{Graph, GraphBody, Initializer, Node, Result, ValueId};
+use std::collections::HashSet;
 
 /// Whether a model's graph, its functions and its training hold together.
 pub(super) fn check(graph: &Graph) -> Result<()> {
@@ -17,7 +17,7 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
     }
     body(&graph.body, &mut Vec::new())?;
     for function in &graph.functions {
-        let place = format!("function {:?}", function.name);
+        let place = functions::title(function);
         body(&function.body, &mut Vec::new()).map_err(|error| error.at(place))?;
     }
     // Training computes with the values of the model's own graph.
@@ -29,8 +29,9 @@ pub(super) fn check(graph: &Graph) -> Result<()> {
             body(inner, &mut vec![names(&graph.body)])?;
         }
     }
-    calls(&graph.functions)?;
-    rules::check(graph)
+    let functions = functions::by_name(&graph.functions)?;
+    functions::calls(&graph.functions, &functions)?;
+    rules::check(graph, &functions)
 }
 
 /// The names that a body has for those in it.
@@ -92,66 +93,4 @@ fn body<'a>(here: &'a GraphBody, around: &mut Vec<HashSet<&'a str>>) -> Result<(
     let checked = inner.into_iter().try_for_each(|inner| body(inner, around));
     around.pop();
     checked
-}
-
-/// Whether no function comes to itself: whoever writes them out would never end.
-fn calls(functions: &[Function]) -> Result<()> {
-    let by_name: ByName<'_> = functions.iter().map(key).zip(0..).collect();
-    // A function is left once, when all that it calls are.
-    let mut left = vec![false; functions.len()];
-    let mut open = vec![false; functions.len()];
-    for first in 0..functions.len() {
-        let mut way = vec![(first, None)];
-        while let Some((at, called)) = way.pop() {
-            let Some(function) = functions.get(at) else {
-                continue;
-            };
-            if left.get(at).copied().unwrap_or(true) {
-                continue;
-            }
-            let mut called: Vec<usize> = called.unwrap_or_else(|| {
-                mark(&mut open, at);
-                callees(&function.body, &by_name)
-            });
-            let Some(next) = called.pop() else {
-                mark(&mut left, at);
-                continue;
-            };
-            way.push((at, Some(called)));
-            let is_left = left.get(next).copied().unwrap_or(true);
-            if !is_left && open.get(next).copied().unwrap_or(false) {
-                let what = format!("function {:?} comes to call itself", function.name);
-                return Err(OnnxError::Contradiction { what }.into());
-            }
-            way.push((next, None));
-        }
-    }
-    Ok(())
-}
-
-/// Functions by domain, name and overload.
-pub(super) type ByName<'a> = HashMap<[&'a str; 3], usize>;
-
-pub(super) fn key(function: &Function) -> [&str; 3] {
-    [&function.domain, &function.name, &function.overload]
-}
-
-fn mark(list: &mut [bool], at: usize) {
-    if let Some(slot) = list.get_mut(at) {
-        *slot = true;
-    }
-}
-
-/// The functions that the nodes of a body call, each once.
-pub(super) fn callees(body: &GraphBody, by_name: &ByName<'_>) -> Vec<usize> {
-    let (mut bodies, mut found) = (vec![body], HashSet::new());
-    while let Some(body) = bodies.pop() {
-        for node in &body.nodes {
-            found.extend(by_name.get(&[&node.domain[..], &node.op, &node.overload]));
-            bodies.extend(node.bodies());
-        }
-    }
-    let mut found: Vec<usize> = found.into_iter().collect();
-    found.sort_unstable();
-    found
 }

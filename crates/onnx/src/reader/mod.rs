@@ -3,6 +3,7 @@
 mod attribute;
 mod check;
 mod external;
+mod functions;
 mod graph;
 mod model;
 mod numbers;

@@ -213,7 +213,7 @@ fn function(state: &mut State<'_>, mut span: Span) -> Result<Function> {
             _ => state.unknown("FunctionProto", field),
         }
     }
-    let place = format!("function {:?}", function.name);
+    let place = super::functions::title(&function);
     let named = |error: ir::Error| error.at(place.clone());
     for name in outputs {
         let id = names.id(state, name)?;

@@ -2,7 +2,7 @@
 //! operator sets. What onnxruntime loads stays read, whatever the checker says of it; that is why
 //! functions that nothing calls and the graphs of training, which it never looks at, are held to less.
 
-use super::check::{callees, key};
+use super::functions::{self, ByName, called};
 use super::{operators, scopes};
 use crate::OnnxError;
 use crate::order::{early, sequence, walk};
@@ -44,79 +44,51 @@ enum Home {
 type Opsets<'a> = HashMap<&'a str, i64>;
 
 /// Whether the parts of a model are as loaders need them.
-pub(super) fn check(graph: &Graph) -> Result<()> {
-    let mut by_key = HashMap::new();
-    for (number, function) in graph.functions.iter().enumerate() {
-        if by_key.insert(key(function), number).is_some() {
-            let what = "the function is there twice, expected one of its domain, name and overload";
-            return Err(contradiction(what.to_owned()).at(title(function)));
-        }
-    }
-    // The last of two counts, as with onnxruntime.
+pub(super) fn check(graph: &Graph, functions: &ByName<'_>) -> Result<()> {
     let imported = opsets(&graph.opsets, plain);
-    let known = |node: &Node, found: Option<i64>| {
-        let function = by_key.contains_key(&called(node));
-        if function {
-            no_operator(node, found)
-        } else {
-            Ok(())
-        }
-    };
-    let asked = |node: &Node| {
-        known(node, imported.get("").copied())?;
-        // Models from before IR 3 have no operator sets.
-        if imported.is_empty() || by_key.contains_key(&called(node)) && imports(&imported, node) {
-            return Ok(());
-        }
-        match imported.get(plain(&node.domain)) {
-            None if KNOWN.contains(&plain(&node.domain)) => Ok(()),
-            found => domain(node, found.copied()),
-        }
-    };
-    whole(&graph.body, Home::Main, &asked)?;
-    let mut reached: HashSet<usize> = HashSet::new();
-    let mut next = callees(&graph.body, &by_key);
-    while let Some(number) = next.pop() {
-        if reached.insert(number) {
-            let function = graph.functions.get(number);
-            next.extend(function.iter().flat_map(|it| callees(&it.body, &by_key)));
-        }
-    }
+    whole(&graph.body, Home::Main, &|node| {
+        of_the_model(node, &imported, functions)
+    })?;
+    let reached = functions::reached(graph, functions);
     for (number, function) in graph.functions.iter().enumerate() {
-        let imported = opsets(&function.opsets, |domain| domain);
-        let nested = opsets(&function.opsets, plain);
-        let at = |error: ir::Error| error.at(title(function));
-        for node in &function.body.nodes {
-            let checked = domain(node, imported.get(&node.domain[..]).copied());
-            let asked = reached.contains(&number);
-            let checked = checked.and_then(|()| {
-                let found = nested.get("").copied().filter(|_| asked);
-                known(node, found)
-            });
-            checked.map_err(|error| at(error.at(node.title(&function.body))))?;
-        }
-        if reached.contains(&number) {
-            let asked = |node: &Node| {
-                known(node, nested.get("").copied())?;
-                domain(node, nested.get(plain(&node.domain)).copied())
-            };
-            // Its own nodes are asked above, letter by letter.
-            whole(&function.body, Home::Function, &asked).map_err(at)?;
-        }
+        let checked = body_of(function, reached.contains(&number), functions);
+        checked.map_err(|error| error.at(functions::title(function)))?;
     }
     Ok(())
 }
 
-fn imports(imported: &Opsets<'_>, node: &Node) -> bool {
-    imported.contains_key(plain(&node.domain))
+/// Whether a node of the model's graph, or of one within it, is of a domain that runtimes know.
+fn of_the_model(node: &Node, imported: &Opsets<'_>, functions: &ByName<'_>) -> Result<()> {
+    no_operator(node, imported, functions)?;
+    let found = imported.get(plain(&node.domain)).copied();
+    let function = functions.contains_key(&called(node)) && found.is_some();
+    // Models from before IR 3 have no operator sets.
+    let known = found.is_none() && KNOWN.contains(&plain(&node.domain));
+    if imported.is_empty() || function || known {
+        return Ok(());
+    }
+    domain(node, found)
 }
 
-fn called(node: &Node) -> [&str; 3] {
-    [&node.domain, &node.op, &node.overload]
-}
-
-fn title(function: &Function) -> String {
-    format!("function {:?}", function.name)
+/// Whether the body of a function is as loaders need it: of one that nothing calls, its operator sets.
+fn body_of(function: &Function, called: bool, functions: &ByName<'_>) -> Result<()> {
+    // A function's own nodes name its domains letter by letter; those of graphs in it need not.
+    let exact = opsets(&function.opsets, |domain| domain);
+    let imported = opsets(&function.opsets, plain);
+    for node in &function.body.nodes {
+        let mut checked = domain(node, exact.get(&node.domain[..]).copied());
+        if called {
+            checked = checked.and_then(|()| no_operator(node, &imported, functions));
+        }
+        checked.map_err(|error| error.at(node.title(&function.body)))?;
+    }
+    if !called {
+        return Ok(());
+    }
+    whole(&function.body, Home::Function, &|node| {
+        no_operator(node, &imported, functions)?;
+        domain(node, imported.get(plain(&node.domain)).copied())
+    })
 }
 
 /// A domain under its shorter name.
@@ -125,6 +97,7 @@ fn plain(domain: &str) -> &str {
 }
 
 fn opsets(opsets: &[(String, i64)], name: fn(&str) -> &str) -> Opsets<'_> {
+    // The last of two counts, as with onnxruntime.
     let all = opsets.iter();
     all.map(|(domain, version)| (name(domain), *version))
         .collect()
@@ -153,12 +126,15 @@ fn domain(node: &Node, found: Option<i64>) -> Result<()> {
 
 /// Whether a call of a function in the domain of ONNX itself is one of an operator: neither the checker
 /// nor onnxruntime looks for others there.
-fn no_operator(node: &Node, opset: Option<i64>) -> Result<()> {
-    let listed = opset.is_some_and(|version| version <= operators::NEWEST);
-    let operator = operators::OPERATORS
-        .binary_search(&node.op.as_str())
-        .is_ok();
-    if !plain(&node.domain).is_empty() || operator || !listed {
+fn no_operator(node: &Node, imported: &Opsets<'_>, functions: &ByName<'_>) -> Result<()> {
+    if !plain(&node.domain).is_empty() || !functions.contains_key(&called(node)) {
+        return Ok(());
+    }
+    let listed = imported
+        .get("")
+        .is_some_and(|version| *version <= operators::NEWEST);
+    let operator = operators::OPERATORS.binary_search(&node.op.as_str());
+    if operator.is_ok() || !listed {
         return Ok(());
     }
     let what =
