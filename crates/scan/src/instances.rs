@@ -124,6 +124,18 @@ fn leaves(module: &str, name: &str) -> bool {
         || module == "torch._utils" && name.starts_with("_rebuild_parameter")
 }
 
+/// Whether a module's classes are arrays, indexes and the values in them, which do nothing of their own
+/// where they are gone through: what they hold is.
+fn is_array(module: &str) -> bool {
+    const HOMES: &[&str] = &[
+        "pandas._libs.",
+        "pandas.core.arrays.",
+        "pandas.core.dtypes.",
+        "pandas.core.indexes.",
+    ];
+    HOMES.iter().any(|home| module.starts_with(home))
+}
+
 /// The object that a function goes through which calls another, or makes an instance.
 fn conditional(bench: &mut Bench<'_>, call: &Call, condition: Condition) -> Option<ObjectId> {
     let objects = bench.objects;
@@ -140,16 +152,10 @@ fn conditional(bench: &mut Bench<'_>, call: &Call, condition: Condition) -> Opti
     };
     match condition {
         Condition::CallsFirst => rest.iter().find_map(|arg| {
-            let own = |id: &ObjectId| match objects.get(*id) {
-                Object::Call(made) => class_of(objects, made)
-                    .is_some_and(|(module, _)| first_part(&canonical(module)) == "pandas"),
-                _ => false,
-            };
             let values = objects.pairs(*arg).unwrap_or_default().iter();
             let values: Vec<ObjectId> = values.map(|(_, value)| *value).collect();
             let inside = bench.among(*arg, &values, Way::Keeps);
-            let found = inside.or_else(|| bench.opened(*arg, Way::Opens));
-            found.filter(|id| !own(id))
+            inside.or_else(|| bench.opened(*arg, Way::Opens))
         }),
         Condition::Reconstructor => {
             let base = rest.first().and_then(|base| plain(*base));
@@ -193,14 +199,16 @@ fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId
         if let Object::Tuple(parts) = objects.get(*state)
             && let [dict, slots] = **parts
         {
-            let [of, other] = [(dict, slots), (slots, dict)].map(|(part, other)| {
-                let fits = matches!(objects.get(other), Object::None | Object::Dict(_));
-                (part, fits || bench.is_instance(other))
+            let mut plain = [dict, slots].into_iter();
+            let plain = plain.all(|part| {
+                let data = matches!(objects.get(part), Object::None | Object::Dict(_));
+                data || bench.is_instance(part)
             });
-            for (part, fits) in [of, other] {
-                if fits && bench.is_instance(part) {
-                    return Some(part);
-                }
+            let found = [dict, slots]
+                .into_iter()
+                .find(|part| bench.is_instance(*part));
+            if plain && found.is_some() {
+                return found;
             }
         }
         if !bench.known.passed.insert((*state, As::State)) {
@@ -307,13 +315,14 @@ impl Bench<'_> {
             && objects.sequence(made.args).is_some_and(<[_]>::is_empty);
         let class = (!bare).then(|| class_of(objects, made)).flatten();
         let is = class.is_some_and(|(module, name)| {
-            matches!(
-                standing(module, &name),
-                Standing::KnownClass
-                    | Standing::Guarded(_)
-                    | Standing::LibraryClass { .. }
-                    | Standing::Conditional(Condition::Config)
-            )
+            !is_array(module)
+                && matches!(
+                    standing(module, &name),
+                    Standing::KnownClass
+                        | Standing::Guarded(_)
+                        | Standing::LibraryClass { .. }
+                        | Standing::Conditional(Condition::Config)
+                )
         });
         self.known.instances.insert(id, is);
         is

@@ -136,6 +136,26 @@ fn objects_within_what_is_gone_through() {
 }
 
 #[test]
+fn arrays_of_pandas_are_gone_through_and_what_they_hold() {
+    let found = |inside: bool, behind: bool| {
+        let mut b = Builder::new();
+        let class = b.global("pandas.core.indexes.base", "Index");
+        let array = b.new_object("pandas.core.arrays.categorical", "Categorical");
+        let value = if inside { awake(&mut b) } else { b.int(1) };
+        let state = b.dict(&[("_ndarray", value)]);
+        b.build(array, state);
+        let name = if behind { awake(&mut b) } else { b.none() };
+        let named = b.dict(&[("data", array), ("name", name)]);
+        b.reduce("pandas.core.indexes.base", "_new_Index", &[class, named]);
+        b.findings()
+    };
+    assert_eq!(found(false, false), [""; 0]);
+    for (inside, behind) in [(true, false), (false, true)] {
+        assert!(found(inside, behind)[0].starts_with("indirection"));
+    }
+}
+
+#[test]
 fn a_list_that_many_calls_go_through_is_looked_at_once() {
     let mut b = Builder::new();
     let zero = b.int(0);

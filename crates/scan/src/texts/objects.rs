@@ -55,13 +55,12 @@ fn walk(value: &Json, beside: bool, depth: u8, ledger: &mut Ledger<'_>) {
 }
 
 fn gluonts(value: &Json, ledger: &mut Ledger<'_>) {
-    let mut kinds = value.pairs().iter().filter(|(key, _)| key == "__kind__");
-    let Some((_, kind)) = kinds.next() else {
+    let kinds = || value.pairs().iter().filter(|(key, _)| key == "__kind__");
+    if kinds().next().is_none() {
         return;
-    };
+    }
     // A class or a function that is only named.
-    let mut all = kinds.map(|(_, kind)| kind).chain([kind]);
-    let named = all.all(|kind| kind.text() == Some("type"));
+    let named = kinds().all(|(_, kind)| kind.text() == Some("type"));
     let judge = if named { kept } else { called };
     // Every value of a name that is there twice: parsers disagree on which counts.
     for (key, class) in value.pairs() {

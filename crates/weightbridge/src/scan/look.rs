@@ -261,20 +261,19 @@ impl Looker {
         };
         self.name(title);
         self.unpickled |= format.id == ckpt::FORMAT.id;
-        let survey =
-            if std::ptr::eq(format, &raw const ckpt::FORMAT) || format.id == ckpt::FORMAT.id {
-                self.depth += 1;
-                let outer = place;
-                let mut part = Part {
-                    looker: self,
-                    outer,
-                };
-                let survey = ckpt::CkptReader.survey_with(input, &cx, &mut part);
-                self.depth -= 1;
-                survey
-            } else {
-                reader.survey(input, &cx)
+        let survey = if format.id == ckpt::FORMAT.id {
+            self.depth += 1;
+            let outer = place;
+            let mut part = Part {
+                looker: self,
+                outer,
             };
+            let survey = ckpt::CkptReader.survey_with(input, &cx, &mut part);
+            self.depth -= 1;
+            survey
+        } else {
+            reader.survey(input, &cx)
+        };
         self.keep(survey, place);
         Ok(true)
     }

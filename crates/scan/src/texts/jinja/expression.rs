@@ -491,8 +491,8 @@ impl<'a> Block<'_, 'a> {
                 self.at += 1;
                 let value = self.known.names.get(name).cloned();
                 // What Jinja brings along gives texts of the template back.
-                let own = name == "caller" || SPRINGBOARDS.contains(&name);
-                let value = value.or(own.then_some(Value::Made(true)));
+                let brought = name == "caller" || SPRINGBOARDS.contains(&name);
+                let value = value.or(brought.then_some(Value::Made(true)));
                 let held = matches!(value, Some(Value::List(_) | Value::Dict(_)));
                 let given = value.is_none()
                     && !matches!(
