@@ -439,3 +439,39 @@ fn a_graph_in_pieces_is_one() {
     bytes.extend(field(7, &parts[0].encode_to_vec()));
     assert_eq!(open_bytes(&bytes).unwrap_err().class(), Class::Malformed);
 }
+
+#[test]
+fn a_type_in_pieces_is_one() {
+    let dim = |size: u8| field(1, &[1 << 3, size]);
+    let shape = |dims: &[u8]| {
+        field(
+            2,
+            &dims.iter().flat_map(|size| dim(*size)).collect::<Vec<u8>>(),
+        )
+    };
+    let tensor = |parts: &[u8]| field(2, &field(1, parts));
+    let float = [1 << 3, 1];
+    let name = field(1, b"x");
+    let typed = [&float[..], &shape(&[2, 3])].concat();
+    let whole = [name.clone(), tensor(&typed)].concat();
+    let pieces = [
+        name,
+        // Another kind before: the last one counts, and takes nothing over.
+        field(2, &field(8, &shape(&[3]))),
+        tensor(&shape(&[2])),
+        tensor(&float),
+        tensor(&shape(&[3])),
+    ];
+    let pieces = pieces.concat();
+    // As protobuf's own merging says.
+    let value = ValueInfoProto::decode(&whole[..]).unwrap();
+    assert_eq!(ValueInfoProto::decode(&pieces[..]).unwrap(), value);
+    let mut model = of(vec![node("Relu", "x", "y")]);
+    model.graph.as_mut().unwrap().input.clear();
+    let written = [whole, pieces].map(|value| {
+        let bytes = [model.encode_to_vec(), field(7, &field(11, &value))].concat();
+        write(&open_bytes(&bytes).unwrap()).0
+    });
+    let [expected, found] = written;
+    assert_eq!(found, expected);
+}

@@ -25,7 +25,7 @@ struct Raw {
     tensor: Vec<Span>,
     graph: Vec<Span>,
     sparse: Option<Span>,
-    ty: Option<Span>,
+    ty: Vec<Span>,
     floats: Vec<f32>,
     ints: Vec<i64>,
     strings: Vec<Bytes>,
@@ -79,7 +79,7 @@ fn raw(state: &mut State<'_>, mut span: Span) -> Result<Raw> {
             field::attribute::SPARSE_TENSOR => {
                 once(&mut raw.sparse, field.span()?, "sparse_tensor")?;
             }
-            field::attribute::TP => raw.ty = Some(field.span()?),
+            field::attribute::TP => keep::<ValueType>(&mut raw.ty, field, state)?,
             field::attribute::FLOATS => state.floats(field, &mut raw.floats)?,
             field::attribute::INTS => state.ints(field, &mut raw.ints)?,
             field::attribute::STRINGS => {
@@ -108,7 +108,7 @@ fn kind(raw: &Raw, typed: bool) -> Result<AttributeKind> {
         (!raw.tensor.is_empty(), AttributeKind::Tensor),
         (!raw.graph.is_empty(), AttributeKind::Graph),
         (raw.sparse.is_some(), AttributeKind::Sparse),
-        (raw.ty.is_some(), AttributeKind::Type),
+        (!raw.ty.is_empty(), AttributeKind::Type),
         (!raw.floats.is_empty(), AttributeKind::Floats),
         (!raw.ints.is_empty(), AttributeKind::Ints),
         (!raw.strings.is_empty(), AttributeKind::Strs),
@@ -181,8 +181,8 @@ fn value(
             AttributeValue::Graph(Box::new(body))
         }
         AttributeKind::Type => {
-            let span = need(raw.ty, "the type")?;
-            AttributeValue::Type(types::value_type(state, span, 0)?)
+            need(raw.ty.first().copied(), "the type")?;
+            AttributeValue::Type(types::value_type(state, &raw.ty, 0)?)
         }
         AttributeKind::Floats => AttributeValue::Floats(std::mem::take(&mut raw.floats)),
         AttributeKind::Ints => AttributeValue::Ints(std::mem::take(&mut raw.ints)),
@@ -215,7 +215,7 @@ fn value(
         AttributeKind::Types => {
             let mut list = Vec::new();
             for span in &raw.types {
-                list.push(types::value_type(state, *span, 0)?);
+                list.push(types::value_type(state, &[*span], 0)?);
             }
             AttributeValue::Types(list)
         }

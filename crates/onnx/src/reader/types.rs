@@ -1,7 +1,7 @@
 //! Declared types and the values that have them.
 
 use super::source::{Content, Field, Span};
-use super::state::State;
+use super::state::{State, keep};
 use crate::OnnxError;
 use crate::wire::code::dtype_of_code;
 use crate::wire::field;
@@ -12,53 +12,66 @@ pub(super) fn value_info(state: &mut State<'_>, field: Field) -> Result<Value> {
     state.count::<Value>()?;
     let mut span = field.span()?;
     let mut value = Value::default();
-    let mut ty = None;
+    let mut ty = Vec::new();
     while let Some(field) = state.source.field(&mut span)? {
         match field.number {
             field::value_info::NAME => value.name = state.name(field)?,
-            field::value_info::TYPE => ty = Some(field.span()?),
+            field::value_info::TYPE => keep::<ValueType>(&mut ty, field, state)?,
             field::value_info::DOC => value.doc = state.text(field)?,
             field::value_info::METADATA => value.metadata.push(state.pair(field)?),
             _ => state.unknown("ValueInfoProto", field),
         }
     }
-    if let Some(span) = ty {
-        let ty = value_type(state, span, 0).map_err(|e| e.at(format!("value {:?}", value.name)))?;
+    if !ty.is_empty() {
+        let ty = value_type(state, &ty, 0).map_err(|e| e.at(format!("value {:?}", value.name)))?;
         value.ty = Some(ty);
     }
     Ok(value)
 }
 
-/// A `TypeProto`. The recursion is bounded by `State::check_depth`.
-pub(super) fn value_type(state: &mut State<'_>, mut span: Span, depth: u64) -> Result<ValueType> {
+/// A `TypeProto`, which may come in pieces: they add up. The recursion is bounded by `State::check_depth`.
+pub(super) fn value_type(state: &mut State<'_>, pieces: &[Span], depth: u64) -> Result<ValueType> {
     state.check_depth(depth)?;
     state.count::<ValueType>()?;
-    let mut ty = ValueType::Undefined;
     let mut denotation = String::new();
-    while let Some(field) = state.source.field(&mut span)? {
-        ty = match field.number {
-            field::ty::TENSOR => {
-                let (dtype, dims) = tensor(state, field.span()?)?;
-                ValueType::Tensor(dtype, dims)
+    // Of several kinds the last counts, with all its pieces behind the one before.
+    let mut kind = None;
+    let mut parts = Vec::new();
+    for piece in pieces {
+        let mut span = *piece;
+        while let Some(field) = state.source.field(&mut span)? {
+            match field.number {
+                field::ty::DENOTATION => denotation = state.text(field)?,
+                field::ty::TENSOR
+                | field::ty::SPARSE_TENSOR
+                | field::ty::SEQUENCE
+                | field::ty::OPTIONAL
+                | field::ty::MAP
+                | field::ty::OPAQUE => {
+                    if kind.replace(field.number) != Some(field.number) {
+                        parts.clear();
+                    }
+                    keep::<Span>(&mut parts, field, state)?;
+                }
+                _ => state.unknown("TypeProto", field),
             }
-            field::ty::SPARSE_TENSOR => {
-                let (dtype, dims) = tensor(state, field.span()?)?;
-                ValueType::Sparse(dtype, dims)
-            }
-            field::ty::SEQUENCE => ValueType::Sequence(Box::new(element(state, field, depth)?)),
-            field::ty::OPTIONAL => ValueType::Optional(Box::new(element(state, field, depth)?)),
-            field::ty::MAP => map(state, field.span()?, depth)?,
-            field::ty::OPAQUE => opaque(state, field.span()?)?,
-            field::ty::DENOTATION => {
-                denotation = state.text(field)?;
-                continue;
-            }
-            _ => {
-                state.unknown("TypeProto", field);
-                continue;
-            }
-        };
+        }
     }
+    let ty = match kind {
+        Some(field::ty::TENSOR) => {
+            let (dtype, dims) = tensor(state, &parts)?;
+            ValueType::Tensor(dtype, dims)
+        }
+        Some(field::ty::SPARSE_TENSOR) => {
+            let (dtype, dims) = tensor(state, &parts)?;
+            ValueType::Sparse(dtype, dims)
+        }
+        Some(field::ty::SEQUENCE) => ValueType::Sequence(Box::new(element(state, &parts, depth)?)),
+        Some(field::ty::OPTIONAL) => ValueType::Optional(Box::new(element(state, &parts, depth)?)),
+        Some(field::ty::MAP) => map(state, &parts, depth)?,
+        Some(field::ty::OPAQUE) => opaque(state, &parts)?,
+        _ => ValueType::Undefined,
+    };
     Ok(if denotation.is_empty() {
         ty
     } else {
@@ -67,41 +80,58 @@ pub(super) fn value_type(state: &mut State<'_>, mut span: Span, depth: u64) -> R
 }
 
 /// The one field of a sequence or an optional.
-fn element(state: &mut State<'_>, field: Field, depth: u64) -> Result<ValueType> {
-    let mut span = field.span()?;
-    let mut ty = ValueType::Undefined;
-    while let Some(field) = state.source.field(&mut span)? {
-        match field.number {
-            1 => ty = value_type(state, field.span()?, depth + 1)?,
-            _ => state.unknown("TypeProto.Sequence", field),
+fn element(state: &mut State<'_>, pieces: &[Span], depth: u64) -> Result<ValueType> {
+    let mut inner = Vec::new();
+    for piece in pieces {
+        let mut span = *piece;
+        while let Some(field) = state.source.field(&mut span)? {
+            match field.number {
+                1 => keep::<Span>(&mut inner, field, state)?,
+                _ => state.unknown("TypeProto.Sequence", field),
+            }
         }
     }
-    Ok(ty)
+    within(state, &inner, depth)
 }
 
-fn map(state: &mut State<'_>, mut span: Span, depth: u64) -> Result<ValueType> {
+/// A type in another, where there is one.
+fn within(state: &mut State<'_>, pieces: &[Span], depth: u64) -> Result<ValueType> {
+    if pieces.is_empty() {
+        return Ok(ValueType::Undefined);
+    }
+    value_type(state, pieces, depth + 1)
+}
+
+fn map(state: &mut State<'_>, pieces: &[Span], depth: u64) -> Result<ValueType> {
     let mut key = None;
-    let mut value = ValueType::Undefined;
-    while let Some(field) = state.source.field(&mut span)? {
-        match field.number {
-            field::type_map::KEY_TYPE => key = dtype(field)?,
-            field::type_map::VALUE_TYPE => value = value_type(state, field.span()?, depth + 1)?,
-            _ => state.unknown("TypeProto.Map", field),
+    let mut inner = Vec::new();
+    for piece in pieces {
+        let mut span = *piece;
+        while let Some(field) = state.source.field(&mut span)? {
+            match field.number {
+                field::type_map::KEY_TYPE => key = dtype(field)?,
+                field::type_map::VALUE_TYPE => keep::<Span>(&mut inner, field, state)?,
+                _ => state.unknown("TypeProto.Map", field),
+            }
         }
     }
+    let value = within(state, &inner, depth)?;
     let key = key.ok_or(OnnxError::Missing {
         what: "the type of a map's keys",
     })?;
     Ok(ValueType::Map(key, Box::new(value)))
 }
 
-fn opaque(state: &mut State<'_>, mut span: Span) -> Result<ValueType> {
+fn opaque(state: &mut State<'_>, pieces: &[Span]) -> Result<ValueType> {
     let (mut domain, mut name) = (String::new(), String::new());
-    while let Some(field) = state.source.field(&mut span)? {
-        match field.number {
-            field::type_opaque::DOMAIN => domain = state.name(field)?,
-            field::type_opaque::NAME => name = state.name(field)?,
-            _ => state.unknown("TypeProto.Opaque", field),
+    for piece in pieces {
+        let mut span = *piece;
+        while let Some(field) = state.source.field(&mut span)? {
+            match field.number {
+                field::type_opaque::DOMAIN => domain = state.name(field)?,
+                field::type_opaque::NAME => name = state.name(field)?,
+                _ => state.unknown("TypeProto.Opaque", field),
+            }
         }
     }
     Ok(ValueType::Opaque { domain, name })
@@ -120,30 +150,32 @@ fn dtype(field: Field) -> Result<Option<DType>> {
 
 type Shaped = (Option<DType>, Option<Vec<Dim>>);
 
-fn tensor(state: &mut State<'_>, mut span: Span) -> Result<Shaped> {
+fn tensor(state: &mut State<'_>, pieces: &[Span]) -> Result<Shaped> {
     let (mut element, mut dims) = (None, None);
-    while let Some(field) = state.source.field(&mut span)? {
-        match field.number {
-            field::type_tensor::ELEM_TYPE => element = dtype(field)?,
-            field::type_tensor::SHAPE => dims = Some(shape(state, field.span()?)?),
-            _ => state.unknown("TypeProto.Tensor", field),
+    for piece in pieces {
+        let mut span = *piece;
+        while let Some(field) = state.source.field(&mut span)? {
+            match field.number {
+                field::type_tensor::ELEM_TYPE => element = dtype(field)?,
+                field::type_tensor::SHAPE => {
+                    shape(state, field.span()?, dims.get_or_insert_default())?
+                }
+                _ => state.unknown("TypeProto.Tensor", field),
+            }
         }
     }
     Ok((element, dims))
 }
 
-fn shape(state: &mut State<'_>, mut span: Span) -> Result<Vec<Dim>> {
-    let mut dims = Vec::new();
+/// Adds the dimensions of a shape, or of a piece of one.
+fn shape(state: &mut State<'_>, mut span: Span, dims: &mut Vec<Dim>) -> Result<()> {
     while let Some(field) = state.source.field(&mut span)? {
         match field.number {
-            field::shape::DIM => {
-                let dim = dim(state, field.span()?)?;
-                dims.push(dim);
-            }
+            field::shape::DIM => dims.push(dim(state, field.span()?)?),
             _ => state.unknown("TensorShapeProto", field),
         }
     }
-    Ok(dims)
+    Ok(())
 }
 
 fn dim(state: &mut State<'_>, mut span: Span) -> Result<Dim> {
