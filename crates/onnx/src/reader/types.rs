@@ -158,7 +158,7 @@ fn tensor(state: &mut State<'_>, pieces: &[Span]) -> Result<Shaped> {
             match field.number {
                 field::type_tensor::ELEM_TYPE => element = dtype(field)?,
                 field::type_tensor::SHAPE => {
-                    shape(state, field.span()?, dims.get_or_insert_default())?
+                    shape(state, field.span()?, dims.get_or_insert_default())?;
                 }
                 _ => state.unknown("TypeProto.Tensor", field),
             }
