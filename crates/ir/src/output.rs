@@ -172,8 +172,8 @@ impl Output {
     }
 
     /// Syncs every file (unless [`Output::unsynced`] said otherwise), then gives each its name, the last one started last: an index should be
-    /// started after what it points to. Where one cannot get its name, those before it lose theirs,
-    /// unless they replaced a file.
+    /// started after what it points to. Where one cannot get its name, those before it lose theirs, and
+    /// what they replaced has it again.
     pub fn commit(mut self) -> Result<Published> {
         let mut published = Vec::new();
         for file in &self.files {
@@ -187,47 +187,76 @@ impl Output {
             }
         }
         let mut folders = BTreeSet::new();
-        let mut fresh = Vec::new();
+        let several = self.files.len() > 1;
+        let mut named = Vec::new();
         for file in std::mem::take(&mut self.files) {
             let path = file.path().to_owned();
-            let len = file.len()?;
-            // All or none: what has its name already loses it again.
-            let take_back = |fresh: &[PathBuf]| {
-                for path in fresh {
-                    let _ = fs::remove_file(path);
-                }
-            };
-            match file.0 {
-                Draft::There(upload) => {
-                    if let Err(error) = upload.publish() {
-                        take_back(&fresh);
-                        return Err(error);
+            let len = file.len();
+            let done = len.and_then(|len| {
+                match file.0 {
+                    Draft::There(upload) => upload.publish()?,
+                    Draft::Here(draft) => {
+                        named.push(Named::give(draft, &path, self.overwrite, several)?);
+                        folders.extend(path.parent().map(Path::to_owned));
                     }
                 }
-                Draft::Here(draft) => {
-                    let is_new = fs::symlink_metadata(&path).is_err();
-                    if let Err(source) = draft.publish(self.overwrite) {
-                        take_back(&fresh);
-                        return Err(if source.kind() == io::ErrorKind::AlreadyExists {
-                            Error::from(Fault::OutputExists).in_file(&path)
-                        } else {
-                            Error::io("name the output", &path, source)
-                        });
-                    }
-                    folders.extend(path.parent().map(Path::to_owned));
-                    if is_new {
-                        fresh.push(path.clone());
-                    }
+                Ok(len)
+            });
+            match done {
+                Ok(len) => published.push((path, len)),
+                // All or none.
+                Err(error) => {
+                    named.into_iter().for_each(Named::take_back);
+                    return Err(error);
                 }
             }
-            published.push((path, len));
         }
+        drop(named);
         self.made.clear();
         for folder in folders.into_iter().filter(|_| self.synced) {
             native::sync_folder(&folder)
                 .map_err(|source| Error::io("sync the folder", &folder, source))?;
         }
         Ok(published)
+    }
+}
+
+/// A file that has its name, as long as it may lose it again.
+enum Named {
+    /// Nothing had the name before.
+    New(PathBuf),
+    /// This had.
+    InPlaceOf(native::Replaced),
+    /// Something had that is gone.
+    Last,
+}
+
+impl Named {
+    /// Gives a file its name; what has it stays at hand where `kept`, if the file system can.
+    fn give(draft: native::Unpublished, path: &Path, overwrite: bool, kept: bool) -> Result<Self> {
+        let is_new = fs::symlink_metadata(path).is_err();
+        let replaced = (kept && !is_new).then(|| native::Replaced::keep(path).ok());
+        draft.publish(overwrite).map_err(|source| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                Error::from(Fault::OutputExists).in_file(path)
+            } else {
+                Error::io("name the output", path, source)
+            }
+        })?;
+        Ok(match replaced.flatten() {
+            _ if is_new => Self::New(path.to_owned()),
+            Some(replaced) => Self::InPlaceOf(replaced),
+            None => Self::Last,
+        })
+    }
+
+    fn take_back(self) {
+        // There is an error to tell already.
+        let _ = match self {
+            Self::New(path) => fs::remove_file(path),
+            Self::InPlaceOf(replaced) => replaced.restore(),
+            Self::Last => Ok(()),
+        };
     }
 }
 
@@ -395,6 +424,27 @@ mod tests {
         assert_eq!(out.commit().unwrap_err().class(), crate::Class::Usage);
         assert!(!dir.join("a.bin").exists());
         assert_eq!(fs::read(dir.join("b.bin")).unwrap(), b"theirs");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn one_that_cannot_be_named_gives_the_others_back_what_they_replaced() {
+        let dir = folder("restore");
+        fs::write(dir.join("a.bin"), b"old").unwrap();
+        let mut out = Output::new(&dir.join("a.bin"), true);
+        out.main_file().unwrap();
+        out.side_file("b.bin").unwrap();
+        fs::create_dir(dir.join("b.bin")).unwrap();
+        assert_eq!(out.commit().unwrap_err().class(), crate::Class::Io);
+        assert_eq!(fs::read(dir.join("a.bin")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        fs::remove_dir(dir.join("b.bin")).unwrap();
+        let mut out = Output::new(&dir.join("a.bin"), true);
+        out.main_file().unwrap();
+        out.side_file("b.bin").unwrap();
+        out.commit().unwrap();
+        assert_eq!(fs::read(dir.join("a.bin")).unwrap(), b"");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -16,4 +16,4 @@ pub use budget::{Budgeted, within};
 pub use confine::{Confined, Keep, confine};
 pub use copy::{KernelCopy, copy_range, read_at, start_writeback, write_all_at};
 pub use disk::{FileSystem, device_of};
-pub use publish::{Unpublished, holds_unnamed, rename_new, sync_folder};
+pub use publish::{Replaced, Unpublished, holds_unnamed, rename_new, sync_folder};

@@ -107,6 +107,37 @@ impl Drop for Unpublished {
     }
 }
 
+/// An older file that a new one is about to take the name of.
+///
+/// It has a hidden name beside its own until it is sure that it may go: dropping this lets it go.
+#[derive(Debug)]
+pub struct Replaced {
+    kept: PathBuf,
+    target: PathBuf,
+}
+
+impl Replaced {
+    /// Keeps the file at `target`; an error where the file system has no hard links.
+    pub fn keep(target: &Path) -> io::Result<Self> {
+        let kept = sibling(target);
+        fs::hard_link(target, &kept)?;
+        let target = target.to_owned();
+        Ok(Self { kept, target })
+    }
+
+    /// Gives it its name back, which the new file loses.
+    pub fn restore(self) -> io::Result<()> {
+        fs::rename(&self.kept, &self.target)
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        // After `restore` nothing is there.
+        let _ = fs::remove_file(&self.kept);
+    }
+}
+
 /// Renames a file to a name that must be free; an error of kind `AlreadyExists` where it is not.
 ///
 /// One step on Linux where the file system can; elsewhere a look before, so that only a name given
