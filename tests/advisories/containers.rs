@@ -1,8 +1,8 @@
 //! Containers that scanners could not open, or opened differently from loaders.
 
 use super::files::{
-    Entry, call, checkpoint, dangerous, entry, global, payload, pickle, scan, tar, tar_of, text,
-    zip,
+    Entry, call, checkpoint, dangerous, entry, gguf, global, gzip, payload, pickle, scan, tar,
+    tar_of, text, zip,
 };
 use scan::Verdict;
 
@@ -182,4 +182,60 @@ fn one_of_many_archives() {
             "process",
         );
     }
+}
+
+/// An archive is found from its end, whatever the file begins with.
+#[test]
+fn an_archive_behind_a_file_of_another_kind() {
+    let bad = zip(&[entry("model/data.pkl", &payload())]);
+    let good = zip(&[entry("notes.txt", b"words")]);
+    let key = (b"general.name".len() as u64).to_le_bytes();
+    let value = |archive: &[u8]| {
+        let len = (archive.len() as u64).to_le_bytes();
+        let pair = [&key[..], b"general.name", &8u32.to_le_bytes(), &len];
+        gguf(0, 1, &[&pair.concat(), archive])
+    };
+    let behind = |start: &[u8]| [start, &bad].concat();
+    let broken_tar = {
+        let mut tar = tar("a.txt", b"words");
+        tar.truncate(1024);
+        tar
+    };
+    for (name, file) in [
+        ("model.gguf", value(&bad)),
+        ("tail.gguf", behind(&gguf(0, 0, &[]))),
+        ("settings.json", behind(br#"{"a": 1}"#)),
+        ("broken.json", behind(br#"{"a": 1"#)),
+        ("model.pt", behind(b"Rar!\x1a\x07\0")),
+        ("model.tar", behind(&broken_tar)),
+        ("model.gz", behind(b"\x1f\x8b\x08\0\0\0\0\0\0\x03")),
+    ] {
+        dangerous(name, &file, "process");
+    }
+    // … and a member of an archive is looked at in the same way.
+    let nested = tar("inner.gguf", &value(&bad));
+    dangerous("repository.tar", &nested, "process");
+    let scanned = scan("model.gguf", &value(&good));
+    assert_eq!(scanned.verdict, Verdict::Suspicious, "{scanned:?}");
+}
+
+/// Ten archives in each of ten, five times: more entries than a file of its length is about.
+#[test]
+fn archives_in_archives_come_to_an_end() {
+    let mut file = zip(&[entry("data", b"\x80\x02}.")]);
+    for _ in 0..5 {
+        let names: Vec<String> = (0..10).map(|n| format!("{n}.zip")).collect();
+        let entries: Vec<_> = names.iter().map(|name| entry(name, &file)).collect();
+        file = zip(&entries);
+    }
+    let scanned = scan("many.zip.gz", &gzip(&file));
+    assert_eq!(scanned.verdict, Verdict::Malformed, "{scanned:?}");
+    assert!(scanned.findings.len() <= 20_000);
+}
+
+/// What stands behind ten thousand pickles is looked at.
+#[test]
+fn a_pickle_behind_many() {
+    let file = [b"\x80\x02K\x01.".repeat(12_000), payload()].concat();
+    dangerous("stream.pkl", &file, "process");
 }

@@ -132,6 +132,14 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
+/// Bytes packed by gzip.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// A tar archive of one member.
 pub(crate) fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
     tar_of(&[(name, bytes)])

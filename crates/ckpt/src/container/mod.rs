@@ -217,7 +217,17 @@ pub(crate) fn is_zip(region: &Region, head: &[u8]) -> Result<bool> {
     if is_pickle_start(head) {
         return Ok(false);
     }
-    let len = region.len().min(65_557);
+    ends_as_zip(region)
+}
+
+/// Whether a file ends as a zip archive, whatever it begins with.
+pub(crate) fn ends_as_zip(region: &Region) -> Result<bool> {
+    ends_as_zip_within(region, region.len())
+}
+
+/// Whether the record that ends a zip archive is among the last `most` bytes of a file.
+pub(crate) fn ends_as_zip_within(region: &Region, most: u64) -> Result<bool> {
+    let len = region.len().min(65_557).min(most);
     let tail = region.bytes(region.len() - len, usize::try_from(len).unwrap_or(0))?;
     Ok(zip::has_end(&tail) && zip::Archive::read(region, &ir::Limits::default()).is_ok())
 }

@@ -51,6 +51,16 @@ impl CkptReader {
     pub fn survey_with(&self, input: &Input, cx: &Context, beside: &mut dyn Beside) -> Survey {
         survey::survey(input, cx, beside)
     }
+
+    /// The same of a file of another format, for the zip archive it ends as; none if it does not.
+    pub fn survey_end(
+        &self,
+        input: &Input,
+        cx: &Context,
+        beside: &mut dyn Beside,
+    ) -> Option<Survey> {
+        survey::survey_end(input, cx, beside)
+    }
 }
 
 fn open(input: &Input, cx: &Context) -> Result<Model> {

@@ -54,17 +54,7 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
         model
     });
     let len = input.region().map_or(0, Region::len);
-    let mut surveyor = Surveyor {
-        budget: Budget::tolerant(&cx.limits.for_file(len)),
-        out: Survey {
-            format: "ckpt",
-            ..Survey::default()
-        },
-        depth: 0,
-        unpacked: 0,
-        plain: false,
-        beside,
-    };
+    let mut surveyor = Surveyor::new(len, cx, beside);
     match input.file() {
         Ok(region) => {
             surveyor.region(region, "");
@@ -97,6 +87,20 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
 fn is_readable(error: &Error) -> bool {
     let no_loader = matches!(error.downcast_ref(), Some(CkptError::NoLoader { .. }));
     no_loader || error.class() == Class::Unsupported
+}
+
+/// Looks at the zip archive that a file of another format ends as, if it does: Python and PyTorch look for
+/// one from the end of a file, whatever it begins with.
+pub(super) fn survey_end(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Option<Survey> {
+    let region = input.file().ok()?;
+    if !container::ends_as_zip(region).unwrap_or(false) {
+        return None;
+    }
+    let mut surveyor = Surveyor::new(region.len(), cx, beside);
+    surveyor.zip_end(region, "");
+    let mut out = surveyor.out;
+    out.error = out.error.map(|error| error.in_file(input.path()));
+    Some(out)
 }
 
 /// What the pickle that a file may begin with names and calls, up to where it breaks. For files that
@@ -142,12 +146,23 @@ fn begun(outcome: Outcome) -> Survey {
 
 /// Bytes unpacked from the entries of all archives.
 const UNPACKED: u64 = 256 << 20;
+/// Entries of all archives in a file: this, or one for so many of its bytes. Only archives within archives
+/// have more.
+const ENTRIES: u64 = 20_000;
+const ENTRY: u64 = 50;
+/// Pickles of one file.
+const PICKLES: u64 = 200_000;
+/// Oddities of one kind.
+const ODDITIES: usize = 2000;
 
 struct Surveyor<'a> {
     budget: Budget,
     out: Survey,
     depth: u8,
     unpacked: u64,
+    entries: u64,
+    most_entries: u64,
+    pickles: u64,
     /// Whether what is open is an archive of files, not one of PyTorch's: nothing is hidden there
     /// for not being where PyTorch looks.
     plain: bool,
@@ -163,6 +178,28 @@ enum Expected {
     Perhaps,
 }
 
+impl<'a> Surveyor<'a> {
+    fn new(len: u64, cx: &Context, beside: &'a mut dyn Beside) -> Self {
+        let limits = cx.limits.for_file(len);
+        // Of what was unpacked the limits are those of the file around it.
+        let most_entries = ENTRIES.max((len / ENTRY).min(limits.objects / 5));
+        Self {
+            budget: Budget::tolerant(&limits),
+            out: Survey {
+                format: "ckpt",
+                ..Survey::default()
+            },
+            depth: 0,
+            unpacked: 0,
+            entries: 0,
+            most_entries,
+            pickles: 0,
+            plain: false,
+            beside,
+        }
+    }
+}
+
 impl Surveyor<'_> {
     fn error(&mut self, error: Error) {
         self.out.error.get_or_insert(error);
@@ -175,13 +212,39 @@ impl Surveyor<'_> {
     }
 
     fn odd(&mut self, kind: AnomalyKind, place: impl Into<String>, what: impl Into<String>) {
-        const MOST: usize = 2000;
-        if self.out.anomalies.len() < MOST {
+        // Of each kind some are kept: a verdict is that of the worst.
+        let alike = self.out.anomalies.iter().filter(|it| it.kind == kind);
+        if self.out.anomalies.len() < ODDITIES || alike.count() == 0 {
             self.out.anomalies.push(Anomaly {
                 kind,
                 place: place.into(),
                 what: what.into(),
             });
+        }
+    }
+
+    /// Counts an entry of an archive. Answers whether it is still to be looked at.
+    fn counts_entry(&mut self) -> bool {
+        self.entries += 1;
+        let most = self.most_entries;
+        match ir::Limits::check("entries of archives in archives", self.entries, most) {
+            Ok(()) => true,
+            Err(error) => {
+                self.error(error);
+                false
+            }
+        }
+    }
+
+    /// Counts a pickle. Answers whether there may be another one.
+    fn counts_pickle(&mut self, place: &str) -> bool {
+        self.pickles += 1;
+        match ir::Limits::check("pickles in a file", self.pickles, PICKLES) {
+            Ok(()) => true,
+            Err(error) => {
+                self.error(error.at(place));
+                false
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use ir::{Anomaly, AnomalyKind, Class, Context, Error, Input, Limits, Region, Sur
 pub(super) use names::promises;
 use names::{is_exported, is_long, is_pipeline, is_settings, unpacked_name};
 use part::Part;
-use scan::{Finding, Judgement, Verdict};
+use scan::{Finding, Judgement, Severity, Verdict};
 
 /// Layers of compression and archives around a file.
 const DEPTH: u8 = 8;
@@ -27,6 +27,8 @@ const TEXTS: u64 = 24 << 20;
 /// Bytes that all layers of one file may unpack to: this, or a multiple of what the file has.
 const UNPACKED: u64 = 48 << 20;
 const TIMES: u64 = 48;
+/// Findings of one file that are told.
+const FINDINGS: usize = 10_000;
 /// Parts of one file that are looked at by themselves.
 const PARTS: u64 = 100_000;
 
@@ -108,6 +110,14 @@ impl Looker {
     fn take(&mut self, judgement: Judgement, place: &str) {
         self.worse(judgement.verdict);
         for mut finding in judgement.findings {
+            // The worst are told, however many lesser ones there are.
+            let most = match finding.severity {
+                Severity::Dangerous => 2 * FINDINGS,
+                _ => FINDINGS,
+            };
+            if self.findings.len() >= most {
+                continue;
+            }
             if !place.is_empty() {
                 finding.where_ = format!("{place}: {}", finding.where_);
             }
@@ -136,14 +146,36 @@ impl Looker {
             true
         });
         let unpickled = std::mem::replace(&mut self.unpickled, outer);
+        if unpickled {
+            return known;
+        }
         if known
-            && !unpickled
             && let Ok(region) = input.file()
             && let Some(survey) = ckpt::disguised(region, &self.cx)
         {
             self.keep(survey, place);
         }
+        let archive = self.with_parts(place, |cx, part| {
+            ckpt::CkptReader.survey_end(input, cx, part)
+        });
+        let known = known || archive.is_some();
+        if let Some(survey) = archive {
+            self.keep(survey, place);
+        }
         known
+    }
+
+    /// Has the reader of checkpoints look at an archive, of which it hands over what is no pickle.
+    fn with_parts<T>(&mut self, place: &str, look: impl FnOnce(&Context, &mut Part<'_>) -> T) -> T {
+        let cx = self.cx.clone();
+        self.depth += 1;
+        let mut part = Part {
+            looker: self,
+            outer: place,
+        };
+        let seen = look(&cx, &mut part);
+        self.depth -= 1;
+        seen
     }
 
     fn look_in(&mut self, input: &Input, place: &str) -> ir::Result<bool> {
@@ -252,7 +284,6 @@ impl Looker {
         let Some(reader) = format.reader else {
             return Ok(false);
         };
-        let cx = self.cx.clone();
         let title = match (&*head, points) {
             ([b'P', b'K', ..], ..=20) => "zip",
             ([0x93, b'N', b'U', b'M', ..], _) => "numpy",
@@ -262,17 +293,11 @@ impl Looker {
         self.name(title);
         self.unpickled |= format.id == ckpt::FORMAT.id;
         let survey = if format.id == ckpt::FORMAT.id {
-            self.depth += 1;
-            let outer = place;
-            let mut part = Part {
-                looker: self,
-                outer,
-            };
-            let survey = ckpt::CkptReader.survey_with(input, &cx, &mut part);
-            self.depth -= 1;
-            survey
+            self.with_parts(place, |cx, part| {
+                ckpt::CkptReader.survey_with(input, cx, part)
+            })
         } else {
-            reader.survey(input, &cx)
+            reader.survey(input, &self.cx)
         };
         self.keep(survey, place);
         Ok(true)

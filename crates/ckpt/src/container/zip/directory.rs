@@ -109,6 +109,8 @@ fn marks(bytes: &[u8]) -> impl Iterator<Item = usize> {
 struct End {
     /// Where the directory must have ended. Absolute.
     at: u64,
+    /// Entries in this volume, which is the only one.
+    here: u64,
     count: u64,
     size: u64,
     offset: u64,
@@ -168,6 +170,7 @@ impl Directory {
         }
         let mut end = End {
             at: end_at,
+            here: u16_at(record, 8).into(),
             count: u16_at(record, 10).into(),
             size: u32_at(record, 12).into(),
             offset: u32_at(record, 16).into(),
@@ -176,6 +179,15 @@ impl Directory {
             return Err(bad("the archive is one of several volumes"));
         }
         self.find_end64(region, &mut end)?;
+        // PyTorch opens nothing else, Python does not look.
+        if end.here != end.count {
+            let (here, all) = (end.here, end.count);
+            self.hard.push(odd(
+                AnomalyKind::SecondDirectory,
+                "zip directory",
+                format!("the end record says {here} entries in this volume, and {all} in all"),
+            ));
+        }
         Ok(end)
     }
 
@@ -207,6 +219,7 @@ impl Directory {
         let record = region.bytes(at, END64_LEN)?;
         let wide = End {
             at,
+            here: u64_at(&record, 24),
             count: u64_at(&record, 32),
             size: u64_at(&record, 40),
             offset: u64_at(&record, 48),

@@ -138,8 +138,19 @@ impl Surveyor<'_> {
         self.plain = outer || (self.plain && self.depth <= 1);
     }
 
+    /// The archive that a file of another kind ends as.
+    pub(super) fn zip_end(&mut self, region: &Region, place: &str) {
+        let here = join(place, "as the zip archive it ends as");
+        let what = "a zip archive to whoever looks for one from the end";
+        self.odd(AnomalyKind::HiddenPayload, here.clone(), what);
+        self.zip(region, &here);
+    }
+
     /// An entry's contents, as long as not too much has been unpacked.
     fn contents(&mut self, archive: &zip::Archive, entry: usize, place: &str) -> Vec<Region> {
+        if !self.counts_entry() {
+            return Vec::new();
+        }
         if let Err(error) = ir::Limits::check("bytes unpacked", self.unpacked, UNPACKED) {
             self.error(error.at(archive.place(entry)));
             return Vec::new();
@@ -284,6 +295,9 @@ impl Surveyor<'_> {
         self.plain = !members.iter().any(|m| ours.contains(&m.name.as_str()));
         for member in &members {
             let here = join(place, &format!("tar member {:?}", member.name));
+            if !self.counts_entry() {
+                break;
+            }
             if !ours.contains(&member.name.as_str()) {
                 self.entry(&member.region, &here, &member.name);
                 continue;
@@ -301,15 +315,9 @@ impl Surveyor<'_> {
         }
         // What looks for a zip archive's end does not see the tar.
         let end = end.min(region.len());
-        let behind = region.slice(end, region.len() - end);
-        if behind.is_ok_and(|behind| container::is_zip(&behind, b"").unwrap_or(false)) {
-            let here = join(place, "as the zip archive it ends as");
-            self.odd(
-                AnomalyKind::ParserDisagreement,
-                here.clone(),
-                "a tar and a zip archive",
-            );
-            self.zip(region, &here);
+        let behind = region.len() - end;
+        if container::ends_as_zip_within(region, behind).unwrap_or(false) {
+            self.zip_end(region, place);
         }
         // Nor does what unpickles the file: a member's name may be its first opcodes.
         let here = join(place, "as the pickle it begins as");

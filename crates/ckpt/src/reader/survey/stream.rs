@@ -3,21 +3,20 @@
 use super::{Expected, Surveyor, does_something, join};
 use crate::container::{self, run_stream};
 use crate::pickle::{self, opcode};
-use ir::{AnomalyKind, Region};
+use ir::{AnomalyKind, Object, Region};
 
 /// Bytes searched for a pickle where none is due.
 const SEARCH: u64 = 4 << 20;
 /// Places tried in them.
 const TRIES: usize = 256;
-/// Pickles kept of one stream.
-const PICKLES: usize = 10_000;
 
 impl Surveyor<'_> {
     /// A stream that begins with a pickle.
     pub(super) fn stream(&mut self, region: &Region, place: &str, expected: Expected) {
         let first = pickle::run(region, 0, "pickle", &mut self.budget);
         if container::is_magic(&first) {
-            return self.legacy(region, place, first);
+            self.legacy(region, place, first);
+            return self.zip_behind(region, place);
         }
         let perhaps = expected == Expected::Perhaps;
         if perhaps && !does_something(&first) && !first.complete() {
@@ -37,13 +36,7 @@ impl Surveyor<'_> {
 
     /// torch takes a file that does not begin as a zip for a stream; others look at its end.
     fn zip_behind(&mut self, region: &Region, place: &str) {
-        let len = region.len().min(65_557);
-        let tail = usize::try_from(len)
-            .ok()
-            .and_then(|n| region.bytes(region.len() - len, n).ok());
-        if tail.is_some_and(|tail| container::zip::has_end(&tail))
-            && container::zip::Archive::read(region, self.budget.limits()).is_ok()
-        {
+        if container::ends_as_zip(region).unwrap_or(false) {
             let what = "the file is a pickle to one reader and a zip archive to another";
             self.odd(AnomalyKind::HiddenPayload, place, what);
             self.zip(region, &join(place, "zip at the end"));
@@ -72,12 +65,12 @@ impl Surveyor<'_> {
         let mut directly = sound;
         let mut tries = TRIES;
         let stop = region.len().min(from.saturating_add(SEARCH));
-        for n in 2..PICKLES {
+        for n in 2.. {
             let zeros = zeros(region, at);
             directly = directly && zeros == 0;
             at += zeros;
             // With nothing left of the limits, every further try would only fail.
-            if at >= region.len() || self.spent() {
+            if at >= region.len() || self.spent() || !self.counts_pickle(place) {
                 return;
             }
             let found = if directly {
@@ -110,6 +103,9 @@ impl Surveyor<'_> {
             return None;
         }
         let end = outcome.end;
+        if is_plain(&outcome) {
+            return Some(end);
+        }
         let here = join(place, &format!("pickle {n} at byte {at}"));
         // Several whole pickles in a row are a stream that some program wrote: each is judged.
         if !outcome.complete() {
@@ -155,6 +151,28 @@ impl Surveyor<'_> {
         }
         None
     }
+}
+
+/// Whether there is nothing to judge in a pickle: it ran to its end and made numbers and words.
+fn is_plain(outcome: &pickle::Outcome) -> bool {
+    let mut objects = outcome.objects.iter();
+    outcome.complete()
+        && outcome.odd.is_empty()
+        && outcome.error.is_none()
+        && outcome.crossed.is_none()
+        && objects.all(|(_, node)| {
+            matches!(
+                node.object,
+                Object::None
+                    | Object::Bool(_)
+                    | Object::Int(_)
+                    | Object::Float(_)
+                    | Object::Str(_)
+                    | Object::Tuple(_)
+                    | Object::List(_)
+                    | Object::Dict(_)
+            )
+        })
 }
 
 fn byte(place: &str, at: u64) -> String {
