@@ -50,6 +50,11 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         _ => bench.texts.signs(objects, call),
     };
     let rule = match standing {
+        Standing::Harmless if !call.is_untouched() => {
+            let made =
+                name_of(objects, call.callee).is_some_and(|(_, name)| instances::is_made(&name));
+            (!made).then_some(rules::INDIRECTION)
+        }
         Standing::Harmless | Standing::Conditional(_) => None,
         Standing::Dangerous(rule) => Some(rule),
         Standing::KnownClass => known_class(objects, call, signs),

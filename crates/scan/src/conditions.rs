@@ -173,7 +173,8 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::LoadFromBytes => {
-            let fine = only.is_some_and(|arg| is_constant_bytes(objects, arg));
+            // What is set on its result is set on an object that is judged without it.
+            let fine = untouched && only.is_some_and(|arg| is_constant_bytes(objects, arg));
             ((!fine).then_some(rules::NESTED_PICKLE), String::new())
         }
         Condition::Encode => {
@@ -331,12 +332,7 @@ fn is_builder(objects: &Objects, callee: ObjectId) -> bool {
         let rebuilds = name.starts_with("_rebuild_")
             || matches!(name, "_reconstruct" | "_frombuffer")
             || is_class_like(last);
-        let known = match standing::standing(&module, name) {
-            Standing::Harmless => true,
-            Standing::KnownClass => module.starts_with("torch"),
-            _ => false,
-        };
-        rebuilds && known
+        rebuilds && standing::standing(&module, name) == Standing::Harmless
     })
 }
 

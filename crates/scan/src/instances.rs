@@ -8,9 +8,9 @@ use crate::code::explain;
 use crate::conditions::Condition;
 use crate::objects::Bench;
 use crate::rules;
-use crate::standing::{Standing, canonical, first_part, is_standard, standing};
+use crate::standing::{Standing, canonical, first_part, is_class_like, is_standard, standing};
 use crate::states::class_of;
-use ir::{Call, Object, ObjectId};
+use ir::{Call, Object, ObjectId, Objects};
 use std::collections::{HashMap, HashSet};
 
 /// What is known of the objects of one pickle.
@@ -78,26 +78,94 @@ fn harmless(bench: &mut Bench<'_>, call: &Call) -> Option<ObjectId> {
     }
     let (module, name) = name_of(objects, call.callee)?;
     let module = canonical(module);
-    // A function of a library is used to objects, but for PyTorch's and numpy's, which take apart
-    // what they are given.
+    // A function of a library is used to objects, but for those of these, which take apart what they
+    // are given.
     let plain = is_standard(&module);
-    if !plain && !matches!(first_part(&module), "torch" | "numpy") {
+    if !plain && !matches!(first_part(&module), "numpy" | "torch" | "transformers") {
         return None;
     }
     if leaves(&module, &name) {
         return None;
+    }
+    let first = args.first().copied();
+    let bare = (&*module, &*name) == ("types", "GenericAlias");
+    if bare && first.is_some_and(|id| objects.global(id).is_none()) {
+        return first;
     }
     let way = if plain && keeps(&name) {
         Way::Keeps
     } else {
         Way::Opens
     };
+    // A storage saved by itself is a checkpoint in bytes, and tensors are made of it.
+    let storage = is_rebuild(&module, &name) && first.is_some_and(|id| is_nested(objects, id));
+    let args = args.get(usize::from(storage)..).unwrap_or_default();
     let found = bench.among(call.args, args, way);
     found.or_else(|| {
         let pairs = objects.pairs(named?)?;
         let values: Vec<ObjectId> = pairs.iter().map(|(_, value)| *value).collect();
         bench.among(named?, &values, way)
     })
+}
+
+/// Whether a function makes a tensor, or a parameter of one.
+fn is_rebuild(module: &str, name: &str) -> bool {
+    module == "torch._utils" && name.starts_with("_rebuild_")
+}
+
+/// Whether it is what a checkpoint in bytes holds, whatever that is.
+fn is_nested(objects: &Objects, id: ObjectId) -> bool {
+    let Object::Call(made) = objects.get(id) else {
+        return false;
+    };
+    name_of(objects, made.callee).is_some_and(|(module, name)| {
+        standing(module, &name) == Standing::Conditional(Condition::LoadFromBytes)
+    })
+}
+
+/// Whether what something harmless gives is an object of its own. Other functions may give back what
+/// they are handed: what a state then fills is that, which was judged without it.
+pub(crate) fn is_made(name: &str) -> bool {
+    const MAKERS: &[&str] = &[
+        "_mareconstruct",
+        "_reconstruct",
+        "array",
+        "bytearray",
+        "chain",
+        "coo_array",
+        "coo_matrix",
+        "count",
+        "csc_array",
+        "csc_matrix",
+        "csr_array",
+        "csr_matrix",
+        "cycle",
+        "defaultdict",
+        "deque",
+        "dict",
+        "dok_matrix",
+        "dtype",
+        "finfo",
+        "fragment_address",
+        "iinfo",
+        "islice",
+        "lil_matrix",
+        "list",
+        "matrix",
+        "ndarray",
+        "poly1d",
+        "recarray",
+        "record",
+        "repeat",
+        "set",
+        "tensor_fragment",
+        "timezone",
+        "tzlocal",
+        "tzutc",
+    ];
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let class = is_class_like(last) && last != "GenericAlias";
+    class || last.starts_with("_rebuild_") || MAKERS.binary_search(&last).is_ok()
 }
 
 /// Whether a class or function of Python's own goes through what it is handed, and keeps the items.
@@ -121,7 +189,6 @@ fn leaves(module: &str, name: &str) -> bool {
     let error = ["Error", "Exception", "Warning"];
     module == "datetime"
         || module == "builtins" && (name == "slice" || error.iter().any(|end| name.ends_with(end)))
-        || module == "torch._utils" && name.starts_with("_rebuild_parameter")
 }
 
 /// Whether a module's classes are arrays, indexes and the values in them, which do nothing of their own
@@ -288,6 +355,11 @@ impl Bench<'_> {
                 Object::Dict(pairs) => {
                     todo.extend(pairs.iter().flat_map(|(key, value)| [*key, *value]));
                 }
+                // A tensor: what it is made of is judged by itself.
+                Object::Call(made)
+                    if made.is_untouched()
+                        && name_of(objects, made.callee)
+                            .is_some_and(|(m, n)| is_rebuild(&canonical(m), &n)) => {}
                 Object::Call(made) => {
                     todo.push(made.args);
                     todo.extend(made.kwargs());
@@ -321,7 +393,7 @@ impl Bench<'_> {
                     Standing::KnownClass
                         | Standing::Guarded(_)
                         | Standing::LibraryClass { .. }
-                        | Standing::Conditional(Condition::Config)
+                        | Standing::Conditional(Condition::Config | Condition::LoadFromBytes)
                 )
         });
         self.known.instances.insert(id, is);

@@ -48,8 +48,8 @@ impl Budget {
         }
     }
 
-    /// Whether a pickle whose frames do not fit its opcodes is run on.
-    pub(crate) fn tolerates_frames(&self) -> bool {
+    /// Whether what only some unpicklers take is run on: frames that do not fit, odd numbers.
+    pub(crate) fn is_tolerant(&self) -> bool {
         self.tolerant
     }
 

@@ -22,7 +22,13 @@ impl Machine<'_> {
         let shown = || head.escape_ascii().to_string();
         Limits::check("characters of a number", line.len() as u64, NUMBER_CHARS)?;
         let (object, odd) = if code == op::FLOAT {
-            let parsed = number::float(&line).map(|p| (Object::Float(p.value), p.odd));
+            let loose = || {
+                self.budget
+                    .is_tolerant()
+                    .then(|| number::loose_float(&line))?
+            };
+            let parsed = number::float(&line).or_else(loose);
+            let parsed = parsed.map(|p| (Object::Float(p.value), p.odd));
             parsed.ok_or_else(|| self.fail(format!("`{}` is no float", shown())))?
         } else {
             let parsed = if code == op::INT {

@@ -156,7 +156,7 @@ impl Machine<'_> {
                 return self.pop();
             }
             self.opcode(code)?;
-            if self.crossed && !self.budget.tolerates_frames() {
+            if self.crossed && !self.budget.is_tolerant() {
                 return Err(self.fail(
                     "it reaches over the end of its frame: unpicklers disagree on what follows",
                 ));

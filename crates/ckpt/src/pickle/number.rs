@@ -66,15 +66,33 @@ pub(crate) fn long(line: &[u8]) -> Option<Parsed<Number>> {
 /// `FLOAT`: the line without its line feed.
 pub(crate) fn float(line: &[u8]) -> Option<Parsed<f64>> {
     let text = until_nul(line);
-    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
     // "inf" may be written; a number too large for a float is an error.
-    if value.is_infinite() && !text.iter().any(|b| b.eq_ignore_ascii_case(&b'i')) {
-        return None;
-    }
-    Some(Parsed {
-        value,
-        odd: text.len() != line.len(),
-    })
+    let written = text.iter().any(|b| b.eq_ignore_ascii_case(&b'i'));
+    let value = parse(text).filter(|value| written || !value.is_infinite())?;
+    let odd = text.len() != line.len();
+    Some(Parsed { value, odd })
+}
+
+/// The same by the unpickler that is written in Python, of which joblib makes its own. It calls `float()`:
+/// that takes spaces around a number, underscores in it, and numbers too large.
+pub(crate) fn loose_float(line: &[u8]) -> Option<Parsed<f64>> {
+    let space = |c: &u8| c.is_ascii_whitespace() || *c == b'\x0b';
+    let start = line.iter().position(|c| !space(c))?;
+    let end = line.iter().rposition(|c| !space(c))?;
+    let bare = line.get(start..=end)?;
+    let between = |at: usize| {
+        let beside = [at.checked_sub(1), Some(at + 1)];
+        let digit = |at: Option<usize>| bare.get(at?).map(u8::is_ascii_digit);
+        beside.into_iter().all(|at| digit(at) == Some(true))
+    };
+    let joined = bare.iter().enumerate();
+    let joined: Vec<u8> = joined
+        .filter(|(at, c)| **c != b'_' || !between(*at))
+        .map(|(_, c)| *c)
+        .collect();
+    let value = std::str::from_utf8(&joined).ok()?.parse().ok()?;
+    Some(Parsed { value, odd: true })
 }
 
 /// An index of the memo: `PyLong_FromString` in base 10.
@@ -338,6 +356,21 @@ mod tests {
         assert!(float(b"nan").is_some_and(|f| f.value.is_nan()));
         for bad in [&b"1.2.3"[..], b"1e999", b" 1", b"1 ", b"", b"0x1p3"] {
             assert!(float(bad).is_none(), "{bad:?}");
+        }
+        for loose in [&b"1e999"[..], b" 1", b"1 ", b"1_0.5", b"\t1_0\x0b"] {
+            assert!(loose_float(loose).is_some_and(|it| it.odd), "{loose:?}");
+        }
+        for bad in [
+            &b"1.2.3"[..],
+            b"",
+            b" ",
+            b"0x1p3",
+            b"_1",
+            b"1_",
+            b"1__0",
+            b"1._5",
+        ] {
+            assert!(loose_float(bad).is_none(), "{bad:?}");
         }
         assert_eq!(index(b"7"), Some(7));
         assert_eq!(index(b"-1"), None);

@@ -109,6 +109,14 @@ pub fn start(region: &Region, cx: &Context) -> Survey {
     begun(first(region, cx))
 }
 
+/// The same with the pickles behind it, for a program that reads one after the other.
+pub fn stream(region: &Region, cx: &Context) -> Survey {
+    let mut nobody = Nobody;
+    let mut surveyor = Surveyor::new(region.len(), cx, &mut nobody);
+    surveyor.stream(region, "", Expected::Yes);
+    surveyor.out
+}
+
 /// The same of a file that is of another format as well, if it calls something there: a file can be
 /// made to begin as both.
 pub fn disguised(region: &Region, cx: &Context) -> Option<Survey> {

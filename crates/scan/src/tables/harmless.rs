@@ -1126,6 +1126,20 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "transformers.models.tapas.tokenization_tapas",
         &["TapasTruncationStrategy"],
     ),
+    (
+        "transformers.optimization",
+        &[
+            "_get_constant_lambda",
+            "_get_constant_schedule_with_warmup_lr_lambda",
+            "_get_cosine_schedule_with_warmup_lr_lambda",
+            "_get_cosine_with_hard_restarts_schedule_with_warmup_lr_lambda",
+            "_get_cosine_with_min_lr_schedule_with_warmup_lr_rate_lambda",
+            "_get_inverse_sqrt_schedule_lr_lambda",
+            "_get_linear_schedule_with_warmup_lr_lambda",
+            "_get_polynomial_decay_schedule_with_warmup_lr_lambda",
+            "_get_wsd_scheduler_lambda",
+        ],
+    ),
     ("transformers.tokenization_utils", &["AddedToken"]),
     (
         "transformers.tokenization_utils_base",

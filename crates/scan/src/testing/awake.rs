@@ -127,6 +127,17 @@ fn objects_within_what_is_gone_through() {
         let list = b.global("builtins", "list");
         b.push(Object::call(CallKind::Reduce, list, args));
     });
+    // A parameter calls `detach` of what it is made of.
+    found(&|b, object| {
+        let yes = b.push(Object::Bool(true));
+        b.reduce("torch._utils", "_rebuild_parameter", &[object, yes]);
+    });
+    // What is in a checkpoint in bytes was judged there, where nothing goes through it.
+    found(&|b, _| {
+        let bytes = b.bytes(b"\x80\x02N.");
+        let held = b.reduce("torch.storage", "_load_from_bytes", &[bytes]);
+        b.reduce("builtins", "list", &[held]);
+    });
     for (module, name) in [("builtins", "ValueError"), ("builtins", "slice")] {
         let mut b = Builder::new();
         let object = awake(&mut b);
@@ -153,6 +164,54 @@ fn arrays_of_pandas_are_gone_through_and_what_they_hold() {
     for (inside, behind) in [(true, false), (false, true)] {
         assert!(found(inside, behind)[0].starts_with("indirection"));
     }
+}
+
+/// `f(object)` gives the object back, and what is set on the result is set on it.
+#[test]
+fn results_that_may_be_what_was_handed_in() {
+    for (module, name) in [
+        ("torch.jit._pickle", "restore_type_tag"),
+        ("torch.jit._pickle", "build_intlist"),
+        ("torch.utils.data._utils.collate", "default_convert"),
+        ("torchmetrics.utilities.data", "dim_zero_cat"),
+        ("types", "GenericAlias"),
+    ] {
+        let mut b = Builder::new();
+        let object = b.new_object("torch.utils.data.dataloader", "DataLoader");
+        let empty = b.tuple(&[]);
+        let alias = b.reduce(module, name, &[object, empty]);
+        let one = b.int(1);
+        let state = b.dict(&[("dataset", one)]);
+        b.build(alias, state);
+        let found = b.findings();
+        assert!(
+            found.contains(&format!("indirection {module}.{name}")),
+            "{found:?}"
+        );
+    }
+    // Of a name only, and left alone.
+    let mut b = Builder::new();
+    let list = b.global("builtins", "list");
+    let int = b.global("builtins", "int");
+    let args = b.tuple(&[int]);
+    b.reduce("types", "GenericAlias", &[list, args]);
+    assert_eq!(b.findings(), [""; 0]);
+}
+
+/// A class that opens what it is named is no builder of tensors.
+#[test]
+fn classes_that_another_function_calls() {
+    let mut b = Builder::new();
+    let class = b.global("torch.utils.data.dataloader", "DataLoader");
+    let path = b.str("/etc/passwd");
+    let args = b.tuple(&[path]);
+    let none = b.none();
+    b.reduce(
+        "torch._tensor",
+        "_rebuild_from_type_v2",
+        &[class, class, args, none],
+    );
+    assert!(b.findings()[0].starts_with("indirection"));
 }
 
 #[test]
@@ -187,6 +246,16 @@ fn what_is_kept_to_be_called_with_a_text() {
     let class = b.global("torch.nn.modules.activation", "GELU");
     let args = b.tuple(&[]);
     let state = b.tuple(&[class, args, named, none]);
+    b.build(partial, state);
+    assert_eq!(b.findings(), [""; 0]);
+    let mut b = Builder::new();
+    let schedule = "_get_linear_schedule_with_warmup_lr_lambda";
+    let function = b.global("transformers.optimization", schedule);
+    let partial = b.reduce("functools", "partial", &[function]);
+    let steps = b.int(10);
+    let named = b.dict(&[("num_warmup_steps", steps)]);
+    let (args, none) = (b.tuple(&[]), b.none());
+    let state = b.tuple(&[function, args, named, none]);
     b.build(partial, state);
     assert_eq!(b.findings(), [""; 0]);
     let mut b = Builder::new();

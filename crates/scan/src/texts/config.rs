@@ -1,11 +1,12 @@
 //! Configurations in JSON: what they make a loader import, fetch or run.
 
 use super::json::Json;
-use super::{jinja, python};
+use super::{interpolation, jinja, python};
 use crate::ledger::Ledger;
 use crate::rules;
 use crate::standing::{Standing, first_part, standing};
 use crate::tables::pipelines::PIPELINES;
+use std::collections::BTreeSet;
 
 /// How deep settings are looked for: deeper than any document that is parsed (128).
 const DEPTH: u8 = 130;
@@ -41,6 +42,22 @@ pub(super) fn judge(value: &Json, pipeline: bool, ledger: &mut Ledger<'_>) {
     if pipeline {
         parts(value, ledger);
     }
+    for target in under(value, "_target_") {
+        interpolation::callable(&target, 0, &|key| under(value, key), ledger);
+    }
+}
+
+/// The texts that a document has under a key, each once.
+fn under(value: &Json, key: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![value];
+    while let Some(value) = todo.pop() {
+        let texts = value.pairs().iter().filter(|(name, _)| name == key);
+        found.extend(texts.filter_map(|(_, value)| value.text()));
+        todo.extend(value.items());
+        todo.extend(value.pairs().iter().map(|(_, value)| value));
+    }
+    found.into_iter().map(str::to_owned).collect()
 }
 
 fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
@@ -70,7 +87,6 @@ fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {
             ("parent_library", Json::Text(module)) => {
                 class(&format!("{module}.Model"), name, ledger);
             }
-            ("_target_", Json::Text(name)) => callable(name, 0, ledger),
             // sentence-transformers imports these, where transformers looks a plain word up.
             (
                 "activation_fn" | "activation_function" | "sbert_ce_default_activation_function",

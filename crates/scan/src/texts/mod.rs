@@ -4,6 +4,7 @@ mod called;
 mod config;
 mod export;
 mod hyperpyyaml;
+mod interpolation;
 mod jinja;
 mod json;
 mod keras;

@@ -3,7 +3,7 @@
 //! Nothing is parsed: a text can be made so that two parsers split it differently. Tags and keys are
 //! looked for wherever they stand, quoted, in comments or not, and only what they lead to decides.
 
-use super::{called, config, hyperpyyaml};
+use super::{called, config, hyperpyyaml, interpolation};
 use crate::ledger::Ledger;
 use crate::rules;
 use std::borrow::Cow;
@@ -213,16 +213,34 @@ fn values(
             if *passed == 0 {
                 return;
             }
-            if seen.insert(format!("{key} {value}")) {
+            if !seen.insert(format!("{key} {value}")) {
+                continue;
+            }
+            if key == "_target_" {
+                let values = |key: &str| under(text, key);
+                interpolation::callable(value, from as u64, &values, ledger);
+            } else {
                 judge_target(value, key, from as u64, ledger);
             }
         }
     }
 }
 
+/// The words that stand behind a key at the beginning of a line.
+fn under(text: &str, key: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| {
+        let line = line.trim_start_matches([' ', '-', '{', '"', '\'']);
+        let rest = line.strip_prefix(key)?.trim_start_matches(['"', '\'']);
+        let value = rest.trim_start().strip_prefix(':')?.trim();
+        let value = value.trim_start_matches(['"', '\'']);
+        let end = value.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '#'));
+        Some(value.get(..end.unwrap_or(value.len()))?.to_owned())
+    });
+    lines.filter(|value| !value.is_empty()).take(64).collect()
+}
+
 fn judge_target(value: &str, key: &str, at: u64, ledger: &mut Ledger<'_>) {
     match key {
-        "_target_" => config::callable(value, at, ledger),
         // MLflow's own flavors.
         "loader_module" if value.starts_with("mlflow.") => {}
         "loader_module" => called::imported(rules::CONFIG_CALLABLE, key, value, at, ledger),
@@ -287,7 +305,23 @@ fn value_of<'a>(text: &'a str, passed: &mut usize) -> &'a str {
     let rest = rest.strip_prefix(['"', '\'']).unwrap_or(rest);
     let rest = rest.trim_start_matches([' ', '\t']);
     // A name is short; what is longer is none.
-    let word = rest.char_indices().take(1025).find(|(_, c)| ends_word(*c));
+    // A brace ends a word, but those of `${…}` are in one.
+    let (mut before, mut inside) = (' ', false);
+    let word = rest.char_indices().take(1025).find(|(_, c)| {
+        let ends = match *c {
+            '{' if before == '$' => {
+                inside = true;
+                false
+            }
+            '}' if inside => {
+                inside = false;
+                false
+            }
+            c => ends_word(c),
+        };
+        before = *c;
+        ends
+    });
     let end = word.map_or_else(
         || if rest.len() <= 1024 { rest.len() } else { 0 },
         |(end, _)| end,
@@ -411,6 +445,9 @@ mod tests {
             "_target_: !!str os.system",
             "_target_: &x os.system",
             "x: &x os.system\n_target_: *x",
+            "_target_: ${y}\ny: os.system",
+            "_target_: \"${a.y}\"\na:\n  y: '${z}'\nz: os.system",
+            "_target_: ${m}.system\nm: os",
             "_target_: >-\n  os.system\n",
             "a: |\n  'oops\n_target_: os.system\nb: 'x'",
             "model:\n  target: os.system\n  params: {command: id}",
@@ -429,6 +466,7 @@ mod tests {
             "target: text\ntarget_modules: [q_proj]\nmy_target: os.system\n",
             "target: code.py\nx: &y 1.5\nz: *y\n",
             "_target_: torch.nn.Linear\nc: {_target_: torch.optim.AdamW, lr: 1e-3}\n",
+            "_target_: ${kind}\nkind: torch.optim.AdamW\n",
             "a: the _target_ os.system\n",
             "_target_:\n  a: os.system\n",
             "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n",

@@ -245,13 +245,15 @@ impl Looker {
         self.model(input, place, 11)
     }
 
-    /// Looks at what is no known kind and named like a model as a loader does that takes it for a
-    /// pickle. Answers whether that is dangerous: nothing else is said of it.
+    /// Looks at what is no known kind as a loader does that takes it for a pickle, or for one after the
+    /// other if it is named like a model. Answers whether that is dangerous: nothing else is said of it.
     pub(super) fn look_at_start(&mut self, input: &Input) -> ir::Result<bool> {
-        if !promises(input.path()) {
-            return Ok(false);
-        }
-        let mut survey = ckpt::start(input.file()?, &self.cx);
+        let region = input.file()?;
+        let mut survey = if promises(input.path()) {
+            ckpt::stream(region, &self.cx)
+        } else {
+            ckpt::start(region, &self.cx)
+        };
         let judgement = scan::judge(&survey);
         let dangerous = judgement.verdict == Verdict::Dangerous;
         if dangerous {

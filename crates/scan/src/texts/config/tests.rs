@@ -90,6 +90,11 @@ fn what_imports_and_fetches_is_told() {
             "config-callable",
         ),
         (
+            r#"{"_target_": "${y}", "y": "os.system"}"#,
+            "config-callable",
+        ),
+        (r#"{"_target_": "${oc.env:X}"}"#, "remote-code"),
+        (
             r#"[{"path": "", "type": "subprocess.Popen"}]"#,
             "config-callable",
         ),
