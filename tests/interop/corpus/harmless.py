@@ -21,6 +21,7 @@ import zoneinfo
 
 import numpy
 import torch
+import transformers
 from torch import nn
 
 from . import Shelf, twins
@@ -96,6 +97,8 @@ def training(shelf):
         torch.save({"epoch": 3, "state_dict": model.state_dict(), "optimizer": optimizer.state_dict(),
                     "scheduler": scheduler.state_dict(), "loss": 0.25},
                    shelf.path(family, f"{name}.pt"))
+    steps = transformers.get_linear_schedule_with_warmup(torch.optim.SGD(small().parameters(), 0.1), 2, 9)
+    torch.save(steps, shelf.path(family, "schedule.pt"))
     torch.save({"rng": torch.get_rng_state(), "numpy": numpy.random.get_state(),
                 "python": random.getstate()}, shelf.path(family, "rng.pt"))
     torch.save({"generator": numpy.random.default_rng(0).bit_generator.state},

@@ -159,6 +159,9 @@ def after_stop(shelf):
     shelf.add("after_stop", "third.pkl", clean + clean + EVIL)
     shelf.add("after_stop", "zeros.pkl", clean + bytes(64) + EVIL)
     shelf.add("after_stop", "junk.pkl", clean + b"\xff\xfe junk" * 9 + EVIL)
+    shelf.add("after_stop", "many.pkl", clean * 12_000 + EVIL)
+    for number, first in enumerate((b"N.", b").", b"I1\n.", b"V\n.")):
+        shelf.add("after_stop", f"text{number}.pkl", first * 9 + b"cos\nsystem\n(V" + SHELL.encode() + b"\ntR.")
 
 
 def legacy_slot(shelf):
@@ -188,6 +191,10 @@ def parser_differential(shelf):
             b"I0x10\n", b"L0x10L\n", b"I0o17\n", b"I 12 \n", b"L1_000L\n", b"I5\0junk\n",
             b"F1.5\0junk\n", b"S'\xe9'\n", b"I0b1\n")):
         shelf.add("parser_differential", f"{number}.pkl", prefix + POP + EXEC_4 + STOP)
+    # The unpickler written in Python, of which joblib makes its own, calls float().
+    for number, text in enumerate((b"1_0", b" 1", b"1e999")):
+        code = b"F" + text + b"\n0cos\nsystem\n(V" + SHELL.encode() + b"\ntR."
+        shelf.add("parser_differential", f"float{number}.joblib", code)
 
 
 def protocol0_text(shelf):
@@ -270,6 +277,15 @@ def awake(add):
         _DataLoader__initialized=b"\x88", _IterableDataset_len_called=NONE, _iterator=NONE)
     loader = glob("torch.utils.data.dataloader", "DataLoader") + EMPTY_TUPLE + NEWOBJ
     add("awake", call(glob("builtins", "list"), loader + plain + BUILD + found + BUILD))
+    # What gives back, or stands for, what it is handed: the state fills that.
+    for module, name in (("types", "GenericAlias"), ("torch.jit._pickle", "restore_type_tag"),
+                         ("torch.jit._pickle", "build_intlist")):
+        handed = (b"h\xc8",) if name == "build_intlist" else (b"h\xc8", EMPTY_TUPLE)
+        filled = call(glob(module, name), *handed) + plain + BUILD + found + BUILD
+        add(f"alias_{name}", loader + b"q\xc8" + POP + filled + POP + call(glob("builtins", "list"), b"h\xc8"))
+    inner = proto(2) + loader + plain + BUILD + found + BUILD + STOP
+    add("awake_nested", call(glob("builtins", "list"), call(
+        glob("torch.storage", "_load_from_bytes"), blob(torch_zip(inner)))))
     linear = glob("torch.nn.modules.linear", "Linear") + EMPTY_TUPLE + NEWOBJ
     mapping = lazy + items(_mapping=items(**{".configuration_utils": text("os")}), _extra_content=EMPTY_DICT,
                            _modules=EMPTY_DICT) + BUILD
@@ -402,6 +418,13 @@ def two_formats(shelf):
     # A field nobody knows is an integer to the pickle machine, and the model what follows `STOP`.
     field = b"aaa" + POP + EXEC_2 + STOP
     shelf.add(family, "field.onnx", b"J" + bytes([len(field)]) + field + model.SerializeToString())
+    # An archive is found from a file's end.
+    archive = torch_zip(EVIL)
+    value = struct.pack("<Q", 1) + b"k" + struct.pack("<IQ", 8, len(archive)) + archive
+    empty = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+    for name, start in (("value.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + value[:-len(archive)]), ("tail.gguf", empty),
+                        ("a.json", b'{"a": 1}'), ("rar.pt", b"Rar!\x1a\x07\0"), ("gz.pt", b"\x1f\x8b\x08" + bytes(7))):
+        shelf.add(family, f"zip_behind_{name}", start + archive)
     for name in ("settings.yaml", "config.json", "notes.jinja"):
         code = b"cos\nsystem\n(V" + SHELL.encode() + b"\ntR"
         shelf.add(family, name, code + b" a: 1\n")
@@ -527,6 +550,8 @@ def settings(shelf):
             {"_target_": "os.system", "command": SHELL}, {"auto_mapping": {"parent_library": "os"}},
             [{"idx": 0, "path": "", "type": "subprocess.Popen"}])):
         shelf.add("settings", f"{number}.json", json.dumps(data).encode())
+    shelf.add("settings", "pointed.yaml", b"_target_: ${y}\ny: os.system\n")
+    shelf.add("settings", "pointed.json", json.dumps({"_target_": "${a.y}", "a": {"y": "os.system"}}).encode())
     shelf.add("settings", "a.yaml", b"a: !!python/object/apply:os.system ['" + CANARY.encode() + b"']\n")
     shelf.add("settings", "b.nemo", tar_of([("model_config.yaml", b"m:\n  _target_: os.system\n")]))
     shelf.add("settings", "modeling.py", b"import base64\nexec(base64.b64decode('cHJpbnQoKQ=='))\n")
