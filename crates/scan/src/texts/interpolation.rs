@@ -26,10 +26,8 @@ pub(super) fn callable(
             continue;
         };
         let key = path.rsplit('.').next().unwrap_or(path);
-        let found = match path.contains([':', '$']) {
-            true => Vec::new(),
-            false => values(key),
-        };
+        let elsewhere = path.contains([':', '$']);
+        let found = if elsewhere { Vec::new() } else { values(key) };
         if found.is_empty() {
             let more = || format!("_target_: {name}");
             ledger.note(rules::REMOTE_CODE, name, at, more);

@@ -113,7 +113,7 @@ impl Looker {
             // The worst are told, however many lesser ones there are.
             let most = match finding.severity {
                 Severity::Dangerous => 2 * FINDINGS,
-                _ => FINDINGS,
+                Severity::Suspicious => FINDINGS,
             };
             if self.findings.len() >= most {
                 continue;
