@@ -56,7 +56,7 @@ pub mod writer;
 pub use container::begins_tar;
 pub use error::CkptError;
 pub use pickle::COMPUTED_GLOBAL;
-pub use reader::{Beside, CkptReader, Unpacked, disguised, probe, start, stream};
+pub use reader::{Beside, CkptReader, Unpacked, active, disguised, probe, start, stream};
 
 /// PyTorch checkpoints: zip, TorchScript, PT2, legacy stream, tar, plain pickles.
 pub static FORMAT: ir::Format = ir::Format {

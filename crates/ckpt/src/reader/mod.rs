@@ -18,7 +18,7 @@ mod survey;
 mod walk;
 
 pub use probe::probe;
-pub use survey::{Beside, Unpacked, disguised, start, stream};
+pub use survey::{Beside, Unpacked, active, disguised, start, stream};
 
 use crate::container::{Form, Storages};
 use crate::pickle::Budget;

@@ -117,20 +117,23 @@ pub fn stream(region: &Region, cx: &Context) -> Survey {
     surveyor.out
 }
 
-/// The same of a file that is of another format as well, if it calls something there: a file can be
-/// made to begin as both.
-pub fn disguised(region: &Region, cx: &Context) -> Option<Survey> {
+/// The same, if it calls something, or names something and runs to its end: lists of words may begin as
+/// a pickle that imports.
+pub fn active(region: &Region, cx: &Context) -> Option<Survey> {
     let outcome = first(region, cx);
-    does_something(&outcome).then(|| {
-        let mut survey = begun(outcome);
-        survey.error = None;
-        survey.anomalies.push(Anomaly {
-            kind: AnomalyKind::ParserDisagreement,
-            place: "pickle".to_owned(),
-            what: "whoever unpickles the file runs what it begins with".to_owned(),
-        });
-        survey
-    })
+    does_something(&outcome).then(|| begun(outcome))
+}
+
+/// The same of a file that is of another format as well: a file can be made to begin as both.
+pub fn disguised(region: &Region, cx: &Context) -> Option<Survey> {
+    let mut survey = active(region, cx)?;
+    survey.error = None;
+    survey.anomalies.push(Anomaly {
+        kind: AnomalyKind::ParserDisagreement,
+        place: "pickle".to_owned(),
+        what: "whoever unpickles the file runs what it begins with".to_owned(),
+    });
+    Some(survey)
 }
 
 fn first(region: &Region, cx: &Context) -> Outcome {

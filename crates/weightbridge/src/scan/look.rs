@@ -249,10 +249,13 @@ impl Looker {
     /// other if it is named like a model. Answers whether that is dangerous: nothing else is said of it.
     pub(super) fn look_at_start(&mut self, input: &Input) -> ir::Result<bool> {
         let region = input.file()?;
-        let mut survey = if promises(input.path()) {
-            ckpt::stream(region, &self.cx)
+        let found = if promises(input.path()) {
+            Some(ckpt::stream(region, &self.cx))
         } else {
-            ckpt::start(region, &self.cx)
+            ckpt::active(region, &self.cx)
+        };
+        let Some(mut survey) = found else {
+            return Ok(false);
         };
         let judgement = scan::judge(&survey);
         let dangerous = judgement.verdict == Verdict::Dangerous;
