@@ -215,6 +215,13 @@ fn an_archive_behind_a_file_of_another_kind() {
     // … and a member of an archive is looked at in the same way.
     let nested = tar("inner.gguf", &value(&bad));
     dangerous("repository.tar", &nested, "process");
+    // Python does not look at the number of the volume, nor at how many entries there are said to be.
+    for at in [4, 8, 10] {
+        let mut file = value(&bad);
+        let end = file.len() - 22;
+        file[end + at] = 9;
+        dangerous("model.gguf", &file, "process");
+    }
     let scanned = scan("model.gguf", &value(&good));
     assert_eq!(scanned.verdict, Verdict::Suspicious, "{scanned:?}");
 }

@@ -50,6 +50,10 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         _ => bench.texts.signs(objects, call),
     };
     let rule = match standing {
+        // A member of an enum, looked up by its value, is the whole process's.
+        Standing::Harmless if !call.states().is_empty() && is_lookup(objects, call) => {
+            Some(rules::STATE_POISONING)
+        }
         Standing::Harmless if !call.is_untouched() => {
             let made =
                 name_of(objects, call.callee).is_some_and(|(_, name)| instances::is_made(&name));
@@ -181,6 +185,20 @@ fn is_commanded(objects: &Objects, call: &Call, core: bool, signs: Signs) -> boo
     } else {
         constructs && !is_plain_word(objects, call) && signs.text
     }
+}
+
+/// Whether a class is called with one word or number, as enums are.
+fn is_lookup(objects: &Objects, call: &Call) -> bool {
+    let only = objects.sequence(call.args).unwrap_or_default();
+    let word = |id: &ObjectId| matches!(objects.get(*id), Object::Str(_) | Object::Int(_));
+    let name = name_of(objects, call.callee).filter(|_| call.kind == CallKind::Reduce);
+    only.len() == 1
+        && only.iter().all(word)
+        && name.is_some_and(|(module, name)| {
+            // Exceptions have attributes.
+            let error = module == "builtins" || name.ends_with("Error");
+            standing::is_class_like(&name) && !error
+        })
 }
 
 /// `class.__new__(class)` and nothing more: no constructor runs.

@@ -188,7 +188,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::CallsFirst => {
-            let fine = first.is_some_and(|callee| is_builder(objects, callee));
+            let fine = untouched && first.is_some_and(|callee| is_builder(objects, callee));
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::CallsSecond => {

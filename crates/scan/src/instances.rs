@@ -29,6 +29,7 @@ pub(crate) struct Known {
 enum As {
     Arguments(Way),
     Conditional(Condition),
+    Filled,
     Items,
     State,
     /// With all that it holds.
@@ -53,7 +54,9 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Sta
         _ => None,
     };
     let found = found.or_else(|| state(bench, call, known));
-    let Some(found) = found else { return };
+    let Some(found) = found.or_else(|| filled(bench, id, call, known)) else {
+        return;
+    };
     let class = match objects.get(found) {
         Object::Call(made) => class_of(objects, made),
         _ => None,
@@ -111,6 +114,12 @@ fn harmless(bench: &mut Bench<'_>, call: &Call) -> Option<ObjectId> {
 /// Whether a function makes a tensor, or a parameter of one.
 fn is_rebuild(module: &str, name: &str) -> bool {
     module == "torch._utils" && name.starts_with("_rebuild_")
+}
+
+/// Whether a call makes a tensor, and nothing is done to that.
+fn is_tensor(objects: &Objects, made: &Call) -> bool {
+    let name = name_of(objects, made.callee).filter(|_| made.is_untouched());
+    name.is_some_and(|(module, name)| is_rebuild(&canonical(module), &name))
 }
 
 /// Whether it is what a checkpoint in bytes holds, whatever that is.
@@ -290,6 +299,67 @@ fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId
     None
 }
 
+/// An object that is no list or dictionary and is filled like one: what it does with the items, its
+/// class says, or its state. Some put them into a container that they were handed, which is another's
+/// state by then.
+fn filled(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Standing) -> Option<ObjectId> {
+    const LISTS: &[&str] = &[
+        "BoxList",
+        "_array_reconstructor",
+        "array",
+        "bytearray",
+        "deque",
+        "list",
+        "set",
+    ];
+    const DICTS: &[&str] = &[
+        "AttrDict",
+        "Box",
+        "Counter",
+        "Dict",
+        "OrderedDict",
+        "defaultdict",
+        "dict",
+    ];
+    if call.items().is_empty() && call.pairs().is_empty() || known == Standing::UnknownClass {
+        return None;
+    }
+    let objects = bench.objects;
+    let (_, name) = class_of(objects, call)?;
+    let last = name.rsplit('.').next().unwrap_or(&name);
+    let kept = last.ends_with("List") || last.ends_with("Set");
+    if !call.items().is_empty() && !kept && LISTS.binary_search(&last).is_err() {
+        return Some(id);
+    }
+    if call.pairs().is_empty() || DICTS.binary_search(&last).is_ok() {
+        return None;
+    }
+    // A container of its own is nobody else's.
+    let mut todo: Vec<ObjectId> = call.states().iter().copied().chain([call.args]).collect();
+    while let Some(part) = todo.pop() {
+        let inner: Vec<ObjectId> = match objects.get(part) {
+            Object::List(items) | Object::Tuple(items) => items.to_vec(),
+            Object::Dict(pairs) => pairs.iter().map(|(_, value)| *value).collect(),
+            Object::Call(made) if is_tensor(objects, made) => continue,
+            Object::Call(made) => {
+                let held = made.states().iter().chain(made.items()).copied();
+                let pairs = made.pairs().iter().map(|(_, value)| *value);
+                held.chain(pairs).chain([made.args]).collect()
+            }
+            _ => continue,
+        };
+        let empty = matches!(objects.get(part), Object::Tuple(_)) && inner.is_empty();
+        if bench.uses.shared(part) && !empty {
+            return Some(part);
+        }
+        // What was looked through for one object has nothing for another.
+        if bench.known.passed.insert((part, As::Filled)) {
+            todo.extend(inner);
+        }
+    }
+    None
+}
+
 impl Bench<'_> {
     /// The object that is gone through where these arguments, which stand in a container, are.
     fn among(&mut self, container: ObjectId, args: &[ObjectId], way: Way) -> Option<ObjectId> {
@@ -356,10 +426,7 @@ impl Bench<'_> {
                     todo.extend(pairs.iter().flat_map(|(key, value)| [*key, *value]));
                 }
                 // A tensor: what it is made of is judged by itself.
-                Object::Call(made)
-                    if made.is_untouched()
-                        && name_of(objects, made.callee)
-                            .is_some_and(|(m, n)| is_rebuild(&canonical(m), &n)) => {}
+                Object::Call(made) if is_tensor(objects, made) => {}
                 Object::Call(made) => {
                     todo.push(made.args);
                     todo.extend(made.kwargs());

@@ -209,6 +209,8 @@ const HANDED: u8 = 2;
 const HELD: u8 = 4;
 /// Arguments of a call that have been marked: many calls may share them.
 const ARGS: u8 = 8;
+/// Used in two places or more.
+const SHARED: u8 = 16;
 
 impl Uses {
     fn of(objects: &Objects) -> Self {
@@ -244,12 +246,12 @@ impl Uses {
                 Some(Condition::Partial | Condition::Reconstructor | Condition::GetItem)
             )
         });
-        if !keeps
-            && !self.has(call.args, ARGS)
-            && let Some(args) = objects.sequence(call.args)
-        {
+        let seen = self.has(call.args, ARGS);
+        if let Some(args) = objects.sequence(call.args).filter(|_| !keeps) {
             self.mark(call.args, ARGS);
-            self.mark_all(args, HANDED | HELD);
+            if !seen {
+                self.mark_all(args, HANDED | HELD);
+            }
         }
     }
 
@@ -268,6 +270,9 @@ impl Uses {
 
     fn mark(&mut self, id: ObjectId, flag: u8) {
         if let Some(uses) = self.0.get_mut(id.index()) {
+            if *uses != 0 {
+                *uses |= SHARED;
+            }
             *uses |= flag;
         }
     }
@@ -284,6 +289,11 @@ impl Uses {
     /// Whether a call has it as an argument.
     pub(crate) fn handed(&self, id: ObjectId) -> bool {
         self.has(id, HANDED)
+    }
+
+    /// Whether two or more have it.
+    pub(crate) fn shared(&self, id: ObjectId) -> bool {
+        self.has(id, SHARED)
     }
 
     /// Whether anything keeps it.

@@ -229,5 +229,7 @@ pub(crate) fn ends_as_zip(region: &Region) -> Result<bool> {
 pub(crate) fn ends_as_zip_within(region: &Region, most: u64) -> Result<bool> {
     let len = region.len().min(65_557).min(most);
     let tail = region.bytes(region.len() - len, usize::try_from(len).unwrap_or(0))?;
-    Ok(zip::has_end(&tail) && zip::Archive::read(region, &ir::Limits::default()).is_ok())
+    Ok(zip::has_end(&tail)
+        && (zip::Archive::read(region, &ir::Limits::default()).is_ok()
+            || zip::has_directory(region)))
 }

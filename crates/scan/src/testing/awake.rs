@@ -198,6 +198,42 @@ fn results_that_may_be_what_was_handed_in() {
     assert_eq!(b.findings(), [""; 0]);
 }
 
+/// `ChainMap(d)["key"] = value` sets it in `d`, which is another object's state.
+#[test]
+fn containers_that_are_filled_through_another_object() {
+    let found = |shared: bool, class: (&str, &str)| {
+        let mut b = Builder::new();
+        let held = b.dict(&[]);
+        let wrapper = b.new_object(class.0, class.1);
+        let state = b.dict(&[("data", held)]);
+        b.build(wrapper, state);
+        let (key, value) = (b.str("dataset"), b.int(1));
+        b.set_pair(wrapper, key, value);
+        let loader = b.new_object("torch.utils.data.dataloader", "DataLoader");
+        let other = if shared { held } else { b.dict(&[]) };
+        b.build(loader, other);
+        b.findings()
+    };
+    for class in [
+        ("collections", "UserDict"),
+        ("collections", "ChainMap"),
+        ("transformers.tokenization_utils_base", "BatchEncoding"),
+    ] {
+        assert!(
+            found(true, class)[0].starts_with("indirection"),
+            "{class:?}"
+        );
+        assert_eq!(found(false, class), [""; 0], "{class:?}");
+    }
+    assert_eq!(found(true, ("collections", "OrderedDict")), [""; 0]);
+    // What is no list calls its `append`, which may be an attribute of its own.
+    let mut b = Builder::new();
+    let object = b.new_object("transformers.tokenization_utils_base", "BatchEncoding");
+    let item = b.str("id");
+    b.append(object, item);
+    assert!(b.only().starts_with("indirection"));
+}
+
 /// A class that opens what it is named is no builder of tensors.
 #[test]
 fn classes_that_another_function_calls() {

@@ -95,6 +95,20 @@ impl Builder {
         }
     }
 
+    /// An item set on what a call made.
+    pub(crate) fn set_pair(&mut self, target: ObjectId, key: ObjectId, value: ObjectId) {
+        if let Some(Object::Call(call)) = self.objects.get_mut(target) {
+            call.changes().pairs.push((key, value));
+        }
+    }
+
+    /// An item appended to what a call made.
+    pub(crate) fn append(&mut self, target: ObjectId, item: ObjectId) {
+        if let Some(Object::Call(call)) = self.objects.get_mut(target) {
+            call.changes().items.push(item);
+        }
+    }
+
     /// `rule what` of each finding.
     pub(crate) fn findings(&self) -> Vec<String> {
         crate::judge_objects(&self.objects, "data.pkl")

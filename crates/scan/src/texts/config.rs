@@ -1,12 +1,12 @@
 //! Configurations in JSON: what they make a loader import, fetch or run.
 
+use super::interpolation::Interpolated;
 use super::json::Json;
-use super::{interpolation, jinja, python};
+use super::{jinja, python};
 use crate::ledger::Ledger;
 use crate::rules;
 use crate::standing::{Standing, first_part, standing};
 use crate::tables::pipelines::PIPELINES;
-use std::collections::BTreeSet;
 
 /// How deep settings are looked for: deeper than any document that is parsed (128).
 const DEPTH: u8 = 130;
@@ -42,22 +42,22 @@ pub(super) fn judge(value: &Json, pipeline: bool, ledger: &mut Ledger<'_>) {
     if pipeline {
         parts(value, ledger);
     }
-    for target in under(value, "_target_") {
-        interpolation::callable(&target, 0, &|key| under(value, key), ledger);
-    }
-}
-
-/// The texts that a document has under a key, each once.
-fn under(value: &Json, key: &str) -> Vec<String> {
-    let mut found = BTreeSet::new();
+    let mut put_together = Interpolated::default();
+    let mut texts = Vec::new();
     let mut todo = vec![value];
     while let Some(value) = todo.pop() {
-        let texts = value.pairs().iter().filter(|(name, _)| name == key);
-        found.extend(texts.filter_map(|(_, value)| value.text()));
+        for (name, inner) in value.pairs() {
+            if let (true, Some(target)) = (name == "_target_", inner.text())
+                && !put_together.take(target, 0, ledger)
+            {
+                callable(target, 0, ledger);
+            }
+        }
+        texts.extend(value.text());
         todo.extend(value.items());
         todo.extend(value.pairs().iter().map(|(_, value)| value));
     }
-    found.into_iter().map(str::to_owned).collect()
+    put_together.judge(texts.into_iter(), ledger);
 }
 
 fn object(value: &Json, depth: u8, ledger: &mut Ledger<'_>) {

@@ -3,7 +3,8 @@
 //! Nothing is parsed: a text can be made so that two parsers split it differently. Tags and keys are
 //! looked for wherever they stand, quoted, in comments or not, and only what they lead to decides.
 
-use super::{called, config, hyperpyyaml, interpolation};
+use super::interpolation::Interpolated;
+use super::{called, config, hyperpyyaml};
 use crate::ledger::Ledger;
 use crate::rules;
 use std::borrow::Cow;
@@ -173,9 +174,11 @@ fn targets(text: &str, seen: &mut BTreeSet<String>, passed: &mut usize, ledger: 
         return;
     }
     let anchors = anchors(text, passed);
+    let mut put_together = Interpolated::default();
     for key in keys {
-        values(text, key, &anchors, seen, passed, ledger);
+        values(text, key, &anchors, seen, &mut put_together, passed, ledger);
     }
+    put_together.judge([text].into_iter(), ledger);
 }
 
 fn values(
@@ -183,6 +186,7 @@ fn values(
     key: &str,
     anchors: &HashMap<&str, Vec<&str>>,
     seen: &mut BTreeSet<String>,
+    put_together: &mut Interpolated,
     passed: &mut usize,
     ledger: &mut Ledger<'_>,
 ) {
@@ -213,34 +217,18 @@ fn values(
             if *passed == 0 {
                 return;
             }
-            if !seen.insert(format!("{key} {value}")) {
-                continue;
-            }
-            if key == "_target_" {
-                let values = |key: &str| under(text, key);
-                interpolation::callable(value, from as u64, &values, ledger);
-            } else {
-                judge_target(value, key, from as u64, ledger);
+            let at = from as u64;
+            let known = key == "_target_" && put_together.take(value, at, ledger);
+            if !known && seen.insert(format!("{key} {value}")) {
+                judge_target(value, key, at, ledger);
             }
         }
     }
 }
 
-/// The words that stand behind a key at the beginning of a line.
-fn under(text: &str, key: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| {
-        let line = line.trim_start_matches([' ', '-', '{', '"', '\'']);
-        let rest = line.strip_prefix(key)?.trim_start_matches(['"', '\'']);
-        let value = rest.trim_start().strip_prefix(':')?.trim();
-        let value = value.trim_start_matches(['"', '\'']);
-        let end = value.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '#'));
-        Some(value.get(..end.unwrap_or(value.len()))?.to_owned())
-    });
-    lines.filter(|value| !value.is_empty()).take(64).collect()
-}
-
 fn judge_target(value: &str, key: &str, at: u64, ledger: &mut Ledger<'_>) {
     match key {
+        "_target_" => config::callable(value, at, ledger),
         // MLflow's own flavors.
         "loader_module" if value.starts_with("mlflow.") => {}
         "loader_module" => called::imported(rules::CONFIG_CALLABLE, key, value, at, ledger),
@@ -447,6 +435,13 @@ mod tests {
             "x: &x os.system\n_target_: *x",
             "_target_: ${y}\ny: os.system",
             "_target_: \"${a.y}\"\na:\n  y: '${z}'\nz: os.system",
+            "_target_: ${a.y}\na: {x: 1, y: os.system}\nb:\n  y: torch.nn.Linear",
+            "_target_: ${y}\ny: &k os.system",
+            "_target_: ${y}\ny: !!str os.system",
+            "_target_: ${y}\ny: >-\n  os.system",
+            "_target_: ${y}\ny: \"os\\x2esystem\"",
+            "_target_: ${ y }\n? y\n: os.system",
+            "_target_: ${y\n  }\ny: os.system",
             "_target_: ${m}.system\nm: os",
             "_target_: >-\n  os.system\n",
             "a: |\n  'oops\n_target_: os.system\nb: 'x'",
@@ -466,7 +461,6 @@ mod tests {
             "target: text\ntarget_modules: [q_proj]\nmy_target: os.system\n",
             "target: code.py\nx: &y 1.5\nz: *y\n",
             "_target_: torch.nn.Linear\nc: {_target_: torch.optim.AdamW, lr: 1e-3}\n",
-            "_target_: ${kind}\nkind: torch.optim.AdamW\n",
             "a: the _target_ os.system\n",
             "_target_:\n  a: os.system\n",
             "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n",

@@ -91,6 +91,16 @@ pub(crate) fn has_end(tail: &[u8]) -> bool {
     last_end(tail).is_some()
 }
 
+/// Whether the end record leads to a directory, whatever else is wrong with that.
+pub(crate) fn has_directory(region: &Region) -> bool {
+    let mut this = Directory::default();
+    let start = this.find_end(region).and_then(|end| {
+        this.place(region, &end)?;
+        region.bytes(this.start, CENTRAL.len())
+    });
+    start.is_ok_and(|start| start == CENTRAL[..])
+}
+
 pub(super) fn last_end(tail: &[u8]) -> Option<usize> {
     let last = tail.len().checked_sub(END_LEN)?;
     (0..=last)
@@ -176,7 +186,10 @@ impl Directory {
             offset: u32_at(record, 16).into(),
         };
         if u16_at(record, 4) != 0 && u16_at(record, 4) != u16::MAX {
-            return Err(bad("the archive is one of several volumes"));
+            // Python does not look.
+            let what = "the archive is one of several volumes";
+            self.hard
+                .push(odd(AnomalyKind::Unreadable, "zip directory", what));
         }
         self.find_end64(region, &mut end)?;
         // PyTorch opens nothing else, Python does not look.

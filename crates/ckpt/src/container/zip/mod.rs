@@ -10,7 +10,7 @@ mod chain;
 mod directory;
 
 pub(crate) use chain::chain;
-pub(crate) use directory::has_end;
+pub(crate) use directory::{has_directory, has_end};
 
 use super::inflate;
 use crate::error::CkptError;

@@ -89,10 +89,6 @@ fn what_imports_and_fetches_is_told() {
             r#"{"_target_": "os.system", "command": "id"}"#,
             "config-callable",
         ),
-        (
-            r#"{"_target_": "${y}", "y": "os.system"}"#,
-            "config-callable",
-        ),
         (r#"{"_target_": "${oc.env:X}"}"#, "remote-code"),
         (
             r#"[{"path": "", "type": "subprocess.Popen"}]"#,
@@ -177,4 +173,13 @@ fn kernels_of_others_are_told() {
         let found = findings(text);
         assert_eq!(found.iter().any(|f| f.0 == "remote-code"), told, "{text}");
     }
+}
+
+#[test]
+fn a_target_that_is_put_together() {
+    let found = findings(r#"{"_target_": "${a.y}", "a": {"y": "os.system"}}"#);
+    assert!(
+        found.contains(&("config-callable", "os.system".to_owned())),
+        "{found:?}"
+    );
 }
