@@ -259,6 +259,11 @@ fn conditional(bench: &mut Bench<'_>, call: &Call, condition: Condition) -> Opti
 /// through in its own.
 fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId> {
     let objects = bench.objects;
+    // A program gives an object one state. A class may have made the first its own dictionary, which is
+    // another's as well.
+    if let [_, second, ..] = call.states() {
+        return Some(*second);
+    }
     if known == Standing::UnknownClass {
         return None;
     }

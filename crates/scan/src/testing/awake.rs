@@ -226,6 +226,14 @@ fn containers_that_are_filled_through_another_object() {
         assert_eq!(found(false, class), [""; 0], "{class:?}");
     }
     assert_eq!(found(true, ("collections", "OrderedDict")), [""; 0]);
+    // Nor has anything two states.
+    let mut b = Builder::new();
+    let object = b.new_object("argparse", "Namespace");
+    for _ in 0..2 {
+        let state = b.dict(&[]);
+        b.build(object, state);
+    }
+    assert!(b.only().starts_with("indirection"));
     // What is no list calls its `append`, which may be an attribute of its own.
     let mut b = Builder::new();
     let object = b.new_object("transformers.tokenization_utils_base", "BatchEncoding");
