@@ -8,7 +8,7 @@ use crate::render::render;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing};
 use crate::tables::loaders::{LOADERS, loads};
-use crate::{instances, states};
+use crate::{aliases, instances, states};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -41,6 +41,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         return;
     };
     instances::judge(bench, id, call, standing);
+    aliases::judge(bench, id, call, standing);
     if let Standing::Conditional(condition) = standing {
         conditions::judge(bench, id, call, condition);
         return;
@@ -50,15 +51,6 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
         _ => bench.texts.signs(objects, call),
     };
     let rule = match standing {
-        // A member of an enum, looked up by its value, is the whole process's.
-        Standing::Harmless if !call.states().is_empty() && is_lookup(objects, call) => {
-            Some(rules::STATE_POISONING)
-        }
-        Standing::Harmless if !call.is_untouched() => {
-            let made =
-                name_of(objects, call.callee).is_some_and(|(_, name)| instances::is_made(&name));
-            (!made).then_some(rules::INDIRECTION)
-        }
         Standing::Harmless | Standing::Conditional(_) => None,
         Standing::Dangerous(rule) => Some(rule),
         Standing::KnownClass => known_class(objects, call, signs),
@@ -185,20 +177,6 @@ fn is_commanded(objects: &Objects, call: &Call, core: bool, signs: Signs) -> boo
     } else {
         constructs && !is_plain_word(objects, call) && signs.text
     }
-}
-
-/// Whether a class is called with one word or number, as enums are.
-fn is_lookup(objects: &Objects, call: &Call) -> bool {
-    let only = objects.sequence(call.args).unwrap_or_default();
-    let word = |id: &ObjectId| matches!(objects.get(*id), Object::Str(_) | Object::Int(_));
-    let name = name_of(objects, call.callee).filter(|_| call.kind == CallKind::Reduce);
-    only.len() == 1
-        && only.iter().all(word)
-        && name.is_some_and(|(module, name)| {
-            // Exceptions have attributes.
-            let error = module == "builtins" || name.ends_with("Error");
-            standing::is_class_like(&name) && !error
-        })
 }
 
 /// `class.__new__(class)` and nothing more: no constructor runs.

@@ -8,7 +8,7 @@ use crate::code::explain;
 use crate::conditions::Condition;
 use crate::objects::Bench;
 use crate::rules;
-use crate::standing::{Standing, canonical, first_part, is_class_like, is_standard, standing};
+use crate::standing::{Standing, canonical, first_part, is_standard, standing};
 use crate::states::class_of;
 use ir::{Call, Object, ObjectId, Objects};
 use std::collections::{HashMap, HashSet};
@@ -29,7 +29,6 @@ pub(crate) struct Known {
 enum As {
     Arguments(Way),
     Conditional(Condition),
-    Filled,
     Items,
     State,
     /// With all that it holds.
@@ -53,8 +52,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Sta
         Standing::Conditional(condition) => conditional(bench, call, condition),
         _ => None,
     };
-    let found = found.or_else(|| state(bench, call, known));
-    let Some(found) = found.or_else(|| filled(bench, id, call, known)) else {
+    let Some(found) = found.or_else(|| state(bench, call, known)) else {
         return;
     };
     let class = match objects.get(found) {
@@ -117,7 +115,7 @@ fn is_rebuild(module: &str, name: &str) -> bool {
 }
 
 /// Whether a call makes a tensor, and nothing is done to that.
-fn is_tensor(objects: &Objects, made: &Call) -> bool {
+pub(crate) fn is_tensor(objects: &Objects, made: &Call) -> bool {
     let name = name_of(objects, made.callee).filter(|_| made.is_untouched());
     name.is_some_and(|(module, name)| is_rebuild(&canonical(module), &name))
 }
@@ -130,51 +128,6 @@ fn is_nested(objects: &Objects, id: ObjectId) -> bool {
     name_of(objects, made.callee).is_some_and(|(module, name)| {
         standing(module, &name) == Standing::Conditional(Condition::LoadFromBytes)
     })
-}
-
-/// Whether what something harmless gives is an object of its own. Other functions may give back what
-/// they are handed: what a state then fills is that, which was judged without it.
-pub(crate) fn is_made(name: &str) -> bool {
-    const MAKERS: &[&str] = &[
-        "_mareconstruct",
-        "_reconstruct",
-        "array",
-        "bytearray",
-        "chain",
-        "coo_array",
-        "coo_matrix",
-        "count",
-        "csc_array",
-        "csc_matrix",
-        "csr_array",
-        "csr_matrix",
-        "cycle",
-        "defaultdict",
-        "deque",
-        "dict",
-        "dok_matrix",
-        "dtype",
-        "finfo",
-        "fragment_address",
-        "iinfo",
-        "islice",
-        "lil_matrix",
-        "list",
-        "matrix",
-        "ndarray",
-        "poly1d",
-        "recarray",
-        "record",
-        "repeat",
-        "set",
-        "tensor_fragment",
-        "timezone",
-        "tzlocal",
-        "tzutc",
-    ];
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let class = is_class_like(last) && last != "GenericAlias";
-    class || last.starts_with("_rebuild_") || MAKERS.binary_search(&last).is_ok()
 }
 
 /// Whether a class or function of Python's own goes through what it is handed, and keeps the items.
@@ -259,11 +212,6 @@ fn conditional(bench: &mut Bench<'_>, call: &Call, condition: Condition) -> Opti
 /// through in its own.
 fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId> {
     let objects = bench.objects;
-    // A program gives an object one state. A class may have made the first its own dictionary, which is
-    // another's as well.
-    if let [_, second, ..] = call.states() {
-        return Some(*second);
-    }
     if known == Standing::UnknownClass {
         return None;
     }
@@ -299,67 +247,6 @@ fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId
             if objects.str(*key) == Some("param_groups") && bench.is_instance(*value) {
                 return Some(*value);
             }
-        }
-    }
-    None
-}
-
-/// An object that is no list or dictionary and is filled like one: what it does with the items, its
-/// class says, or its state. Some put them into a container that they were handed, which is another's
-/// state by then.
-fn filled(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Standing) -> Option<ObjectId> {
-    const LISTS: &[&str] = &[
-        "BoxList",
-        "_array_reconstructor",
-        "array",
-        "bytearray",
-        "deque",
-        "list",
-        "set",
-    ];
-    const DICTS: &[&str] = &[
-        "AttrDict",
-        "Box",
-        "Counter",
-        "Dict",
-        "OrderedDict",
-        "defaultdict",
-        "dict",
-    ];
-    if call.items().is_empty() && call.pairs().is_empty() || known == Standing::UnknownClass {
-        return None;
-    }
-    let objects = bench.objects;
-    let (_, name) = class_of(objects, call)?;
-    let last = name.rsplit('.').next().unwrap_or(&name);
-    let kept = last.ends_with("List") || last.ends_with("Set");
-    if !call.items().is_empty() && !kept && LISTS.binary_search(&last).is_err() {
-        return Some(id);
-    }
-    if call.pairs().is_empty() || DICTS.binary_search(&last).is_ok() {
-        return None;
-    }
-    // A container of its own is nobody else's.
-    let mut todo: Vec<ObjectId> = call.states().iter().copied().chain([call.args]).collect();
-    while let Some(part) = todo.pop() {
-        let inner: Vec<ObjectId> = match objects.get(part) {
-            Object::List(items) | Object::Tuple(items) => items.to_vec(),
-            Object::Dict(pairs) => pairs.iter().map(|(_, value)| *value).collect(),
-            Object::Call(made) if is_tensor(objects, made) => continue,
-            Object::Call(made) => {
-                let held = made.states().iter().chain(made.items()).copied();
-                let pairs = made.pairs().iter().map(|(_, value)| *value);
-                held.chain(pairs).chain([made.args]).collect()
-            }
-            _ => continue,
-        };
-        let empty = matches!(objects.get(part), Object::Tuple(_)) && inner.is_empty();
-        if bench.uses.shared(part) && !empty {
-            return Some(part);
-        }
-        // What was looked through for one object has nothing for another.
-        if bench.known.passed.insert((part, As::Filled)) {
-            todo.extend(inner);
         }
     }
     None

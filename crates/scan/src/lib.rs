@@ -32,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod calls;
 mod code;
 mod computed;

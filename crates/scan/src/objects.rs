@@ -28,6 +28,7 @@ pub fn judge_objects(objects: &Objects, place: &str) -> Vec<Finding> {
         texts: Texts::default(),
         states: HashSet::new(),
         files: HashSet::new(),
+        filled: HashSet::new(),
         known: Known::default(),
         standings: HashMap::new(),
     };
@@ -79,6 +80,8 @@ pub(crate) struct Bench<'a> {
     /// The states whose values were looked at for files, for classes that open them whatever else
     /// they keep, and for others. Many objects may share one.
     pub(crate) files: HashSet<(ObjectId, bool)>,
+    /// The parts of objects filled like dictionaries that were looked at.
+    pub(crate) filled: HashSet<ObjectId>,
     /// What is known of objects that something goes through.
     pub(crate) known: Known,
     /// What is known of the names that were called.
