@@ -24,14 +24,27 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Sta
     // A program gives an object one state. A class may have made the first its own dictionary, which is
     // another's as well.
     let twice = call.states().len() > 1;
+    // Slots are set by the class's `__setattr__`, which finds what the dictionary has just put there.
+    let library = matches!(known, Standing::KnownClass | Standing::LibraryClass { .. });
+    let slots = library && call.states().iter().any(|state| has_both(objects, *state));
     let other = known != Standing::UnknownClass && fills(bench, call);
-    let Some(rule) = rule.or((twice || other).then_some(rules::INDIRECTION)) else {
+    let wrong = twice || slots || other;
+    let Some(rule) = rule.or(wrong.then_some(rules::INDIRECTION)) else {
         return;
     };
     let at = bench.at(id);
     let what = || callee_name(objects, call);
     let more = || explain(objects, id, call);
     bench.ledger.note_of(call.callee, rule, what, at, more);
+}
+
+/// Whether a state fills an object's dictionary and its slots.
+fn has_both(objects: &Objects, state: ObjectId) -> bool {
+    let Object::Tuple(parts) = objects.get(state) else {
+        return false;
+    };
+    let filled = |id: &ObjectId| objects.pairs(*id).is_some_and(|pairs| !pairs.is_empty());
+    parts.len() == 2 && parts.iter().all(filled)
 }
 
 /// The rule for what a harmless class or function gives that is no object of its own.
@@ -109,6 +122,8 @@ fn is_made(name: &str) -> bool {
 fn fills(bench: &mut Bench<'_>, call: &Call) -> bool {
     const LISTS: &[&str] = &[
         "BoxList",
+        "LogitsProcessorList",
+        "StoppingCriteriaList",
         "_array_reconstructor",
         "array",
         "bytearray",
@@ -116,11 +131,20 @@ fn fills(bench: &mut Bench<'_>, call: &Call) -> bool {
         "list",
         "set",
     ];
+    // Of `dict`; what of them has a state keeps its items there as well.
     const DICTS: &[&str] = &[
         "AttrDict",
+        "AttributeDict",
         "Box",
+        "Bunch",
+        "CfgNode",
+        "ClassInstantier",
+        "ConfigDict",
         "Counter",
+        "DefaultMunch",
         "Dict",
+        "EasyDict",
+        "Munch",
         "OrderedDict",
         "defaultdict",
         "dict",
@@ -130,11 +154,12 @@ fn fills(bench: &mut Bench<'_>, call: &Call) -> bool {
         return false;
     };
     let last = name.rsplit('.').next().unwrap_or(&name);
-    let kept = last.ends_with("List") || last.ends_with("Set");
-    if !call.items().is_empty() && !kept && LISTS.binary_search(&last).is_err() {
+    if !call.items().is_empty() && LISTS.binary_search(&last).is_err() {
         return true;
     }
-    if call.pairs().is_empty() || DICTS.binary_search(&last).is_ok() {
+    // Outputs of transformers' models are dictionaries by another name.
+    let dict = DICTS.binary_search(&last).is_ok() || last.contains("Output");
+    if call.pairs().is_empty() || dict {
         return false;
     }
     // A container of its own is nobody else's.

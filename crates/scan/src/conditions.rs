@@ -8,7 +8,7 @@ use crate::calls::{self, callee_name, full_name, holds_any, name_of};
 use crate::code::explain;
 use crate::objects::Bench;
 use crate::rules::{self, Rule};
-use crate::standing::{self, Standing, is_class_like};
+use crate::standing::{self, Standing, first_part, is_class_like};
 use crate::tables::loaders::{LOADERS, loads};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 
@@ -188,7 +188,12 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::CallsFirst => {
-            let fine = untouched && first.is_some_and(|callee| is_builder(objects, callee));
+            // `_rebuild_from_type_v2(function, class, …)`
+            let typed =
+                name_of(objects, call.callee).is_some_and(|(_, name)| name.contains("from_type"));
+            let class = !typed || args.get(1).is_some_and(|id| objects.global(*id).is_some());
+            let builds = first.is_some_and(|callee| is_builder(objects, callee));
+            let fine = untouched && class && builds;
             ((!fine).then_some(rules::INDIRECTION), String::new())
         }
         Condition::CallsSecond => {
@@ -297,11 +302,22 @@ fn kept(objects: &Objects, call: &Call) -> Option<Rule> {
     all.find_map(|(parts, named)| {
         let parts = objects.sequence(parts)?;
         let (module, name) = name_of(objects, *parts.first()?)?;
-        let rule = loads(LOADERS, module, &name)?;
-        let todo = parts.iter().skip(1).copied().chain(named).collect();
+        let todo: Vec<ObjectId> = parts.iter().skip(1).copied().chain(named).collect();
+        let Some(rule) = loads(LOADERS, module, &name) else {
+            // Of other classes a word is an option; more may be a file.
+            let known = standing::standing(module, &name) == Standing::KnownClass;
+            let tells = |object: &Object| calls::is_text(object) && !is_word(object);
+            return (known && holds_any(objects, todo, tells)).then_some(rules::CLASS_ARGUMENTS);
+        };
         let tells = |object: &Object| calls::is_text(object) || matches!(object, Object::Call(_));
         holds_any(objects, todo, tells).then_some(rule)
     })
+}
+
+/// Whether a text is a word that names an option.
+fn is_word(object: &Object) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    matches!(object, Object::Str(text) if text.len() <= 64 && text.chars().all(plain))
 }
 
 /// Whether a callable kept for later is a name that may be called at all, and called unseen.
@@ -332,7 +348,8 @@ fn is_builder(objects: &Objects, callee: ObjectId) -> bool {
         let rebuilds = name.starts_with("_rebuild_")
             || matches!(name, "_reconstruct" | "_frombuffer")
             || is_class_like(last);
-        rebuilds && standing::standing(&module, name) == Standing::Harmless
+        let home = matches!(first_part(&module), "jax" | "numpy" | "pandas" | "torch");
+        rebuilds && home && standing::standing(&module, name) == Standing::Harmless
     })
 }
 

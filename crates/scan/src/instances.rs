@@ -114,6 +114,15 @@ fn is_rebuild(module: &str, name: &str) -> bool {
     module == "torch._utils" && name.starts_with("_rebuild_")
 }
 
+/// Whether it is a dictionary, of a kind that PyTorch makes, or nothing that has items.
+fn is_dict(objects: &Objects, id: ObjectId) -> bool {
+    match objects.get(id) {
+        Object::Call(made) => class_of(objects, made)
+            .is_some_and(|(module, name)| module == "collections" && name == "OrderedDict"),
+        object => matches!(object, Object::Dict(_) | Object::None),
+    }
+}
+
 /// Whether a call makes a tensor, and nothing is done to that.
 pub(crate) fn is_tensor(objects: &Objects, made: &Call) -> bool {
     let name = name_of(objects, made.callee).filter(|_| made.is_untouched());
@@ -244,8 +253,19 @@ fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId
             continue;
         }
         for (key, value) in objects.pairs(*state).unwrap_or_default() {
-            if objects.str(*key) == Some("param_groups") && bench.is_instance(*value) {
-                return Some(*value);
+            match objects.str(*key) {
+                Some("param_groups") => {
+                    let items = objects.sequence(*value).unwrap_or_default();
+                    let mut all = items.iter().chain([value]);
+                    if let Some(found) = all.find(|id| bench.is_instance(**id)) {
+                        return Some(*found);
+                    }
+                }
+                // A module looks its attributes up in these.
+                Some("_buffers" | "_modules" | "_parameters") if !is_dict(objects, *value) => {
+                    return Some(*value);
+                }
+                _ => {}
             }
         }
     }

@@ -1262,6 +1262,11 @@ pub(crate) static DANGEROUS: &[Danger] = &[
     ("torch.utils.bottleneck", &[], CODE),
     ("torch.utils.collect_env", &[], PROCESS),
     ("torch.utils.cpp_extension", &[], CODE),
+    (
+        "torch.utils.data.dataloader",
+        &["_MultiProcessingDataLoaderIter"],
+        PROCESS,
+    ),
     ("torch.utils.data.datapipes", &[], PICKLE),
     ("torch.utils.jit", &[], CODE),
     ("torch.utils.model_dump", &[], CODE),

@@ -226,6 +226,24 @@ fn containers_that_are_filled_through_another_object() {
         assert_eq!(found(false, class), [""; 0], "{class:?}");
     }
     assert_eq!(found(true, ("collections", "OrderedDict")), [""; 0]);
+    // So does a set whose class is none.
+    let mut b = Builder::new();
+    let object = b.new_object("torch.nn.modules.container", "ModuleList");
+    let item = b.str("/etc/passwd");
+    b.append(object, item);
+    assert!(b.only().starts_with("indirection"));
+    // `__setattr__` of the class sets the slots, behind the dictionary.
+    let mut b = Builder::new();
+    let object = b.new_object(
+        "transformers.tokenization_utils_base",
+        "PreTrainedTokenizerBase",
+    );
+    let held = b.dict(&[]);
+    let one = b.int(1);
+    let (dict, slots) = (b.dict(&[("map", held)]), b.dict(&[("key", one)]));
+    let state = b.tuple(&[dict, slots]);
+    b.build(object, state);
+    assert!(b.findings().iter().any(|f| f.starts_with("indirection")));
     // Nor has anything two states.
     let mut b = Builder::new();
     let object = b.new_object("argparse", "Namespace");
@@ -240,6 +258,57 @@ fn containers_that_are_filled_through_another_object() {
     let item = b.str("id");
     b.append(object, item);
     assert!(b.only().starts_with("indirection"));
+}
+
+#[test]
+fn dictionaries_that_keep_their_items_in_a_state_as_well() {
+    for (module, name) in [
+        ("easydict", "EasyDict"),
+        ("yacs.config", "CfgNode"),
+        ("munch", "Munch"),
+        ("transformers.modeling_outputs", "BaseModelOutput"),
+    ] {
+        let mut b = Builder::new();
+        let object = b.new_object(module, name);
+        let one = b.int(1);
+        let list = b.tuple(&[one]);
+        let key = b.str("a");
+        let state = b.dict(&[("a", list)]);
+        b.build(object, state);
+        b.set_pair(object, key, list);
+        assert!(
+            b.findings().iter().all(|f| !f.starts_with("indirection")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_modules_and_optimizers_look_things_up_in() {
+    for key in ["_modules", "_parameters", "_buffers"] {
+        let mut b = Builder::new();
+        let module = b.new_object("torch.nn.modules.linear", "Identity");
+        let mapping = b.new_object("transformers.activations", "ClassInstantier");
+        let state = b.dict(&[(key, mapping)]);
+        b.build(module, state);
+        assert!(b.only().starts_with("indirection"), "{key}");
+    }
+    let mut b = Builder::new();
+    let adam = b.new_object("torch.optim.adam", "Adam");
+    let object = awake(&mut b);
+    let groups = b.tuple(&[object]);
+    let state = b.dict(&[("param_groups", groups)]);
+    b.build(adam, state);
+    assert!(b.only().starts_with("indirection"));
+    // A path that is kept to be called with.
+    let mut b = Builder::new();
+    let class = b.global(
+        "transformers.tokenization_utils_tokenizers",
+        "TokenizersBackend",
+    );
+    let file = b.str("/etc/passwd");
+    b.reduce("functools", "partial", &[class, file]);
+    assert_eq!(b.only(), "class-arguments functools.partial");
 }
 
 /// A class that opens what it is named is no builder of tensors.
