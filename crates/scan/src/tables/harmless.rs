@@ -476,6 +476,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("optparse", &["Values"]),
+    ("packaging.version", &["Version", "_Version"]),
     ("pandas._libs.arrays", &["__pyx_unpickle_NDArrayBacked"]),
     (
         "pandas._libs.internals",
@@ -744,6 +745,9 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
             "_VariableFunctionsClass.conv1d",
             "_VariableFunctionsClass.conv2d",
             "_VariableFunctionsClass.conv3d",
+            "_VariableFunctionsClass.conv_transpose1d",
+            "_VariableFunctionsClass.conv_transpose2d",
+            "_VariableFunctionsClass.conv_transpose3d",
             "_VariableFunctionsClass.cos",
             "_VariableFunctionsClass.dropout",
             "_VariableFunctionsClass.erf",
