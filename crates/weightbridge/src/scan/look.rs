@@ -9,7 +9,7 @@ use crate::detect;
 use foreign::{Kind, Wrapping};
 use ir::{Anomaly, AnomalyKind, Class, Context, Error, Input, Limits, Region, Survey, Text};
 pub(super) use names::promises;
-use names::{is_exported, is_long, is_pipeline, is_settings, unpacked_name};
+use names::{is_environment, is_exported, is_long, is_pipeline, is_settings, unpacked_name};
 use part::Part;
 use scan::{Finding, Judgement, Severity, Verdict};
 
@@ -470,6 +470,7 @@ impl Looker {
         };
         let how = match kind {
             Kind::Json if is_pipeline(base) => "pipeline",
+            Kind::Yaml if is_environment(base) => "environment",
             Kind::Json if self.names_library(place, name, &text) => "json with its library",
             _ => language,
         };

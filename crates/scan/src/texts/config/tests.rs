@@ -144,6 +144,8 @@ fn parts_of_a_pipeline() {
         assert_eq!(found(&part(library)), []);
     }
     let evil = ("config-callable", "subprocess".to_owned());
+    let hint = r#"{"t": [null, null, {"type_hint": ["subprocess", "Popen"]}]}"#;
+    assert_eq!(found(hint), std::slice::from_ref(&evil));
     assert_eq!(found(&part("subprocess")), [evil]);
     assert_eq!(
         found(&part("evil.module")),

@@ -45,6 +45,13 @@ pub(super) fn is_pipeline(base: &str) -> bool {
     matches!(base, "model_index.json" | "modular_model_index.json")
 }
 
+/// Whether a name is one under which conda and MLflow list the packages of a model.
+pub(super) fn is_environment(base: &str) -> bool {
+    let base = base.to_ascii_lowercase();
+    let stem = base.rsplit_once('.').map_or("", |(stem, _)| stem);
+    matches!(stem, "conda" | "environment" | "python_env")
+}
+
 /// Whether a document is read however long it is: the index of a set of shards, with the paths in
 /// it, and notebooks.
 pub(super) fn is_long(base: &str) -> bool {
