@@ -256,9 +256,10 @@ fn state(bench: &mut Bench<'_>, call: &Call, known: Standing) -> Option<ObjectId
             match objects.str(*key) {
                 Some("param_groups") => {
                     let items = objects.sequence(*value).unwrap_or_default();
-                    let mut all = items.iter().chain([value]);
-                    if let Some(found) = all.find(|id| bench.is_instance(**id)) {
-                        return Some(*found);
+                    let found = Some(*value).filter(|id| bench.is_instance(*id));
+                    let found = found.or_else(|| bench.among(*value, items, Way::Keeps));
+                    if found.is_some() {
+                        return found;
                     }
                 }
                 // A module looks its attributes up in these.

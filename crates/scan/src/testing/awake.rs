@@ -166,6 +166,19 @@ fn arrays_of_pandas_are_gone_through_and_what_they_hold() {
     }
 }
 
+#[test]
+fn groups_that_many_optimizers_share_are_looked_through_once() {
+    let mut b = Builder::new();
+    let held = b.new_object("argparse", "Namespace");
+    let groups = b.tuple(&[held; 20_000]);
+    for _ in 0..20_000 {
+        let adam = b.new_object("torch.optim.adam", "Adam");
+        let state = b.dict(&[("param_groups", groups)]);
+        b.build(adam, state);
+    }
+    assert_eq!(b.findings(), [""; 0]);
+}
+
 /// `f(object)` gives the object back, and what is set on the result is set on it.
 #[test]
 fn results_that_may_be_what_was_handed_in() {
