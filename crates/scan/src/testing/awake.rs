@@ -170,7 +170,7 @@ fn arrays_of_pandas_are_gone_through_and_what_they_hold() {
 fn groups_that_many_optimizers_share_are_looked_through_once() {
     let mut b = Builder::new();
     let held = b.new_object("argparse", "Namespace");
-    let groups = b.tuple(&[held; 20_000]);
+    let groups = b.tuple(&vec![held; 20_000]);
     for _ in 0..20_000 {
         let adam = b.new_object("torch.optim.adam", "Adam");
         let state = b.dict(&[("param_groups", groups)]);
