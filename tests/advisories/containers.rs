@@ -240,6 +240,17 @@ fn archives_in_archives_come_to_an_end() {
     assert!(scanned.findings.len() <= 20_000);
 }
 
+/// Pictures beside a model are none.
+#[test]
+fn a_picture_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = [&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], &[7; 64]].concat();
+    std::fs::write(folder.path().join("figure.png"), picture).unwrap();
+    let session = weightbridge::Session::default();
+    let report = weightbridge::scan(&[folder.path().to_owned()], &session).unwrap();
+    assert!(report.files.is_empty(), "{report:?}");
+}
+
 /// What stands behind ten thousand pickles is looked at.
 #[test]
 fn a_pickle_behind_many() {

@@ -190,6 +190,15 @@ fn conditional(bench: &mut Bench<'_>, call: &Call, condition: Condition) -> Opti
     };
     match condition {
         Condition::CallsFirst => rest.iter().find_map(|arg| {
+            // The arguments of a function that makes a tensor, of which the first may be its storage.
+            let items = objects.sequence(*arg).unwrap_or_default();
+            let storage = items.first().is_some_and(|id| is_nested(objects, *id));
+            let rebuilds = name_of(objects, callee)
+                .is_some_and(|(module, name)| is_rebuild(&canonical(module), &name));
+            if storage && rebuilds {
+                let items = items.get(1..).unwrap_or_default();
+                return bench.among(*arg, items, Way::Keeps);
+            }
             let values = objects.pairs(*arg).unwrap_or_default().iter();
             let values: Vec<ObjectId> = values.map(|(_, value)| *value).collect();
             let inside = bench.among(*arg, &values, Way::Keeps);

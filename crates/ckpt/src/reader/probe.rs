@@ -11,7 +11,8 @@ pub fn probe(peek: &Peek) -> Score {
         Some(region) => region.clone(),
         None => Region::memory(peek.head.clone()),
     };
-    if peek.head.is_empty() {
+    // The signature of a PNG begins as a pickle that names something outside of it, and breaks off.
+    if peek.head.is_empty() || peek.head.starts_with(b"\x89PNG\r\n\x1a\n") {
         return Score::no();
     }
     if is_zip(&region, &peek.head).unwrap_or(false) {

@@ -57,6 +57,17 @@ fn objects_that_something_goes_through() {
         &[builder, tensor, args],
     );
     assert!(b.only().starts_with("indirection"));
+    // … of a storage that is pickled as a checkpoint in bytes, as all are outside of `torch.save`.
+    let mut b = Builder::new();
+    let builder = b.global("torch._utils", "_rebuild_tensor_v2");
+    let tensor = b.global("torch", "Tensor");
+    let bytes = b.bytes(b"\x80\x02N.");
+    let storage = b.reduce("torch.storage", "_load_from_bytes", &[bytes]);
+    let (zero, none) = (b.int(0), b.none());
+    let args = b.tuple(&[storage, zero]);
+    let name = "_rebuild_from_type_v2";
+    b.reduce("torch._tensor", name, &[builder, tensor, args, none]);
+    assert_eq!(b.findings(), [""; 0]);
     // What only keeps it is another matter.
     for (module, name) in [("builtins", "set"), ("collections", "deque")] {
         let mut b = Builder::new();
