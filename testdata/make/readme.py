@@ -15,7 +15,7 @@ the same, byte for byte, on every run. `make/catalogue/` holds the tables as JSO
 | `ckpt/good` | checkpoints that convert; `expected/ckpt/good/…json` says what is in them |
 | `ckpt/bad` | malformed checkpoints: exit 3, nothing written |
 | `ckpt/hostile` | checkpoints that run code in whoever loads them elsewhere |
-| `scan/hostile`, `scan/harmless` | archives that are no checkpoints: exported programs, `.npz` packed by bzip2 and LZMA; each hostile one has a harmless twin |
+| `scan/hostile`, `scan/harmless` | archives that are no checkpoints: exported programs, `.npz` packed by bzip2 and LZMA, arrays of joblib; each hostile one has a harmless twin |
 | `safetensors/good`, `safetensors/bad` | the same for safetensors |
 | `gguf/good`, `gguf/bad` | the same for GGUF; the truth is gguf-py's (`make/gguf_expected.py`) |
 | `vocab` | small tokenizers with the keys llama.cpp's converter writes for them (`tests/interop/vocab/make_golden.py`) |

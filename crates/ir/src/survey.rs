@@ -31,6 +31,9 @@ pub struct SurveyedObjects {
     pub objects: Objects,
     /// Whether it ran to its `STOP`.
     pub complete: bool,
+    /// Whether this is how an unpickler reads it that it was not written for, which may make nonsense
+    /// of it: what is broken or unknown there says nothing.
+    pub misread: bool,
 }
 
 /// Code, or text that is interpreted.

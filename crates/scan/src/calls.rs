@@ -189,17 +189,19 @@ fn is_bare_new(objects: &Objects, call: &Call) -> bool {
 
 /// Whether text, bytes, a callable or a call's result is among the arguments.
 fn takes_text(objects: &Objects, call: &Call) -> bool {
-    takes_any(objects, call, |object| {
-        !matches!(
-            object,
-            Object::None
-                | Object::Bool(_)
-                | Object::Int(_)
-                | Object::BigInt(_)
-                | Object::Float(_)
-                | Object::Tensor(_)
-        )
-    })
+    takes_any(objects, call, |object| !is_number(object))
+}
+
+fn is_number(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::None
+            | Object::Bool(_)
+            | Object::Int(_)
+            | Object::BigInt(_)
+            | Object::Float(_)
+            | Object::Tensor(_)
+    )
 }
 
 /// Whether text itself is among the arguments; what calls made of text is judged there.
@@ -254,7 +256,22 @@ fn takes_plain(objects: &Objects, call: &Call) -> bool {
     let no_keywords = call
         .kwargs()
         .is_none_or(|kwargs| objects.pairs(kwargs).is_some_and(<[_]>::is_empty));
-    no_keywords && !takes_text(objects, call)
+    let text = |object: &Object| !is_number(object) && !is_stored_tensor(objects, object);
+    no_keywords && !takes_any(objects, call, text)
+}
+
+/// Whether it is a tensor of a storage of the file, of PyTorch's own class.
+fn is_stored_tensor(objects: &Objects, object: &Object) -> bool {
+    let Object::Call(call) = object else {
+        return false;
+    };
+    let made = matches!(
+        objects.global(call.callee),
+        Some(("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor"))
+    );
+    let storage = objects.sequence(call.args).and_then(|args| args.first());
+    let stored = |id: &ObjectId| matches!(objects.get(*id), Object::Persistent(_));
+    made && call.is_untouched() && storage.is_some_and(stored)
 }
 
 /// Whether the one argument is a plain word.

@@ -9,6 +9,7 @@ use crate::code::explain;
 use crate::objects::Bench;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing, first_part, is_class_like};
+use crate::tables::kept::{self, KEPT};
 use crate::tables::loaders::{LOADERS, loads};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 
@@ -42,6 +43,11 @@ pub(crate) enum Condition {
     Config,
     /// `torch.ScriptObject` with a state of PyTorch's own packed weights.
     ScriptObject,
+    /// `joblib.numpy_pickle.NumpyArrayWrapper`: the reader takes out the arrays that joblib writes. What
+    /// is left is made by hand, and its class reads whatever pickle lies behind it.
+    ArrayWrapper,
+    /// `numpy.log1p`, `f_classif`: functions that a model keeps, and that nobody calls while it is loaded.
+    Kept,
     /// `logging.getLogger("name")`: how loggers are pickled. The logger is shared by the process.
     GetLogger,
 }
@@ -70,6 +76,19 @@ impl Condition {
                 Self::Config
             }
             ("torch" | "torch._C", "ScriptObject") => Self::ScriptObject,
+            ("joblib.numpy_pickle", "NumpyArrayWrapper") => Self::ArrayWrapper,
+            // `newObj` is `class.__new__(class)`.
+            (
+                "sklearn.metrics._dist_metrics"
+                | "sklearn.neighbors._ball_tree"
+                | "sklearn.neighbors._dist_metrics"
+                | "sklearn.neighbors._kd_tree"
+                | "sklearn.neighbors.ball_tree"
+                | "sklearn.neighbors.dist_metrics"
+                | "sklearn.neighbors.kd_tree",
+                "newObj",
+            ) => Self::NewObj,
+            _ if kept::has(KEPT, module, name) => Self::Kept,
             ("logging", "getLogger") => Self::GetLogger,
             _ => return None,
         })
@@ -78,8 +97,9 @@ impl Condition {
     /// The rule for what it does when the condition does not hold.
     pub(crate) fn rule(self) -> Rule {
         match self {
-            Self::LoadFromBytes => rules::NESTED_PICKLE,
+            Self::LoadFromBytes | Self::ArrayWrapper => rules::NESTED_PICKLE,
             Self::Bare | Self::Config => rules::FILE_ACCESS,
+            Self::Kept => rules::LIBRARY_FUNCTION,
             Self::ScriptObject => rules::UNKNOWN_GLOBAL,
             Self::GetLogger => rules::STATE_POISONING,
             _ => rules::INDIRECTION,
@@ -92,6 +112,8 @@ impl Condition {
         matches!(
             self,
             Self::Partial
+                | Self::ArrayWrapper
+                | Self::Kept
                 | Self::Encode
                 | Self::GetLogger
                 | Self::Bare
@@ -220,6 +242,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, condition:
             let fine = args.is_empty() && call.states().iter().all(|s| is_packed(objects, *s));
             ((!fine).then_some(rules::UNKNOWN_GLOBAL), String::new())
         }
+        Condition::ArrayWrapper | Condition::Kept => (Some(condition.rule()), String::new()),
         Condition::GetLogger => {
             let named = only.is_some_and(|arg| objects.str(arg).is_some());
             let fine = named && untouched;
@@ -274,7 +297,10 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
         return Some((rule, subject));
     }
     // A bound method: of an instance of some class that may be in a checkpoint, and left alone.
-    if (is_schedule(objects, target, attribute) || is_lazy(objects, target, attribute)) && !used {
+    let own = is_schedule(objects, target, attribute)
+        || is_lazy(objects, target, attribute)
+        || is_generation(objects, target, attribute);
+    if own && !used {
         return None;
     }
     let instance = match objects.get(target) {
@@ -324,6 +350,7 @@ fn is_word(object: &Object) -> bool {
 fn may_be_kept(objects: &Objects, callee: ObjectId, unseen: bool) -> bool {
     name_of(objects, callee).is_some_and(|(module, name)| match standing::standing(module, &name) {
         Standing::Harmless | Standing::KnownClass => true,
+        Standing::Conditional(Condition::Kept) => !unseen,
         Standing::UnknownClass
         | Standing::UnknownFunction
         | Standing::LibraryClass { core: false } => !unseen,
@@ -387,6 +414,20 @@ fn is_lazy(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
         part.is_some() && name.starts_with("Lazy") && is_class_like(&name)
     });
     lazy && matches!(attribute, "_infer_parameters" | "_lazy_load_hook")
+}
+
+/// Whether a method is one of those of a transformer that PEFT's models keep of it.
+fn is_generation(objects: &Objects, target: ObjectId, attribute: &str) -> bool {
+    let model = match objects.get(target) {
+        Object::Call(made) if made.kind == CallKind::New => name_of(objects, made.callee),
+        _ => None,
+    };
+    let methods = [
+        "_prepare_encoder_decoder_kwargs_for_generation",
+        "prepare_inputs_for_generation",
+    ];
+    model.is_some_and(|(module, _)| module.starts_with("transformers.models."))
+        && methods.contains(&attribute)
 }
 
 /// Whether the state of a C++ object is that of packed weights: what else is registered under such

@@ -171,7 +171,8 @@ fn is_array(module: &str) -> bool {
         "pandas.core.dtypes.",
         "pandas.core.indexes.",
     ];
-    HOMES.iter().any(|home| module.starts_with(home))
+    matches!(module, "pandas" | "pandas.arrays")
+        || HOMES.iter().any(|home| module.starts_with(home))
 }
 
 /// The object that a function goes through which calls another, or makes an instance.

@@ -18,7 +18,7 @@
 //! objects.push(Object::call(CallKind::Reduce, callee, args), 39);
 //! let survey = Survey {
 //!     format: "ckpt",
-//!     objects: vec![SurveyedObjects { place: "data.pkl".into(), objects, complete: true }],
+//!     objects: vec![SurveyedObjects { place: "data.pkl".into(), objects, complete: true, misread: false }],
 //!     ..Survey::default()
 //! };
 //!
@@ -37,6 +37,7 @@ mod calls;
 mod code;
 mod computed;
 mod conditions;
+mod distributions;
 mod finding;
 mod graph;
 mod instances;

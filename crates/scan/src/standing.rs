@@ -13,10 +13,12 @@
 //! 7. anything else: unknown.
 
 use crate::conditions::Condition;
+use crate::distributions::is_distribution;
 use crate::rules::{self, Rule};
 use crate::tables::classes::CLASS_MODULES;
 use crate::tables::dangerous::{ANYWHERE, DANGEROUS, Danger, REEXPORTED, SOFT};
 use crate::tables::harmless::HARMLESS;
+use crate::tables::kept::{self, LOWER_CLASSES};
 use crate::tables::libraries::LIBRARIES;
 use crate::tables::stdlib::STANDARD;
 use crate::weights_only;
@@ -66,6 +68,9 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     }
     if is_listed(module, name) || is_self_named(module, name) {
         return Standing::Harmless;
+    }
+    if kept::has(LOWER_CLASSES, module, name) || is_distribution(module, name) {
+        return Standing::KnownClass;
     }
     let standard = is_standard(module);
     let library = !standard && is_in(LIBRARIES, first_part(module));

@@ -1,9 +1,12 @@
 //! States that name files or modules: some classes open or import them while `__setstate__` runs.
 
 use crate::calls::{full_name, holds_any, is_text, name_of};
+use crate::conditions::Condition;
+use crate::distributions;
 use crate::objects::{Bench, DETAIL_CHARS};
 use crate::render::render;
 use crate::rules;
+use crate::standing::canonical;
 use crate::tables::loaders::{STATE_LOADERS, loads};
 use ir::{Call, Object, ObjectId, Objects};
 use std::borrow::Cow;
@@ -49,6 +52,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, call: &Call, at: u64) {
         }
     }
     tokenizer(bench, call, module, &name, at);
+    distributions::judge(bench, call, module, &name, at);
 }
 
 /// Notes a tokenizer of transformers whose state names a file.
@@ -114,7 +118,7 @@ pub(crate) fn class_of<'a>(
             "copyreg" | "copy_reg",
             "_reconstructor" | "__newobj__" | "__newobj_ex__"
         )
-    );
+    ) || Condition::of(&canonical(module), &name) == Some(Condition::NewObj);
     if !made {
         return Some((module, name));
     }

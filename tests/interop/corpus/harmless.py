@@ -171,6 +171,14 @@ def wrapped(shelf):
         return
     for number, how in enumerate((0, ("zlib", 3), ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3))):
         joblib.dump({"w": numpy.eye(8), "name": "x"}, shelf.path(family, f"{number}.joblib"), how)
+    # What estimators hold: arrays of records and of objects, texts, several in one file.
+    nodes = numpy.zeros(3, dtype=[("left", "<i8"), ("value", "<f8")])
+    arrays = {"nodes": nodes, "classes": numpy.array(["a", None], dtype=object), "words": numpy.array(["x", "yz"]),
+              "copy": numpy.asfortranarray(numpy.eye(3)), "when": numpy.array(["2020"], "M8[D]"), "none": numpy.zeros((0, 2))}
+    for protocol in range(2, 6):
+        joblib.dump(arrays, shelf.path(family, f"arrays{protocol}.joblib"), protocol=protocol)
+        joblib.dump([numpy.random.RandomState(1), Config(), arrays], shelf.path(family, f"held{protocol}.joblib"),
+                    protocol=protocol)
 
 
 class Scripted(nn.Module):

@@ -28,7 +28,7 @@ impl Machine<'_> {
             // Bytes of a Python 2 string are text to an unpickler that is told the encoding.
             let text =
                 |o: &Object| matches!(o, Object::Str(_) | Object::WildStr(_) | Object::Bytes(_));
-            if self.is_value(part, |o| !text(o)) {
+            if self.is_value(part, |o| !text(o)) || self.is_instance(part) {
                 return Err(self.fail("a module or name that is no string"));
             }
         }
@@ -36,6 +36,16 @@ impl Machine<'_> {
         self.budget.reference(2)?;
         let args = self.add_node(Object::Tuple(vec![module, name].into()))?;
         self.call(CallKind::Reduce, callee, args)
+    }
+
+    /// Whether a call makes an instance of a class that is no string: a name must be one, and of the
+    /// class itself.
+    fn is_instance(&self, id: ObjectId) -> bool {
+        let made = self.objects.named_call(id);
+        made.is_some_and(|(module, name, call)| {
+            let plain = matches!(module, "builtins" | "__builtin__");
+            call.kind == CallKind::New && !plain || (module, name) == ("numpy", "dtype")
+        })
     }
 
     /// `EXT1`, `EXT2`, `EXT4`: an object named by its code. A code the pickle itself registered

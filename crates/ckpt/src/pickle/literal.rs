@@ -1,6 +1,6 @@
 //! Reading the arguments of opcodes: numbers, strings, bytes, lines.
 
-use super::machine::{Frames, Machine};
+use super::machine::{Machine, Reading};
 use super::number::{self, Number};
 use super::opcode as op;
 use super::text::{self, Text};
@@ -131,7 +131,7 @@ impl Machine<'_> {
             let len = found.len() as u64 + 1;
             if start < self.frame_end && start.saturating_add(len) > self.frame_end {
                 self.crossed = true;
-                if self.frames == Frames::Dropped {
+                if self.reading == Reading::File {
                     self.cursor.seek(self.frame_end);
                     line = self.cursor.line(max)?;
                 }
@@ -166,7 +166,7 @@ impl Machine<'_> {
         let at = self.cursor.position();
         if at < self.frame_end && at.saturating_add(len) > self.frame_end {
             self.crossed = true;
-            if self.frames == Frames::Dropped {
+            if self.reading == Reading::File {
                 self.cursor.seek(self.frame_end);
             }
         }

@@ -8,7 +8,7 @@ use super::stack::{Memo, Stack};
 use super::{names, opcode as op, text};
 use crate::error::CkptError;
 use ir::{Error, Ids, Limits, Object, ObjectId, Objects, Pairs, Region, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes that a global takes beside its texts.
@@ -42,21 +42,23 @@ pub(crate) struct Outcome {
     /// Where it lies, if an opcode reaches over the end of its frame: then unpicklers disagree on
     /// all that follows, and it has to be run both ways.
     pub(crate) crossed: Option<(Region, u64)>,
+    /// Where it lies, if there are arrays in it that an unpickler other than joblib's may take for
+    /// opcodes.
+    pub(crate) ambiguous: Option<(Region, u64)>,
     /// Why it broke off.
     pub(crate) error: Option<Error>,
 }
 
-/// What is done when an opcode reaches over the end of its frame.
-///
-/// No pickler writes that. CPython's C unpickler takes no notice when it reads from memory; from
-/// a file that cannot peek, such as the `BytesIO` torch hands it, it drops what is left of the
-/// frame and goes on behind it.
+/// As which unpickler a pickle is read. They agree on what picklers write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frames {
-    /// Frames mean nothing.
-    Ignored,
-    /// What is left of the frame is skipped.
-    Dropped,
+pub(crate) enum Reading {
+    /// CPython's in C, from memory: where frames end means nothing.
+    Memory,
+    /// The same from a file that cannot peek, such as the `BytesIO` torch hands it: when an opcode
+    /// reaches over the end of its frame, which no pickler writes, what is left of the frame is dropped.
+    File,
+    /// joblib's: arrays lie between the opcodes. Without any it is read as by the first.
+    Joblib,
 }
 
 impl Outcome {
@@ -69,16 +71,21 @@ impl Outcome {
 /// Runs the pickle that begins at byte `at` of `region`. `slot` names it in errors. Offsets of
 /// nodes count from `at`.
 pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> Outcome {
-    run_framed(region, at, slot, budget, Frames::Ignored)
+    let reading = if budget.is_tolerant() {
+        Reading::Joblib
+    } else {
+        Reading::Memory
+    };
+    run_as(region, at, slot, budget, reading)
 }
 
-/// Runs a pickle and says what frames mean.
-pub(crate) fn run_framed(
+/// Runs a pickle as one of the unpicklers.
+pub(crate) fn run_as(
     region: &Region,
     at: u64,
     slot: &str,
     budget: &mut Budget,
-    frames: Frames,
+    reading: Reading,
 ) -> Outcome {
     let mut machine = Machine {
         cursor: Cursor::new(region.clone(), at),
@@ -95,9 +102,11 @@ pub(crate) fn run_framed(
         odd: Vec::new(),
         code: op::STOP,
         code_at: 0,
-        frames,
+        reading,
         frame_end: 0,
         crossed: false,
+        taken: HashSet::new(),
+        ambiguous: false,
     };
     let error = match machine.execute() {
         Ok(root) => {
@@ -113,6 +122,7 @@ pub(crate) fn run_framed(
         objects: machine.objects,
         odd: machine.odd,
         crossed: machine.crossed.then(|| (region.clone(), at)),
+        ambiguous: machine.ambiguous.then(|| (region.clone(), at)),
         error,
     }
 }
@@ -120,12 +130,12 @@ pub(crate) fn run_framed(
 pub(super) struct Machine<'a> {
     pub(super) cursor: Cursor,
     start: u64,
-    slot: &'a str,
+    pub(super) slot: &'a str,
     pub(super) budget: &'a mut Budget,
     pub(super) objects: Objects,
     pub(super) stack: Stack,
-    memo: Memo,
-    protocol: u8,
+    pub(super) memo: Memo,
+    pub(super) protocol: u8,
     /// What the pickle itself put into `copyreg`'s extension registry: code to module and name.
     pub(super) registry: HashMap<i64, (Arc<str>, Arc<str>)>,
     /// What it put into `copyreg._extension_cache`: objects themselves.
@@ -136,14 +146,17 @@ pub(super) struct Machine<'a> {
     /// The opcode being run, and its offset.
     pub(super) code: u8,
     pub(super) code_at: u64,
-    pub(super) frames: Frames,
+    pub(super) reading: Reading,
     /// Where the current frame ends in the region; a place already passed means none.
     pub(super) frame_end: u64,
     pub(super) crossed: bool,
+    /// The descriptions of arrays whose arrays were taken out.
+    pub(super) taken: HashSet<ObjectId>,
+    pub(super) ambiguous: bool,
 }
 
 impl Machine<'_> {
-    fn execute(&mut self) -> Result<ObjectId> {
+    pub(super) fn execute(&mut self) -> Result<ObjectId> {
         loop {
             self.code_at = self.cursor.position() - self.start;
             let Some(code) = self.cursor.byte()? else {
@@ -413,7 +426,8 @@ impl Machine<'_> {
             op::BUILD => {
                 let state = self.pop()?;
                 let target = self.top()?;
-                self.build(target, state)
+                self.build(target, state)?;
+                self.array_behind(target)
             }
             _ => Err(self.fail(format!("byte {code:#04x} is no opcode"))),
         }

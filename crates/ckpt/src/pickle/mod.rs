@@ -15,10 +15,12 @@
 //! | `machine` | the loop over opcodes |
 //! | `literal` | reading their arguments |
 //! | `effect` | calls and changes to objects |
+//! | `joblib` | arrays between the opcodes |
 
 mod budget;
 mod cursor;
 mod effect;
+mod joblib;
 mod literal;
 mod machine;
 mod names;
@@ -29,7 +31,7 @@ mod text;
 
 pub(crate) use budget::{Budget, REFERENCES_AN_OBJECT};
 pub(crate) use cursor::Cursor;
-pub(crate) use machine::{Frames, Outcome, run, run_framed};
+pub(crate) use machine::{Outcome, Reading, run, run_as};
 pub(crate) use number::show as show_big;
 
 /// The callee of a `STACK_GLOBAL` whose module or name is itself the result of a call, so that

@@ -388,13 +388,13 @@ fn frames_that_do_not_fit_are_told() {
     let strict = load(pickle);
     assert!(strict.error.is_some() && strict.crossed.is_some());
     let region = Region::memory(pickle.to_vec());
-    let look = |frames| {
+    let look = |reading| {
         let mut budget = Budget::tolerant(&Limits::default());
-        super::run_framed(&region, 0, "test", &mut budget, frames)
+        super::run_as(&region, 0, "test", &mut budget, reading)
     };
-    let ignored = look(super::Frames::Ignored);
+    let ignored = look(super::Reading::Memory);
     assert!(ignored.complete() && ignored.crossed.is_some());
-    let dropped = look(super::Frames::Dropped);
+    let dropped = look(super::Reading::File);
     assert!(!dropped.complete());
     let fitting = b"\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01.";
     assert!(load(fitting).complete() && load(fitting).crossed.is_none());

@@ -10,7 +10,7 @@ mod stream;
 
 use crate::CkptError;
 use crate::container::{self, begins_tar, is_pickle_start, is_tar, is_zip};
-use crate::pickle::{self, Budget, Frames, Outcome};
+use crate::pickle::{self, Budget, Outcome, Reading};
 use ir::{
     Anomaly, AnomalyKind, Class, Context, Error, Input, Object, ObjectId, Region, Survey,
     SurveyedObjects,
@@ -146,6 +146,7 @@ fn begun(outcome: Outcome) -> Survey {
         place: "pickle".to_owned(),
         complete: outcome.complete(),
         objects: outcome.objects,
+        misread: false,
     };
     Survey {
         format: "ckpt",
@@ -330,8 +331,7 @@ impl Surveyor<'_> {
                         follows";
             self.odd(AnomalyKind::ParserDisagreement, place, what);
             self.error(CkptError::container(place, what).into());
-            let mut other =
-                pickle::run_framed(&region, at, place, &mut self.budget, Frames::Dropped);
+            let mut other = pickle::run_as(&region, at, place, &mut self.budget, Reading::File);
             other.crossed = None;
             let place = join(
                 place,
@@ -344,7 +344,18 @@ impl Surveyor<'_> {
             place: if place.is_empty() { "pickle" } else { place }.to_owned(),
             objects: outcome.objects,
             complete,
+            misread: false,
         });
+        if let Some((region, at)) = outcome.ambiguous {
+            let other = pickle::run_as(&region, at, place, &mut self.budget, Reading::Memory);
+            self.inner(&other.objects, place);
+            self.out.objects.push(SurveyedObjects {
+                place: join(place, "as read by another unpickler than joblib's"),
+                complete: other.complete(),
+                objects: other.objects,
+                misread: true,
+            });
+        }
     }
 
     /// Runs what may be a pickle and keeps it if it does anything. Answers where it ended.

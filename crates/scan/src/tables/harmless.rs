@@ -205,6 +205,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ("flax.core.frozen_dict", &["FrozenDict"]),
     ("fractions", &["Fraction"]),
     ("fvcore.common.config", &["CfgNode"]),
+    ("http", &["HTTPMethod", "HTTPStatus"]),
     ("io", &["BytesIO", "StringIO"]),
     (
         "ipaddress",
@@ -363,7 +364,9 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("numpy._globals", &["_NoValueType"]),
+    ("numpy.char", &["chararray"]),
     ("numpy.core._internal", &["_convert_to_stringdtype_kwargs"]),
+    ("numpy.core.defchararray", &["chararray"]),
     ("numpy.core.getlimits", &["iinfo"]),
     (
         "numpy.core.multiarray",
@@ -477,6 +480,22 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ),
     ("optparse", &["Values"]),
     ("packaging.version", &["Version", "_Version"]),
+    (
+        "pandas",
+        &[
+            "CategoricalDtype",
+            "CategoricalIndex",
+            "DataFrame",
+            "DatetimeIndex",
+            "DatetimeTZDtype",
+            "Index",
+            "MultiIndex",
+            "RangeIndex",
+            "Series",
+            "StringDtype",
+            "TimedeltaIndex",
+        ],
+    ),
     ("pandas._libs.arrays", &["__pyx_unpickle_NDArrayBacked"]),
     (
         "pandas._libs.internals",
@@ -493,6 +512,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
     ),
     ("pandas.core.arrays.categorical", &["Categorical"]),
     ("pandas.core.arrays.datetimes", &["DatetimeArray"]),
+    ("pandas.core.arrays.string_", &["StringDtype"]),
     (
         "pandas.core.dtypes.dtypes",
         &["CategoricalDtype", "DatetimeTZDtype"],
@@ -585,6 +605,7 @@ pub(crate) static HARMLESS: &[(&str, &[&str])] = &[
         "sentence_transformers.util.similarity",
         &["SimilarityFunction"],
     ),
+    ("sklearn.tree._tree", &["Tree"]),
     (
         "stable_baselines3.common.type_aliases",
         &["TrainFrequencyUnit"],

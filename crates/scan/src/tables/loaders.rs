@@ -97,6 +97,7 @@ pub(crate) static STATE_LOADERS: &[Loader] = &[
         FILES,
     ),
     ("mmengine", &["LazyAttr", "LazyObject"], IMPORT),
+    ("sklearn", &["ScoringMonitor"], NETWORK),
     (
         "speechbrain",
         &["DeprecatedModuleRedirect", "LazyModule"],

@@ -3,6 +3,7 @@
 pub(crate) mod classes;
 pub(crate) mod dangerous;
 pub(crate) mod harmless;
+pub(crate) mod kept;
 pub(crate) mod libraries;
 pub(crate) mod loaders;
 pub(crate) mod pipelines;
@@ -14,6 +15,7 @@ mod tests {
         classes::CLASS_MODULES,
         dangerous::{ANYWHERE, DANGEROUS, REEXPORTED, SOFT},
         harmless::HARMLESS,
+        kept::{KEPT, LOWER_CLASSES},
         libraries::LIBRARIES,
         loaders::{LOADERS, STATE_LOADERS},
         pipelines::PIPELINES,
@@ -28,12 +30,10 @@ mod tests {
     fn every_table_is_sorted_and_says_nothing_twice() {
         assert!(sorted(STANDARD) && sorted(LIBRARIES) && sorted(CLASS_MODULES) && sorted(SOFT));
         assert!(sorted(PIPELINES));
-        assert!(HARMLESS.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(
-            HARMLESS
-                .iter()
-                .all(|(_, names)| !names.is_empty() && sorted(names))
-        );
+        for table in [HARMLESS, KEPT, LOWER_CLASSES] {
+            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+            assert!((table.iter()).all(|(_, names)| !names.is_empty() && sorted(names)));
+        }
         for table in [LOADERS, STATE_LOADERS] {
             assert!(table.windows(2).all(|pair| pair[0].0 <= pair[1].0));
             assert!(table.iter().all(|(_, names, _)| sorted(names)));

@@ -246,7 +246,8 @@ impl Looker {
     }
 
     /// Looks at what is no known kind as a loader does that takes it for a pickle, or for one after the
-    /// other if it is named like a model. Answers whether that is dangerous: nothing else is said of it.
+    /// other if it is named like a model. Answers whether that is dangerous, or the file is nothing but
+    /// pickles: nothing else is said of it.
     pub(super) fn look_at_start(&mut self, input: &Input) -> ir::Result<bool> {
         let region = input.file()?;
         let found = if promises(input.path()) {
@@ -258,13 +259,14 @@ impl Looker {
             return Ok(false);
         };
         let judgement = scan::judge(&survey);
-        let dangerous = judgement.verdict == Verdict::Dangerous;
-        if dangerous {
+        let whole = promises(input.path()) && survey.error.is_none() && survey.anomalies.is_empty();
+        let told = whole || judgement.verdict == Verdict::Dangerous;
+        if told {
             self.name(ckpt::FORMAT.id);
             self.take(judgement, "");
             self.error = survey.error.take();
         }
-        Ok(dangerous)
+        Ok(told)
     }
 
     fn name(&mut self, format: &'static str) {
