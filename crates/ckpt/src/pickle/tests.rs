@@ -399,3 +399,85 @@ fn frames_that_do_not_fit_are_told() {
     let fitting = b"\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01.";
     assert!(load(fitting).complete() && load(fitting).crossed.is_none());
 }
+
+fn joblib(name: &str) -> Region {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/scan/");
+    Region::memory(std::fs::read([folder, name].concat()).unwrap())
+}
+
+#[test]
+fn arrays_of_joblib_are_taken_out() {
+    for (name, root, ambiguous) in [
+        ("harmless/numbers.joblib", "\"name\": \"x\"", false),
+        (
+            "harmless/objects.joblib",
+            "numpy.core.multiarray._reconstruct",
+            true,
+        ),
+        (
+            "harmless/objects_2.joblib",
+            "numpy.core.multiarray._reconstruct",
+            true,
+        ),
+        (
+            "hostile/opcodes.joblib",
+            "numpy.core.numeric._frombuffer",
+            true,
+        ),
+        ("hostile/memo.joblib", "builtins.str", true),
+    ] {
+        let region = joblib(name);
+        let looked = run(
+            &region,
+            0,
+            "test",
+            &mut Budget::tolerant(&Limits::default()),
+        );
+        assert!(looked.complete(), "{name}: {:?}", looked.error);
+        let shown = show(&looked, looked.objects.root().unwrap(), 5);
+        let shown = shown.replace("numpy._core.", "numpy.core.");
+        assert!(shown.contains(root), "{name}: {shown}");
+        assert_eq!(looked.ambiguous.is_some(), ambiguous, "{name}");
+        // What converts a file does not follow them, and says so.
+        let read = run(&region, 0, "test", &mut Budget::new(&Limits::default()));
+        assert_eq!(read.error.unwrap().class(), Class::Unsupported, "{name}");
+    }
+}
+
+#[test]
+fn other_descriptions_of_arrays_are_left() {
+    let pickle = joblib("harmless/numbers.joblib");
+    let bytes = pickle
+        .bytes(0, usize::try_from(pickle.len()).unwrap())
+        .unwrap();
+    let changed = |from: &[u8], to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
+        let mut changed = bytes.to_vec();
+        changed.splice(at..at + from.len(), to.iter().copied());
+        let region = Region::memory(changed);
+        let outcome = run(
+            &region,
+            0,
+            "test",
+            &mut Budget::tolerant(&Limits::default()),
+        );
+        let calls = outcome.objects.iter();
+        let mut calls = calls.filter_map(|(id, _)| outcome.objects.named_call(id));
+        calls.any(|(_, name, _)| name == "_frombuffer")
+    };
+    assert!(changed(b"f8", b"f8"));
+    for (from, to) in [
+        // A type that is not numpy's own, or has objects in it.
+        (&b"f8"[..], &b"f9"[..]),
+        (b"K\0t", b"K\x3ft"),
+        // Sizes below nothing, and of what is no number.
+        (b"K\x06\x85", b"N\x85"),
+        (b"ndarray", b"recarra"),
+        (b"order", b"orden"),
+        (b"\x01C", b"\x01K"),
+        // Other bytes filled in, or more.
+        (b"\xff\xff\xff\xff\0\0", b"\xff\xff\xfe\xff\0\0"),
+    ] {
+        assert!(!changed(from, to), "{from:?}");
+    }
+}
