@@ -2,13 +2,13 @@
 
 use crate::code::{Signs, explain};
 use crate::conditions::{self, Condition};
-use crate::objects::{Bench, DETAIL_CHARS};
+use crate::objects::Bench;
 use crate::persistent::module_in_pid;
 use crate::render::render;
 use crate::rules::{self, Rule};
 use crate::standing::{self, Standing};
 use crate::tables::loaders::{LOADERS, loads};
-use crate::{aliases, instances, states};
+use crate::{aliases, instances, planted, states};
 use ir::{Call, CallKind, Object, ObjectId, Objects};
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call) {
     let objects = bench.objects;
     let at = bench.at(id);
     for state in call.states() {
-        planted_methods(bench, *state, at);
+        planted::judge(bench, *state, at);
     }
     if !call.states().is_empty() {
         states::judge(bench, call, at);
@@ -284,116 +284,3 @@ fn is_plain_word(objects: &Objects, call: &Call) -> bool {
         _ => false,
     }
 }
-
-/// Notes methods that a state plants on an object: Python would call them later by themselves.
-pub(crate) fn planted_methods(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
-    let objects = bench.objects;
-    let parts: &[ObjectId] = match objects.get(state) {
-        Object::Tuple(parts) => parts,
-        _ => &[],
-    };
-    for part in parts.iter().take(4).chain([&state]) {
-        if !bench.states.insert(*part) {
-            continue;
-        }
-        for (key, value) in objects.pairs(*part).unwrap_or_default() {
-            let Some(key) = objects.str(*key) else {
-                continue;
-            };
-            let callable = matches!(
-                objects.get(*value),
-                Object::Global(_)
-                    | Object::Call(_)
-                    | Object::Extension(_)
-                    | Object::Persistent(_)
-                    | Object::Patch(_)
-            );
-            if callable && METHODS.binary_search(&key).is_ok() {
-                let value = *value;
-                bench.ledger.note(rules::STATE_POISONING, key, at, || {
-                    format!("{key} = {}", render(objects, value, DETAIL_CHARS))
-                });
-            }
-        }
-    }
-}
-
-/// Names that Python itself looks up, and calls or follows. Other names of this form are data:
-/// pydantic's, yacs', what `typing` leaves behind.
-const METHODS: &[&str] = &[
-    "__add__",
-    "__array__",
-    "__array_function__",
-    "__array_ufunc__",
-    "__await__",
-    "__bases__",
-    "__bool__",
-    "__builtins__",
-    "__bytes__",
-    "__call__",
-    "__class__",
-    "__class_getitem__",
-    "__closure__",
-    "__code__",
-    "__contains__",
-    "__copy__",
-    "__deepcopy__",
-    "__del__",
-    "__delattr__",
-    "__delete__",
-    "__delitem__",
-    "__dir__",
-    "__enter__",
-    "__eq__",
-    "__exit__",
-    "__float__",
-    "__format__",
-    "__fspath__",
-    "__ge__",
-    "__get__",
-    "__getattr__",
-    "__getattribute__",
-    "__getitem__",
-    "__getnewargs__",
-    "__getnewargs_ex__",
-    "__getstate__",
-    "__globals__",
-    "__gt__",
-    "__hash__",
-    "__import__",
-    "__index__",
-    "__init__",
-    "__init_subclass__",
-    "__instancecheck__",
-    "__int__",
-    "__iter__",
-    "__le__",
-    "__len__",
-    "__loader__",
-    "__lt__",
-    "__missing__",
-    "__mro__",
-    "__mul__",
-    "__ne__",
-    "__new__",
-    "__next__",
-    "__path__",
-    "__post_init__",
-    "__prepare__",
-    "__reduce__",
-    "__reduce_ex__",
-    "__repr__",
-    "__reversed__",
-    "__set__",
-    "__set_name__",
-    "__setattr__",
-    "__setitem__",
-    "__setstate__",
-    "__spec__",
-    "__str__",
-    "__subclasscheck__",
-    "__subclasshook__",
-    "__torch_dispatch__",
-    "__torch_function__",
-    "__wrapped__",
-];

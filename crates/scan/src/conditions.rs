@@ -61,7 +61,18 @@ impl Condition {
             ("operator" | "_operator", "getitem") => Self::GetItem,
             ("functools" | "_functools", "partial") => Self::Partial,
             ("copyreg", "_reconstructor") => Self::Reconstructor,
-            ("copyreg", "__newobj__" | "__newobj_ex__") => Self::NewObj,
+            // `newObj` is `class.__new__(class)`.
+            ("copyreg", "__newobj__" | "__newobj_ex__")
+            | (
+                "sklearn.metrics._dist_metrics"
+                | "sklearn.neighbors._ball_tree"
+                | "sklearn.neighbors._dist_metrics"
+                | "sklearn.neighbors._kd_tree"
+                | "sklearn.neighbors.ball_tree"
+                | "sklearn.neighbors.dist_metrics"
+                | "sklearn.neighbors.kd_tree",
+                "newObj",
+            ) => Self::NewObj,
             ("torch.storage", "_load_from_bytes") => Self::LoadFromBytes,
             ("_codecs", "encode") => Self::Encode,
             ("torch._tensor" | "torch.tensor", "_rebuild_from_type" | "_rebuild_from_type_v2")
@@ -77,17 +88,6 @@ impl Condition {
             }
             ("torch" | "torch._C", "ScriptObject") => Self::ScriptObject,
             ("joblib.numpy_pickle", "NumpyArrayWrapper") => Self::ArrayWrapper,
-            // `newObj` is `class.__new__(class)`.
-            (
-                "sklearn.metrics._dist_metrics"
-                | "sklearn.neighbors._ball_tree"
-                | "sklearn.neighbors._dist_metrics"
-                | "sklearn.neighbors._kd_tree"
-                | "sklearn.neighbors.ball_tree"
-                | "sklearn.neighbors.dist_metrics"
-                | "sklearn.neighbors.kd_tree",
-                "newObj",
-            ) => Self::NewObj,
             _ if kept::has(KEPT, module, name) => Self::Kept,
             ("logging", "getLogger") => Self::GetLogger,
             _ => return None,
@@ -350,8 +350,8 @@ fn is_word(object: &Object) -> bool {
 fn may_be_kept(objects: &Objects, callee: ObjectId, unseen: bool) -> bool {
     name_of(objects, callee).is_some_and(|(module, name)| match standing::standing(module, &name) {
         Standing::Harmless | Standing::KnownClass => true,
-        Standing::Conditional(Condition::Kept) => !unseen,
-        Standing::UnknownClass
+        Standing::Conditional(Condition::Kept)
+        | Standing::UnknownClass
         | Standing::UnknownFunction
         | Standing::LibraryClass { core: false } => !unseen,
         _ => false,

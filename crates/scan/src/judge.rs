@@ -89,7 +89,10 @@ fn stands_misread(finding: &Finding) -> bool {
     // What a result is called for; numpy's `dtype` behind some other word; and what only joblib reads on
     // from.
     let nonsense = finding.what.starts_with("call of ")
-        || finding.what.ends_with(".dtype")
+        || finding
+            .what
+            .rsplit_once('.')
+            .is_some_and(|(_, name)| name == "dtype")
         || finding.what == "joblib.numpy_pickle.NumpyArrayWrapper";
     finding.severity == Severity::Dangerous
         && !nonsense

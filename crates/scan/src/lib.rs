@@ -45,6 +45,7 @@ mod judge;
 mod ledger;
 mod objects;
 mod persistent;
+mod planted;
 mod render;
 mod rules;
 mod script;

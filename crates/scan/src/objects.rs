@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::render::render;
 use crate::rules;
 use crate::standing::{self, Standing};
-use crate::{calls, persistent};
+use crate::{calls, persistent, planted};
 use ir::{Call, Object, ObjectId, Objects, Patch, PatchKind};
 use std::collections::{HashMap, HashSet};
 
@@ -141,7 +141,7 @@ impl Bench<'_> {
         let rule = match objects.get(target) {
             Object::Tensor(_) if patch.kind == PatchKind::Build => {
                 for state in &patch.values {
-                    calls::planted_methods(self, *state, at);
+                    planted::judge(self, *state, at);
                 }
                 return;
             }

@@ -311,6 +311,12 @@ def state_poisoning(shelf):
     shelf.add(family, "module.pkl", proto(3) + glob("torch", "nn") + slots + BUILD + STOP)
     shelf.add(family, "setattr.pkl", proto(3) + call(
         glob("builtins", "setattr"), glob("torch", "Tensor"), text("add"), glob("os", "system")) + STOP)
+    # Methods of their own that `__setstate__` calls, with what stands beside them; text that it runs.
+    planted = items(_build_f=glob("tokenizers.models", "BPE"), X_thresholds_=text(CANARY), y_thresholds_=text(CANARY))
+    shelf.add(family, "planted.pkl", proto(3) + glob("sklearn.isotonic", "IsotonicRegression") + EMPTY_TUPLE + NEWOBJ
+              + planted + BUILD + STOP)
+    shelf.add(family, "template.pkl", proto(3) + glob("scipy.stats._continuous_distns", "norm_gen") + EMPTY_TUPLE + NEWOBJ
+              + items(_parse_arg_template=text(EXEC)) + BUILD + STOP)
 
 
 def zip_trick(shelf):

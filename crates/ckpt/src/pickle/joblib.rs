@@ -59,22 +59,18 @@ impl Machine<'_> {
             *wrapper = Object::None;
         }
         self.pop()?;
-        match array.bytes {
-            Some(len) => {
-                if self.cursor.skip(len)?.is_none() {
-                    return Err(self.cut_of(len));
-                }
-                let made = self.add_node(Object::global(FROM_BYTES.0, FROM_BYTES.1))?;
-                self.budget.reference(3)?;
-                let args = vec![array.subclass, array.dtype, array.shape];
-                let args = self.add_node(Object::Tuple(args.into()))?;
-                self.push(Object::call(CallKind::Reduce, made, args))
-            }
-            None => {
-                let root = self.pickle_within()?;
-                self.push_id(root)
-            }
+        let Some(len) = array.bytes else {
+            let root = self.pickle_within()?;
+            return self.push_id(root);
+        };
+        if self.cursor.skip(len)?.is_none() {
+            return Err(self.cut_of(len));
         }
+        let made = self.add_node(Object::global(FROM_BYTES.0, FROM_BYTES.1))?;
+        self.budget.reference(3)?;
+        let args = vec![array.subclass, array.dtype, array.shape];
+        let args = self.add_node(Object::Tuple(args.into()))?;
+        self.push(Object::call(CallKind::Reduce, made, args))
     }
 
     fn unsupported(&self) -> Result<()> {
@@ -194,8 +190,11 @@ fn item(objects: &Objects, dtype: ObjectId) -> Option<Item> {
     let bytes = match (letter, width) {
         ("O", _) => return (objective && whole).then_some(Item::Objects),
         ("V", _) if objective => return whole.then_some(Item::Objects),
-        ("b", 1) | ("i" | "u", 1 | 2 | 4 | 8) | ("f", 2 | 4 | 8 | 12 | 16) => width,
-        ("c", 8 | 16 | 24 | 32) | ("m" | "M", 8) => width,
+        ("b", 1)
+        | ("i" | "u", 1 | 2 | 4 | 8)
+        | ("f", 2 | 4 | 8 | 12 | 16)
+        | ("c", 8 | 16 | 24 | 32)
+        | ("m" | "M", 8) => width,
         ("S" | "V", _) if size == Some(width) => width,
         ("U", _) if size == width.checked_mul(4) => size?,
         _ => return None,
