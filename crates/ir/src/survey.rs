@@ -20,6 +20,8 @@ pub struct Survey {
     pub model: Option<Model>,
     /// Where it comes from.
     pub provenance: Provenance,
+    /// Opcodes that were run, and some more for each pickle and call: what looking at it took.
+    pub work: u64,
 }
 
 /// One pickle.

@@ -9,6 +9,8 @@ use std::cmp::Reverse;
 
 /// How long the description of an anomaly may be.
 const MAX_WHAT: usize = 300;
+/// Findings of all pickles of one file that are kept.
+const FINDINGS: usize = 10_000;
 
 /// Judges a file by what its reader saw.
 ///
@@ -30,7 +32,7 @@ pub fn judge(survey: &Survey) -> Judgement {
             }
             continue;
         }
-        findings.extend(found);
+        keep(&mut findings, found);
         if !pickle.complete {
             findings.push(plain(rules::BROKEN_PICKLE, &pickle.place, "pickle", ""));
         }
@@ -74,6 +76,19 @@ fn verdict(survey: &Survey, findings: &[Finding]) -> Verdict {
         Verdict::Clean
     } else {
         Verdict::Suspicious
+    }
+}
+
+/// Keeps findings of another pickle. However many there are, some say it all, and the worst are kept.
+fn keep(findings: &mut Vec<Finding>, found: Vec<Finding>) {
+    for finding in found {
+        let most = match finding.severity {
+            Severity::Dangerous => 2 * FINDINGS,
+            Severity::Suspicious => FINDINGS,
+        };
+        if findings.len() < most {
+            findings.push(finding);
+        }
     }
 }
 

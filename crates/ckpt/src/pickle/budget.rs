@@ -11,6 +11,7 @@ pub(crate) struct Budget {
     limits: Limits,
     objects: u64,
     steps: u64,
+    beside: u64,
     held: u64,
     references: u64,
     tolerant: bool,
@@ -34,6 +35,7 @@ impl Budget {
             limits: limits.clone(),
             objects: 0,
             steps: 0,
+            beside: 0,
             held: 0,
             references: 0,
             tolerant: false,
@@ -55,6 +57,21 @@ impl Budget {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Another pickle.
+    pub(crate) fn begin(&mut self) {
+        self.beside += 16;
+    }
+
+    /// Another call, which is judged with all that was done to its result.
+    pub(crate) fn call(&mut self) {
+        self.beside += 8;
+    }
+
+    /// What was done: opcodes, and what takes as long as some of them.
+    pub(crate) fn work(&self) -> u64 {
+        self.steps.saturating_add(self.beside)
     }
 
     /// Another opcode.

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use ir::{Region, Result};
 
-/// Bytes fetched with one read.
+/// Bytes fetched with one read, at most unless more are asked for.
 const WINDOW: usize = 64 << 10;
+/// Bytes fetched with the first one: pickles are often short, and one behind the other.
+const FIRST: usize = 1 << 10;
 
 /// A place in a region that moves forward. Only a window of it is ever in memory.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(crate) struct Cursor {
     window_at: u64,
     /// How far into the window it has read.
     used: usize,
+    /// Bytes to fetch next.
+    next: usize,
 }
 
 impl Cursor {
@@ -24,7 +28,24 @@ impl Cursor {
             window: Bytes::new(),
             window_at: at,
             used: 0,
+            next: FIRST,
         }
+    }
+
+    /// Begins with bytes that were read from the region before.
+    pub(crate) fn ahead(region: Region, at: u64, window: Bytes) -> Self {
+        Self {
+            region,
+            window,
+            window_at: at,
+            used: 0,
+            next: WINDOW,
+        }
+    }
+
+    /// What is in the window and was not used.
+    pub(crate) fn unread(&self) -> Bytes {
+        self.window.slice(self.used..)
     }
 
     /// Bytes from the start of the region.
@@ -47,7 +68,8 @@ impl Cursor {
     fn refill(&mut self, at_least: usize) -> Result<()> {
         let at = self.position();
         let len = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
-        self.window = self.region.bytes(at, len.min(WINDOW.max(at_least)))?;
+        self.window = self.region.bytes(at, len.min(self.next.max(at_least)))?;
+        self.next = (self.next * 4).min(WINDOW);
         self.window_at = at;
         self.used = 0;
         Ok(())

@@ -125,6 +125,7 @@ impl Machine<'_> {
 
     fn call(&mut self, kind: CallKind, callee: ObjectId, args: ObjectId) -> Result<()> {
         self.budget.reference(CALL_COST)?;
+        self.budget.call();
         self.push(Object::call(kind, callee, args))
     }
 

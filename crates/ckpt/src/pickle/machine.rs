@@ -7,6 +7,7 @@ use super::number;
 use super::stack::{Memo, Stack};
 use super::{names, opcode as op, text};
 use crate::error::CkptError;
+use bytes::Bytes;
 use ir::{Error, Ids, Limits, Object, ObjectId, Objects, Pairs, Region, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) ambiguous: Option<(Region, u64)>,
     /// Why it broke off.
     pub(crate) error: Option<Error>,
+    /// What was read from the region behind its end already.
+    pub(crate) ahead: Bytes,
 }
 
 /// As which unpickler a pickle is read. They agree on what picklers write.
@@ -79,6 +82,18 @@ pub(crate) fn run(region: &Region, at: u64, slot: &str, budget: &mut Budget) -> 
     run_as(region, at, slot, budget, reading)
 }
 
+/// The same for one right behind another, of which some was read already.
+pub(crate) fn run_behind(
+    region: &Region,
+    at: u64,
+    ahead: Bytes,
+    slot: &str,
+    budget: &mut Budget,
+) -> Outcome {
+    let cursor = Cursor::ahead(region.clone(), at, ahead);
+    execute(cursor, region, at, slot, budget, Reading::Joblib)
+}
+
 /// Runs a pickle as one of the unpicklers.
 pub(crate) fn run_as(
     region: &Region,
@@ -87,8 +102,21 @@ pub(crate) fn run_as(
     budget: &mut Budget,
     reading: Reading,
 ) -> Outcome {
+    let cursor = Cursor::new(region.clone(), at);
+    execute(cursor, region, at, slot, budget, reading)
+}
+
+fn execute(
+    cursor: Cursor,
+    region: &Region,
+    at: u64,
+    slot: &str,
+    budget: &mut Budget,
+    reading: Reading,
+) -> Outcome {
+    budget.begin();
     let mut machine = Machine {
-        cursor: Cursor::new(region.clone(), at),
+        cursor,
         start: at,
         slot,
         budget,
@@ -118,6 +146,7 @@ pub(crate) fn run_as(
     };
     Outcome {
         end: machine.cursor.position(),
+        ahead: machine.cursor.unread(),
         protocol: machine.protocol,
         objects: machine.objects,
         odd: machine.odd,

@@ -31,7 +31,7 @@ mod text;
 
 pub(crate) use budget::{Budget, REFERENCES_AN_OBJECT};
 pub(crate) use cursor::Cursor;
-pub(crate) use machine::{Outcome, Reading, run, run_as};
+pub(crate) use machine::{Outcome, Reading, run, run_as, run_behind};
 pub(crate) use number::show as show_big;
 
 /// The callee of a `STACK_GLOBAL` whose module or name is itself the result of a call, so that

@@ -15,6 +15,8 @@ const TEXT: usize = 64 << 10;
 const SCALARS: usize = 1000;
 /// Objects looked at to say what classes a subtree has.
 const LOOK: usize = 2000;
+/// The same for all that is left out together.
+pub(super) const LOOKS: usize = 100_000;
 /// Class names told of one subtree.
 const CLASSES: usize = 5;
 
@@ -83,7 +85,8 @@ impl Assembly {
                 return;
             }
         }
-        let mut record = Record::dropped("left-out", name, account(&self.forest, node, tensors));
+        let what = account(&self.forest, node, tensors, &mut self.looks);
+        let mut record = Record::dropped("left-out", name, what);
         if tensors > 0 {
             record = record.flag("--all");
         }
@@ -117,7 +120,7 @@ fn scalar(forest: &mut Forest, node: Node) -> Option<MetaValue> {
 }
 
 /// What a subtree is: its class, its tensors, the classes in it.
-fn account(forest: &Forest, node: Node, tensors: u64) -> String {
+fn account(forest: &Forest, node: Node, tensors: u64, looks: &mut usize) -> String {
     if let Some(build) = forest.build(node) {
         return match build.kind {
             Kind::Array | Kind::DeviceArray => "a numpy array",
@@ -154,9 +157,10 @@ fn account(forest: &Forest, node: Node, tensors: u64) -> String {
                 }
             }
         }
-        let room = LOOK.saturating_sub(seen.len());
+        let room = LOOK.saturating_sub(seen.len()).min(*looks);
         for child in forest.objects(here.doc).children(here.id).take(room) {
             let child = here.with(child);
+            *looks = looks.saturating_sub(1);
             if seen.insert(child) {
                 look.push(child);
             }

@@ -88,6 +88,7 @@ fn open(input: &Input, cx: &Context) -> Result<Model> {
         model: Model::default(),
         names: HashSet::new(),
         placed: HashMap::new(),
+        looks: beside::LOOKS,
     };
     assembly.run(&mut budget, cx)?;
     let mut model = assembly.model;
@@ -116,6 +117,8 @@ struct Assembly {
     names: HashSet<String>,
     /// Objects of the checkpoint's own tree that are tensors of the model.
     placed: HashMap<ObjectId, TensorId>,
+    /// Objects that may still be looked at to describe what is left out.
+    looks: usize,
 }
 
 impl Assembly {

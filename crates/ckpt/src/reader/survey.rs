@@ -63,6 +63,7 @@ pub(super) fn survey(input: &Input, cx: &Context, beside: &mut dyn Beside) -> Su
         }
         Err(error) => surveyor.error(error),
     }
+    surveyor.out.work = surveyor.budget.work();
     let (mut out, plain) = (surveyor.out, surveyor.plain);
     match opened {
         Ok(model) => {
@@ -98,6 +99,7 @@ pub(super) fn survey_end(input: &Input, cx: &Context, beside: &mut dyn Beside) -
     }
     let mut surveyor = Surveyor::new(region.len(), cx, beside);
     surveyor.zip_end(region, "");
+    surveyor.out.work = surveyor.budget.work();
     let mut out = surveyor.out;
     out.error = out.error.map(|error| error.in_file(input.path()));
     Some(out)
@@ -114,6 +116,7 @@ pub fn stream(region: &Region, cx: &Context) -> Survey {
     let mut nobody = Nobody;
     let mut surveyor = Surveyor::new(region.len(), cx, &mut nobody);
     surveyor.stream(region, "", Expected::Yes);
+    surveyor.out.work = surveyor.budget.work();
     surveyor.out
 }
 

@@ -22,8 +22,12 @@ const TEXT: u64 = 2 << 20;
 /// Bytes of an exported graph, which says for each node where in the source it comes from; and of
 /// indexes and notebooks.
 const EXPORTED: u64 = 64 << 20;
-/// Bytes of all texts of one file.
-const TEXTS: u64 = 24 << 20;
+/// Bytes of all texts of one file: a multiple of what the file has, between these.
+const TEXTS: (u64, u64) = (8 << 20, 24 << 20);
+const TEXT_TIMES: u64 = 8;
+/// Opcodes of all pickles of one file that is packed: this, or a multiple of its bytes.
+const WORK: u64 = 3_000_000;
+const WORK_TIMES: u64 = 6;
 /// Bytes that all layers of one file may unpack to: this, or a multiple of what the file has.
 const UNPACKED: u64 = 48 << 20;
 const TIMES: u64 = 48;
@@ -38,8 +42,11 @@ pub(super) struct Looker {
     depth: u8,
     unpacked: u64,
     most: u64,
+    work: u64,
+    most_work: u64,
     parts: u64,
     texts: u64,
+    most_texts: u64,
     /// What the file itself is.
     pub(super) format: Option<&'static str>,
     pub(super) findings: Vec<Finding>,
@@ -58,8 +65,11 @@ impl Looker {
             depth: 0,
             unpacked: 0,
             most: len.saturating_mul(TIMES).max(UNPACKED),
+            work: 0,
+            most_work: len.saturating_mul(WORK_TIMES).max(WORK),
             parts: 0,
             texts: 0,
+            most_texts: len.saturating_mul(TEXT_TIMES).clamp(TEXTS.0, TEXTS.1),
             format: None,
             findings: Vec::new(),
             error: None,
@@ -100,6 +110,7 @@ impl Looker {
 
     /// Judges a part and keeps what was found.
     fn keep(&mut self, mut survey: Survey, place: &str) {
+        self.work = self.work.saturating_add(survey.work);
         let judgement = scan::judge(&survey);
         if let Some(error) = survey.error.take() {
             self.fail(error, place);
@@ -182,6 +193,8 @@ impl Looker {
         self.cx.cancel.check()?;
         self.parts += 1;
         Limits::check("parts of a file", self.parts, PARTS)?;
+        let what = "opcodes of pickles in one file";
+        Limits::check(what, self.work, self.most_work)?;
         if self.depth >= DEPTH {
             Limits::check(
                 "layers around a file",
@@ -460,7 +473,7 @@ impl Looker {
             return Ok(true);
         }
         self.texts += region.len();
-        Limits::check("bytes of texts in one file", self.texts, TEXTS)?;
+        Limits::check("bytes of texts in one file", self.texts, self.most_texts)?;
         let len = usize::try_from(region.len()).unwrap_or(usize::MAX);
         let bytes = region.bytes(0, len)?;
         let Some(text) = decode(&bytes) else {

@@ -3,6 +3,7 @@
 use super::{Expected, Surveyor, does_something, join};
 use crate::container::{self, run_stream};
 use crate::pickle::{self, opcode};
+use bytes::Bytes;
 use ir::{AnomalyKind, Object, Region};
 
 /// Bytes searched for a pickle where none is due.
@@ -64,9 +65,10 @@ impl Surveyor<'_> {
         let mut at = from;
         let mut directly = sound;
         let mut tries = TRIES;
+        let mut ahead = Bytes::new();
         let stop = region.len().min(from.saturating_add(SEARCH));
         for n in 2.. {
-            let zeros = zeros(region, at);
+            let zeros = zeros(region, at, &mut ahead);
             directly = directly && zeros == 0;
             at += zeros;
             // With nothing left of the limits, every further try would only fail.
@@ -74,13 +76,14 @@ impl Surveyor<'_> {
                 return;
             }
             let found = if directly {
-                self.trailing(region, at, n, place)
+                self.trailing(region, at, &mut ahead, n, place)
             } else {
                 None
             };
             match found {
                 Some(end) => at = end.max(at + 1),
                 None => {
+                    ahead = Bytes::new();
                     if let Some(end) = self.search(region, at, stop, &mut tries, place) {
                         at = end;
                         directly = true;
@@ -97,12 +100,21 @@ impl Surveyor<'_> {
     }
 
     /// A pickle right behind another one.
-    fn trailing(&mut self, region: &Region, at: u64, n: usize, place: &str) -> Option<u64> {
-        let outcome = pickle::run(region, at, "pickle", &mut self.budget);
+    fn trailing(
+        &mut self,
+        region: &Region,
+        at: u64,
+        ahead: &mut Bytes,
+        n: usize,
+        place: &str,
+    ) -> Option<u64> {
+        let read = std::mem::take(ahead);
+        let mut outcome = pickle::run_behind(region, at, read, "pickle", &mut self.budget);
         if !outcome.complete() && !does_something(&outcome) {
             return None;
         }
         let end = outcome.end;
+        *ahead = std::mem::take(&mut outcome.ahead);
         if is_plain(&outcome) {
             return Some(end);
         }
@@ -179,10 +191,15 @@ fn byte(place: &str, at: u64) -> String {
     join(place, &format!("byte {at}"))
 }
 
-/// How many zeros begin at `at`, looked at up to a cap.
-fn zeros(region: &Region, at: u64) -> u64 {
+/// How many zeros begin at `at`, looked at up to a cap. `ahead` is what was read there already.
+fn zeros(region: &Region, at: u64, ahead: &mut Bytes) -> u64 {
     const WINDOW: u64 = 64 << 10;
-    let mut here = at;
+    if let Some(zeros) = ahead.iter().position(|&b| b != 0) {
+        *ahead = ahead.slice(zeros..);
+        return zeros as u64;
+    }
+    let mut here = at + ahead.len() as u64;
+    *ahead = Bytes::new();
     while here < region.len() && here - at < SEARCH {
         let len = (region.len() - here).min(WINDOW);
         let Some(window) = usize::try_from(len)
