@@ -140,7 +140,12 @@ const ARCHIVES: &[(&str, &[&str])] = &[
     ("lzma.npz", &["process"]),
     ("lzma_behind.npz", &["process"]),
     ("memo.joblib", &["process"]),
+    ("old.joblib", &["code-execution"]),
     ("opcodes.joblib", &["code-execution"]),
+    (
+        "version.joblib",
+        &["code-execution", "hidden-bytes", "nested-pickle"],
+    ),
 ];
 
 #[test]

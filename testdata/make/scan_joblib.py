@@ -27,14 +27,14 @@ def dumped(value, **how):
     return buffer.getvalue()
 
 
-def wrapper(dtype, count, *, aligned):
+def wrapper(dtype, count, *, aligned, own=None):
     """The description of an array as an opcode writes it, without a frame, in protocol 4."""
     flags = 63 if dtype.hasobject else 0
-    own = asm.call(asm.glob("numpy", "dtype"), asm.text("O8" if flags else dtype.str[1:]), b"\x89", b"\x88")
-    own += asm.tuple_of(asm.byte(3), asm.text("|" if dtype.itemsize == 1 or flags else "<"), asm.NONE, asm.NONE,
+    plain = asm.call(asm.glob("numpy", "dtype"), asm.text("O8" if flags else dtype.str[1:]), b"\x89", b"\x88")
+    plain += asm.tuple_of(asm.byte(3), asm.text("|" if dtype.itemsize == 1 or flags else "<"), asm.NONE, asm.NONE,
                         asm.NONE, b"J\xff\xff\xff\xff", b"J\xff\xff\xff\xff", asm.byte(flags)) + asm.BUILD
     fields = [("subclass", asm.glob("numpy", "ndarray")), ("shape", asm.tuple_of(asm.byte(count))),
-              ("order", asm.text("C")), ("dtype", own), ("allow_mmap", b"\x89")]
+              ("order", asm.text("C")), ("dtype", own or plain), ("allow_mmap", b"\x89")]
     if aligned:
         fields.append(("numpy_array_alignment_bytes", asm.byte(16)))
     state = asm.EMPTY_DICT + asm.MARK + b"".join(asm.text(key) + value for key, value in fields) + b"u"
@@ -80,6 +80,21 @@ def main():
              + asm.get(0) + asm.get(1) + asm.STACK_GLOBAL + asm.tuple_of(asm.text(asm.SHELL)) + asm.REDUCE + asm.STOP)
     bad("memo", head + outer + wrapper(anything, 1, aligned=True) + inner + asm.STOP, ["process"],
         "an array's pickle that says another thing with the memo of the pickle around it")
+    # Of a type's state before version 3 numpy takes no flags: it looks through the fields, finds objects,
+    # and what is to be stepped over is a pickle.
+    hidden = (asm.proto(4) + asm.EXEC_CALL + asm.STOP).ljust(200, b"\0")
+    inner = asm.call(asm.glob("numpy", "dtype"), asm.text("O8"), b"\x89", b"\x88")
+    record = asm.call(asm.glob("numpy", "dtype"), asm.text(f"V{len(hidden)}"), b"\x89", b"\x88") + asm.tuple_of(
+        asm.byte(2), asm.text("|"), asm.NONE, asm.tuple_of(asm.text("a")),
+        asm.EMPTY_DICT + asm.text("a") + asm.tuple_of(inner, asm.byte(0)) + b"s", asm.byte(len(hidden)),
+        b"J\xff\xff\xff\xff", asm.byte(0)) + asm.BUILD
+    bad("version", head + wrapper(floats, 1, aligned=False, own=record) + hidden + asm.STOP,
+        ["code-execution", "hidden-bytes", "nested-pickle"], "a record of objects whose flags deny them")
+    # joblib before 1.2 does not step over what is filled in, and takes the array's end for opcodes.
+    swallow = asm.NONE * 12 + b"X\5\0\0\0"
+    bad("old", head + wrapper(bytes_, 40, aligned=True) + b"\x10" + b"\xff" * 16 + bytes(23) + swallow
+        + b"X" + len(asm.EXEC_CALL).to_bytes(4, "little") + asm.EXEC_CALL + asm.STOP, ["code-execution"],
+        "the end of an array that is opcodes to an old joblib")
     # What is left of a frame was read before the array is.
     framed = wrapper(bytes_, 3, aligned=False)
     bad("frame", head + asm.frame(framed + asm.EXEC_CALL) + b"abc" + asm.STOP,

@@ -26,7 +26,9 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Sta
     let twice = call.states().len() > 1;
     // Slots are set by the class's `__setattr__`, which finds what the dictionary has just put there.
     let library = matches!(known, Standing::KnownClass | Standing::LibraryClass { .. });
-    let slots = library && call.states().iter().any(|state| has_both(objects, *state));
+    let plain = objects.global(call.callee) == Some(PLAIN);
+    let both = |state: &ObjectId| has_both(objects, *state);
+    let slots = library && !plain && call.states().iter().any(both);
     let other = known != Standing::UnknownClass && fills(bench, call);
     let wrong = twice || slots || other;
     let Some(rule) = rule.or(wrong.then_some(rules::INDIRECTION)) else {
@@ -37,6 +39,9 @@ pub(crate) fn judge(bench: &mut Bench<'_>, id: ObjectId, call: &Call, known: Sta
     let more = || explain(objects, id, call);
     bench.ledger.note_of(call.callee, rule, what, at, more);
 }
+
+/// A class that has both a dictionary and slots, and no `__setattr__`.
+const PLAIN: (&str, &str) = ("scipy.interpolate._interpolate", "interp1d");
 
 /// Whether a state fills an object's dictionary and its slots.
 fn has_both(objects: &Objects, state: ObjectId) -> bool {

@@ -206,7 +206,26 @@ fn is_number(object: &Object) -> bool {
 
 /// Whether text itself is among the arguments; what calls made of text is judged there.
 fn hands_text(objects: &Objects, call: &Call) -> bool {
-    takes_any(objects, call, is_text)
+    takes_any(objects, call, |object| gives_text(objects, object))
+}
+
+/// Whether it is text, or a call that is known to give some.
+pub(crate) fn gives_text(objects: &Objects, object: &Object) -> bool {
+    let Object::Call(call) = object else {
+        return is_text(object);
+    };
+    let name = name_of(objects, call.callee);
+    name.is_some_and(|(module, name)| {
+        let module = standing::canonical(module);
+        matches!(
+            (&*module, &*name),
+            ("builtins", "bytearray" | "bytes" | "memoryview" | "str")
+                | ("_codecs", "encode")
+                | ("numpy", "bytes_" | "str_")
+                | ("numpy.core.multiarray", "scalar")
+        ) || module == "pathlib"
+            || module.starts_with("pathlib.")
+    })
 }
 
 pub(crate) fn is_text(object: &Object) -> bool {

@@ -77,7 +77,9 @@ impl Condition {
             ("_codecs", "encode") => Self::Encode,
             ("torch._tensor" | "torch.tensor", "_rebuild_from_type" | "_rebuild_from_type_v2")
             | ("jax._src.array", "_reconstruct_array")
-            | ("pandas.core.indexes.base", "_new_Index") => Self::CallsFirst,
+            | ("pandas.core.indexes.base", "_new_Index")
+            | ("pandas.core.indexes.interval", "_new_IntervalIndex")
+            | ("pandas.core.indexes.period", "_new_PeriodIndex") => Self::CallsFirst,
             (
                 "numpy.random._pickle",
                 "__bit_generator_ctor" | "__generator_ctor" | "__randomstate_ctor",
@@ -281,6 +283,7 @@ fn attribute(bench: &Bench<'_>, id: ObjectId, args: &[ObjectId]) -> Option<(Rule
             base.is_some_and(|base| standing::standing(module, base) == Standing::Harmless);
         let rule = match standing::standing(module, &name) {
             Standing::Harmless | Standing::KnownClass => return None,
+            Standing::Conditional(Condition::Kept) if !used => return None,
             Standing::LibraryClass { .. } | Standing::UnknownClass if listed => return None,
             Standing::LibraryClass { .. } | Standing::UnknownClass => rules::UNKNOWN_GLOBAL,
             // What is called is judged there, and with its arguments.
@@ -332,7 +335,7 @@ fn kept(objects: &Objects, call: &Call) -> Option<Rule> {
         let Some(rule) = loads(LOADERS, module, &name) else {
             // Of other classes a word is an option; more may be a file.
             let known = standing::standing(module, &name) == Standing::KnownClass;
-            let tells = |object: &Object| calls::is_text(object) && !is_word(object);
+            let tells = |object: &Object| calls::gives_text(objects, object) && !is_word(object);
             return (known && holds_any(objects, todo, tells)).then_some(rules::CLASS_ARGUMENTS);
         };
         let tells = |object: &Object| calls::is_text(object) || matches!(object, Object::Call(_));

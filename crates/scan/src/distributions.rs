@@ -20,7 +20,9 @@ pub(crate) fn is_distribution(module: &str, name: &str) -> bool {
     let module = canonical(module);
     let home = ["_continuous_distns", "_discrete_distns"];
     let inside = module.strip_prefix("scipy.stats.");
-    inside.is_some_and(|inside| home.contains(&inside)) && name.ends_with("_gen")
+    inside.is_some_and(|inside| home.contains(&inside))
+        && name.ends_with("_gen")
+        && !name.contains('.')
 }
 
 /// Notes a distribution whose state brings other code than scipy writes.

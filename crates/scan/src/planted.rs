@@ -5,7 +5,7 @@ use crate::conditions::Condition;
 use crate::objects::{Bench, DETAIL_CHARS};
 use crate::render::render;
 use crate::rules;
-use crate::standing::canonical;
+use crate::standing::{Standing, standing};
 use crate::tables::loaders::{LOADERS, loads};
 use ir::{Object, ObjectId, Objects};
 
@@ -52,9 +52,12 @@ pub(crate) fn judge(bench: &mut Bench<'_>, state: ObjectId, at: u64) {
 /// beside them.
 fn opens(objects: &Objects, value: ObjectId) -> bool {
     objects.global(value).is_some_and(|(module, name)| {
-        let condition = Condition::of(&canonical(module), name);
+        let condition = standing(module, name);
         loads(LOADERS, module, name).is_some()
-            || matches!(condition, Some(Condition::Bare | Condition::Config))
+            || matches!(
+                condition,
+                Standing::Conditional(Condition::Bare | Condition::Config)
+            )
     })
 }
 
@@ -177,6 +180,7 @@ const OWN: &[&str] = &[
     "add_module",
     "append",
     "as_dict",
+    "close",
     "convert_ids_to_tokens",
     "convert_tokens_to_ids",
     "extend",

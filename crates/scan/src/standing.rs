@@ -16,9 +16,9 @@ use crate::conditions::Condition;
 use crate::distributions::is_distribution;
 use crate::rules::{self, Rule};
 use crate::tables::classes::CLASS_MODULES;
-use crate::tables::dangerous::{ANYWHERE, DANGEROUS, Danger, REEXPORTED, SOFT};
+use crate::tables::dangerous::{ANYWHERE, BORROWED, DANGEROUS, Danger, REEXPORTED, SOFT};
 use crate::tables::harmless::HARMLESS;
-use crate::tables::kept::{self, LOWER_CLASSES};
+use crate::tables::kept::{self, LONE_CLASSES};
 use crate::tables::libraries::LIBRARIES;
 use crate::tables::stdlib::STANDARD;
 use crate::weights_only;
@@ -69,7 +69,7 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     if is_listed(module, name) || is_self_named(module, name) {
         return Standing::Harmless;
     }
-    if kept::has(LOWER_CLASSES, module, name) || is_distribution(module, name) {
+    if kept::has(LONE_CLASSES, module, name) || is_distribution(module, name) {
         return Standing::KnownClass;
     }
     let standard = is_standard(module);
@@ -106,6 +106,7 @@ pub(crate) fn standing(module: &str, name: &str) -> Standing {
     match (is_class_like(last), library) {
         (true, _) if class_module(module) => match home_of(module, last) {
             Some(home) => standing(home, last),
+            None if is_borrowed(module, last) => Standing::LibraryClass { core: true },
             None => Standing::KnownClass,
         },
         (true, true) => Standing::LibraryClass {
@@ -248,6 +249,13 @@ fn home_of(module: &str, name: &str) -> Option<&'static str> {
         return None;
     }
     (is_standard(home) || first_part(home) == first_part(module)).then_some(home)
+}
+
+/// Whether a module has a class by its import from another package.
+fn is_borrowed(module: &str, name: &str) -> bool {
+    let at = BORROWED.binary_search_by(|(n, _)| (*n).cmp(name)).ok();
+    let home = at.and_then(|at| BORROWED.get(at));
+    home.is_some_and(|(_, package)| *package != first_part(module))
 }
 
 /// Whether the module is one whose classes checkpoints hold.

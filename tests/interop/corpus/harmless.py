@@ -177,7 +177,7 @@ def wrapped(shelf):
               "copy": numpy.asfortranarray(numpy.eye(3)), "when": numpy.array(["2020"], "M8[D]"), "none": numpy.zeros((0, 2))}
     for protocol in range(2, 6):
         joblib.dump(arrays, shelf.path(family, f"arrays{protocol}.joblib"), protocol=protocol)
-        joblib.dump([numpy.random.RandomState(1), Config(), arrays], shelf.path(family, f"held{protocol}.joblib"),
+        joblib.dump([numpy.random.RandomState(1), collections.Counter("aab"), arrays], shelf.path(family, f"held{protocol}.joblib"),
                     protocol=protocol)
 
 

@@ -20,6 +20,13 @@ const FROM_BYTES: (&str, &str) = ("numpy.core.numeric", "_frombuffer");
 /// To what joblib aligns arrays.
 const ALIGNMENT: i64 = 16;
 
+/// The flag of a type that holds objects.
+const OBJECTS: i64 = 1;
+/// Fields within fields.
+const NESTED: u8 = 8;
+/// Fields of one record.
+const FIELDS: usize = 1000;
+
 /// What a description tells.
 struct Array {
     subclass: ObjectId,
@@ -34,7 +41,7 @@ struct Array {
 impl Machine<'_> {
     /// Takes out the array behind a description whose state was just set, if there is one.
     pub(super) fn array_behind(&mut self, wrapper: ObjectId) -> Result<()> {
-        if self.reading != Reading::Joblib {
+        if !matches!(self.reading, Reading::Joblib | Reading::OldJoblib) {
             let converts = !self.budget.is_tolerant() && array(&self.objects, wrapper).is_some();
             return if converts { self.unsupported() } else { Ok(()) };
         }
@@ -49,14 +56,21 @@ impl Machine<'_> {
         let Some(array) = array(&self.objects, wrapper) else {
             return Ok(());
         };
-        if array.bytes.is_some() && array.aligned && !self.step_over_padding()? {
+        let filled = array.bytes.is_some() && array.aligned;
+        if filled && self.reading == Reading::Joblib && !self.step_over_padding()? {
             return Ok(());
         }
-        // What is filled in is no opcode, so that others stop there.
-        self.ambiguous |= !array.aligned || array.bytes.is_none();
+        // What is filled in is no opcode, so that others stop there. Before 1.2 joblib did not know of it,
+        // and takes the end of the array for opcodes.
+        self.ambiguous.insert(if filled {
+            Reading::OldJoblib
+        } else {
+            Reading::Memory
+        });
         self.taken.insert(wrapper);
+        // A value that nothing can be done to.
         if let Some(wrapper) = self.objects.get_mut(wrapper) {
-            *wrapper = Object::None;
+            *wrapper = Object::Bool(false);
         }
         self.pop()?;
         let Some(len) = array.bytes else {
@@ -147,7 +161,7 @@ fn array(objects: &Objects, wrapper: ObjectId) -> Option<Array> {
     let count = dims.iter().try_fold(1u64, |count, dim| {
         count.checked_mul(u64::try_from(objects.int(*dim)?).ok()?)
     });
-    let bytes = match item(objects, dtype)? {
+    let bytes = match item(objects, dtype, NESTED)? {
         Item::Objects => None,
         Item::Bytes(size) => Some(count?.checked_mul(size)?),
     };
@@ -168,8 +182,8 @@ enum Item {
 
 /// What an item of `numpy.dtype("f8", False, True)` takes. Its state says so too: the flags, of which the
 /// first tells objects, and the size where the kind leaves it open.
-fn item(objects: &Objects, dtype: ObjectId) -> Option<Item> {
-    const OBJECTS: i64 = 1;
+fn item(objects: &Objects, dtype: ObjectId, depth: u8) -> Option<Item> {
+    let depth = depth.checked_sub(1)?;
     let (module, name, call) = objects.named_call(dtype)?;
     if (module, name) != ("numpy", "dtype") || call.kind != CallKind::Reduce {
         return None;
@@ -178,18 +192,36 @@ fn item(objects: &Objects, dtype: ObjectId) -> Option<Item> {
     let [state] = *call.states() else {
         return None;
     };
-    // Version, byte order, item of a subarray, names, fields, size, alignment, flags, metadata.
-    let [_, _, part, _, _, size, _, flags, ..] = *objects.sequence(state)? else {
+    // Version, byte order, item of a subarray, names, fields, size, alignment, flags, metadata. Of older
+    // versions numpy takes no flags.
+    let [
+        version,
+        _,
+        part,
+        names,
+        fields,
+        size,
+        _,
+        flags,
+        ref more @ ..,
+    ] = *objects.sequence(state)?
+    else {
         return None;
     };
-    let whole = matches!(objects.get(part), Object::None);
+    if !matches!((objects.int(version)?, more.len()), (3, 0) | (4, 1)) {
+        return None;
+    }
+    let none = |id| matches!(objects.get(id), Object::None);
+    let structured = kind.starts_with('V') && !none(fields);
+    let whole = none(part) && (structured || none(names) && none(fields));
     let objective = objects.int(flags)? & OBJECTS != 0;
     let (letter, digits) = kind.split_at_checked(1)?;
     let width: u64 = digits.parse().ok()?;
     let size = u64::try_from(objects.int(size)?).ok();
     let bytes = match (letter, width) {
         ("O", _) => return (objective && whole).then_some(Item::Objects),
-        ("V", _) if objective => return whole.then_some(Item::Objects),
+        ("V", _) if structured && has_objects(objects, fields, depth)? != objective => return None,
+        ("V", _) if objective => return (structured && whole).then_some(Item::Objects),
         ("b", 1)
         | ("i" | "u", 1 | 2 | 4 | 8)
         | ("f", 2 | 4 | 8 | 12 | 16)
@@ -200,4 +232,29 @@ fn item(objects: &Objects, dtype: ObjectId) -> Option<Item> {
         _ => return None,
     };
     (whole && !objective).then_some(Item::Bytes(bytes))
+}
+
+/// Whether a field of a record is of objects; `None` if one is not understood.
+fn has_objects(objects: &Objects, fields: ObjectId, depth: u8) -> Option<bool> {
+    let pairs = objects
+        .pairs(fields)
+        .filter(|pairs| pairs.len() <= FIELDS)?;
+    let mut found = false;
+    for (_, field) in pairs {
+        // Its type and where it lies, and perhaps a title.
+        let dtype = *objects.sequence(*field)?.first()?;
+        found |= matches!(field_of(objects, dtype, depth)?, Item::Objects);
+    }
+    Some(found)
+}
+
+/// The same of a field, which may be a subarray.
+fn field_of(objects: &Objects, dtype: ObjectId, depth: u8) -> Option<Item> {
+    let (_, _, call) = objects.named_call(dtype)?;
+    let state = *call.states().first()?;
+    // A subarray: the type of its items, and its shape.
+    match objects.sequence(*objects.sequence(state)?.get(2)?) {
+        Some([part, _]) => item(objects, *part, depth),
+        _ => item(objects, dtype, depth),
+    }
 }

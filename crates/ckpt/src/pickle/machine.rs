@@ -9,7 +9,7 @@ use super::{names, opcode as op, text};
 use crate::error::CkptError;
 use bytes::Bytes;
 use ir::{Error, Ids, Limits, Object, ObjectId, Objects, Pairs, Region, Result};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes that a global takes beside its texts.
@@ -43,9 +43,8 @@ pub(crate) struct Outcome {
     /// Where it lies, if an opcode reaches over the end of its frame: then unpicklers disagree on
     /// all that follows, and it has to be run both ways.
     pub(crate) crossed: Option<(Region, u64)>,
-    /// Where it lies, if there are arrays in it that an unpickler other than joblib's may take for
-    /// opcodes.
-    pub(crate) ambiguous: Option<(Region, u64)>,
+    /// As which other unpicklers it has to be read, and where it lies: there are arrays in it that these may take for opcodes.
+    pub(crate) ambiguous: Vec<(Reading, Region, u64)>,
     /// Why it broke off.
     pub(crate) error: Option<Error>,
     /// What was read from the region behind its end already.
@@ -53,7 +52,7 @@ pub(crate) struct Outcome {
 }
 
 /// As which unpickler a pickle is read. They agree on what picklers write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reading {
     /// CPython's in C, from memory: where frames end means nothing.
     Memory,
@@ -62,6 +61,8 @@ pub(crate) enum Reading {
     File,
     /// joblib's: arrays lie between the opcodes. Without any it is read as by the first.
     Joblib,
+    /// joblib's before 1.2, which knew of no bytes filled in before an array.
+    OldJoblib,
 }
 
 impl Outcome {
@@ -134,7 +135,7 @@ fn execute(
         frame_end: 0,
         crossed: false,
         taken: HashSet::new(),
-        ambiguous: false,
+        ambiguous: BTreeSet::new(),
     };
     let error = match machine.execute() {
         Ok(root) => {
@@ -151,7 +152,9 @@ fn execute(
         objects: machine.objects,
         odd: machine.odd,
         crossed: machine.crossed.then(|| (region.clone(), at)),
-        ambiguous: machine.ambiguous.then(|| (region.clone(), at)),
+        ambiguous: (machine.ambiguous.into_iter())
+            .map(|reading| (reading, region.clone(), at))
+            .collect(),
         error,
     }
 }
@@ -181,7 +184,7 @@ pub(super) struct Machine<'a> {
     pub(super) crossed: bool,
     /// The descriptions of arrays whose arrays were taken out.
     pub(super) taken: HashSet<ObjectId>,
-    pub(super) ambiguous: bool,
+    pub(super) ambiguous: BTreeSet<Reading>,
 }
 
 impl Machine<'_> {
@@ -195,6 +198,7 @@ impl Machine<'_> {
             self.code = code;
             self.budget.step()?;
             if code == op::STOP {
+                self.no_frame_left()?;
                 return self.pop();
             }
             self.opcode(code)?;
@@ -204,6 +208,18 @@ impl Machine<'_> {
                 ));
             }
         }
+    }
+
+    /// A frame ends where its pickle does. What lies behind is lost to an unpickler that reads from a
+    /// file, and not to others.
+    fn no_frame_left(&mut self) -> Result<()> {
+        if self.frame_end > self.cursor.position() {
+            self.odd("stands before the end of its frame");
+            if !self.budget.is_tolerant() {
+                return Err(self.fail("the pickle ends before its frame does"));
+            }
+        }
+        Ok(())
     }
 
     fn opcode(&mut self, code: u8) -> Result<()> {

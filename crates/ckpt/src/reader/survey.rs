@@ -342,6 +342,7 @@ impl Surveyor<'_> {
             );
             self.keep(other, &place, Expected::Perhaps);
         }
+        let readings = std::mem::take(&mut outcome.ambiguous);
         self.inner(&outcome.objects, place);
         self.out.objects.push(SurveyedObjects {
             place: if place.is_empty() { "pickle" } else { place }.to_owned(),
@@ -349,15 +350,33 @@ impl Surveyor<'_> {
             complete,
             misread: false,
         });
-        if let Some((region, at)) = outcome.ambiguous {
-            let other = pickle::run_as(&region, at, place, &mut self.budget, Reading::Memory);
-            self.inner(&other.objects, place);
-            self.out.objects.push(SurveyedObjects {
-                place: join(place, "as read by another unpickler than joblib's"),
-                complete: other.complete(),
-                objects: other.objects,
-                misread: true,
-            });
+        self.misread(readings, place);
+    }
+
+    /// Keeps what other unpicklers make of a pickle, which may be nonsense.
+    fn misread(&mut self, readings: Vec<(Reading, Region, u64)>, place: &str) {
+        for (reading, region, at) in readings {
+            let mut run = |reading| pickle::run_as(&region, at, place, &mut self.budget, reading);
+            let mut other = run(reading);
+            let from_file = other.crossed.is_some() && reading == Reading::Memory;
+            let from_file = from_file.then(|| run(Reading::File));
+            let sense = other.complete() || does_something(&other);
+            for (at, what) in std::mem::take(&mut other.odd).into_iter().filter(|_| sense) {
+                let place = join(place, &format!("byte {at}"));
+                self.odd(AnomalyKind::ParserDisagreement, place, what);
+            }
+            for other in [Some(other), from_file].into_iter().flatten() {
+                self.inner(&other.objects, place);
+                self.out.objects.push(SurveyedObjects {
+                    place: join(place, "as read by another unpickler than joblib's"),
+                    complete: other.complete(),
+                    objects: other.objects,
+                    misread: true,
+                });
+                if let Some(error) = other.error.filter(|it| it.class() == Class::Limit) {
+                    self.error(error);
+                }
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Names in lower case that models hold by themselves: classes that are called like functions, and
-//! functions of numbers that a model keeps for its user to call.
+//! Names that models hold by themselves: classes in lower case or in modules of which the others do harm,
+//! and functions of numbers that a model keeps for its user to call.
 //!
 //! Sorted; a test holds both to that.
 
@@ -7,9 +7,24 @@
 pub(crate) type Names = (&'static str, &'static [&'static str]);
 
 /// Classes. They count as those of [`super::classes`].
-pub(crate) static LOWER_CLASSES: &[Names] = &[
+pub(crate) static LONE_CLASSES: &[Names] = &[
+    (
+        "catboost.core",
+        &[
+            "CatBoost",
+            "CatBoostClassifier",
+            "CatBoostRanker",
+            "CatBoostRegressor",
+        ],
+    ),
+    ("lightgbm.basic", &["Booster"]),
     ("numpy", &["finfo"]),
     ("numpy.core.getlimits", &["finfo"]),
+    ("scipy.interpolate._interpolate", &["interp1d"]),
+    ("scipy.sparse._bsr", &["bsr_array", "bsr_matrix"]),
+    ("scipy.sparse._dia", &["dia_array", "dia_matrix"]),
+    ("scipy.sparse._dok", &["dok_array"]),
+    ("scipy.sparse._lil", &["lil_array"]),
     ("scipy.spatial._ckdtree", &["cKDTree"]),
     ("scipy.spatial.ckdtree", &["cKDTree"]),
     (
@@ -21,6 +36,7 @@ pub(crate) static LOWER_CLASSES: &[Names] = &[
         "sklearn.compose._column_transformer",
         &["make_column_selector"],
     ),
+    ("xgboost.core", &["Booster"]),
 ];
 
 /// Functions of numbers and arrays. Nobody calls them while a model is loaded.
@@ -89,12 +105,27 @@ pub(crate) static KEPT: &[Names] = &[
     ),
     ("scipy._lib.array_api_compat.numpy._aliases", &["asarray"]),
     (
+        "scipy.interpolate._interpolate",
+        &[
+            "interp1d._call_linear",
+            "interp1d._call_linear_np",
+            "interp1d._call_nan_spline",
+            "interp1d._call_nearest",
+            "interp1d._call_previousnext",
+            "interp1d._call_spline",
+        ],
+    ),
+    (
         "scipy.special",
         &["erf", "erfc", "expit", "gamma", "logit", "softmax"],
     ),
     (
         "scipy.special._ufuncs",
         &["erf", "erfc", "expit", "gamma", "logit"],
+    ),
+    (
+        "sklearn.cluster._kmeans",
+        &["_kmeans_single_elkan", "_kmeans_single_lloyd"],
     ),
     (
         "sklearn.feature_selection._mutual_info",

@@ -15,12 +15,14 @@ type Loader = (&'static str, &'static [&'static str], Rule);
 
 pub(crate) static LOADERS: &[Loader] = &[
     ("TTS", &["TTS"], NETWORK),
+    ("accelerate", &["HfDeepSpeedConfig"], FILES),
     ("fairseq", &["IndexedDataset", "MMapIndexedDataset"], FILES),
     (
         "ldm",
         &["FrozenCLIPEmbedder", "FrozenOpenCLIPEmbedder"],
         NETWORK,
     ),
+    ("lightgbm", &["Booster"], FILES),
     (
         "lightning",
         &[
@@ -76,6 +78,7 @@ pub(crate) static LOADERS: &[Loader] = &[
     ("ultralytics", &["AutoBackend"], NETWORK),
     ("ultralytics", &["YOLO"], NETWORK),
     ("ultralytics", &["DetectionModel"], CODE),
+    ("xgboost", &["Booster"], FILES),
     ("yolov5", &["DetectMultiBackend", "Model"], CODE),
 ];
 

@@ -13,9 +13,9 @@ pub(crate) mod stdlib;
 mod tests {
     use super::{
         classes::CLASS_MODULES,
-        dangerous::{ANYWHERE, DANGEROUS, REEXPORTED, SOFT},
+        dangerous::{ANYWHERE, BORROWED, DANGEROUS, REEXPORTED, SOFT},
         harmless::HARMLESS,
-        kept::{KEPT, LOWER_CLASSES},
+        kept::{KEPT, LONE_CLASSES},
         libraries::LIBRARIES,
         loaders::{LOADERS, STATE_LOADERS},
         pipelines::PIPELINES,
@@ -30,7 +30,7 @@ mod tests {
     fn every_table_is_sorted_and_says_nothing_twice() {
         assert!(sorted(STANDARD) && sorted(LIBRARIES) && sorted(CLASS_MODULES) && sorted(SOFT));
         assert!(sorted(PIPELINES));
-        for table in [HARMLESS, KEPT, LOWER_CLASSES] {
+        for table in [HARMLESS, KEPT, LONE_CLASSES] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
             assert!((table.iter()).all(|(_, names)| !names.is_empty() && sorted(names)));
         }
@@ -38,6 +38,7 @@ mod tests {
             assert!(table.windows(2).all(|pair| pair[0].0 <= pair[1].0));
             assert!(table.iter().all(|(_, names, _)| sorted(names)));
         }
+        assert!(BORROWED.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(REEXPORTED.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(ANYWHERE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for pair in DANGEROUS.windows(2) {

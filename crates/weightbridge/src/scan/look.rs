@@ -252,6 +252,12 @@ impl Looker {
                 if self.graph(region, place) {
                     return Ok(true);
                 }
+                if names::is_saved_model(&name) {
+                    self.name("tensorflow");
+                    let what = "it is no graph that TensorFlow reads";
+                    self.odd(AnomalyKind::Unreadable, place, what);
+                    return Ok(true);
+                }
             }
             Kind::Other => {}
         }

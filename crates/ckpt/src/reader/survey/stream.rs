@@ -80,21 +80,20 @@ impl Surveyor<'_> {
             } else {
                 None
             };
-            match found {
-                Some(end) => at = end.max(at + 1),
-                None => {
-                    ahead = Bytes::new();
-                    if let Some(end) = self.search(region, at, stop, &mut tries, place) {
-                        at = end;
-                        directly = true;
-                    } else {
-                        if sound {
-                            let what = format!("{} bytes follow", region.len() - at);
-                            self.odd(AnomalyKind::HiddenBytes, byte(place, at), what);
-                        }
-                        return;
-                    }
+            if let Some(end) = found {
+                at = end.max(at + 1);
+                continue;
+            }
+            ahead = Bytes::new();
+            if let Some(end) = self.search(region, at, stop, &mut tries, place) {
+                at = end;
+                directly = true;
+            } else {
+                if sound {
+                    let what = format!("{} bytes follow", region.len() - at);
+                    self.odd(AnomalyKind::HiddenBytes, byte(place, at), what);
                 }
+                return;
             }
         }
     }

@@ -80,6 +80,12 @@ pub(super) fn unpacked_name(input: &Input) -> String {
     name.get(..keep).unwrap_or(&name).to_owned()
 }
 
+/// Whether TensorFlow or Keras asks for a file of this name.
+pub(super) fn is_saved_model(name: &str) -> bool {
+    let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    matches!(base, "saved_model.pb" | "keras_metadata.pb")
+}
+
 /// Whether an extension says that a file is a model.
 pub(in crate::scan) fn promises(path: &std::path::Path) -> bool {
     const OTHERS: [&str; 12] = [
